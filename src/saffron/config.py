@@ -1,0 +1,398 @@
+"""Typed configuration: WHAT to run.
+
+One YAML file describes a whole replication (``config/<name>.yaml``). It is validated here before anything runs: an
+unknown key, a wrong type or an impossible combination ends in one :class:`ConfigError` that names the file, the key and
+the remedy. The JSON schema in ``workflow/schemas/`` and the key table in ``config/README.md`` are generated from these
+classes, so every field carries a description.
+
+Sections are named after the stages that read them; a stage reads its own section, ``runtime`` and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be run; the message names the file, the key and the remedy."""
+
+
+class Section(BaseModel):
+    """Base of every section: unknown keys are errors, values are not silently converted, instances are immutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, strict=True)
+
+
+# ------------------------------------------------------------------------------------------------------------ runtime
+class Runtime(Section):
+    """How numbers are computed. Results are identical for any number of jobs or shards, not across these values."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where models run; auto takes a GPU if there is one")
+    dtype: Literal["float64", "float32", "bfloat16"] = Field("float32", description="dtype of weights and KV cache")
+    torch_threads: int = Field(1, ge=1, description="torch threads per process (part of what makes bytes reproducible)")
+
+
+# ------------------------------------------------------------------------------------------------------------ sources
+class SandboxSources(Section):
+    """The sandbox world: grammar, corpora, preference pairs and prompts, all deterministic from seeds."""
+
+    world_seed: int = Field(0, description="seed of the world: items, roles, purposes, dispositions and all corpora")
+    benchmark_seed: int = Field(..., description="seed of the guild_a and guild_b prompts; every one ever used is listed in the README")
+    pretraining_dialogues: int = Field(24_000, ge=8, description="dialogues for policy and guard pre-training")
+    safety_dialogues: int = Field(3_000, ge=8, description="refusal and masked-replay dialogues for the policy's safety tuning")
+    preference_pairs: int = Field(8_000, ge=8, description="chosen/rejected pairs in the shape of HH-RLHF")
+    test_fraction: float = Field(0.05, gt=0, lt=0.5, description="share of the preference pairs in the test split")
+    guild_a: int = Field(330, ge=1, description="prompts in benchmark guild_a (the role of Harmful HEx-PHI)")
+    guild_b: int = Field(200, ge=1, description="prompts in benchmark guild_b (the role of Ai2 Refusals)")
+    development: int = Field(200, ge=1, description="prompts in the development split, on which every knob is fixed")
+    benign: int = Field(100, ge=1, description="harmless prompts")
+
+
+class HubFile(Section):
+    """One dataset or model on the hub, pinned, or a local mirror of it."""
+
+    id: str = Field(..., description="hub id, owner/name")
+    revision: str = Field(..., description="commit hash the id is pinned to")
+    path: str | None = Field(None, description="local folder to read instead of the hub (an offline mirror)")
+
+
+class HubSources(Section):
+    """The paper's datasets."""
+
+    hh_rlhf: HubFile = Field(..., description="conversations with columns chosen and rejected")
+    harmful_hexphi: HubFile = Field(..., description="Harmful HEx-PHI: prompts with harmful answers (gated)")
+    ai2_refusals: HubFile = Field(..., description="RewardBench; its refusals-* subsets are used")
+    max_rows: int | None = Field(None, ge=1, description="read only the first rows of each split (null: all)")
+
+
+class Sources(Section):
+    """Conversations and attack prompts."""
+
+    origin: Literal["sandbox", "hub"] = Field(..., alias="from", description="sandbox grows its own world, hub reads the paper's datasets")
+    sandbox: SandboxSources | None = Field(None, description="settings of the sandbox world")
+    hub: HubSources | None = Field(None, description="ids and revisions of the paper's datasets")
+
+    @model_validator(mode="after")
+    def _section_of_origin(self) -> Sources:
+        if getattr(self, self.origin) is None:
+            raise ValueError(f"sources.from is {self.origin}: add the section sources.{self.origin}")
+        return self
+
+
+# ------------------------------------------------------------------------------------------------------------- models
+class Architecture(Section):
+    """Size of a sandbox model (Llama architecture)."""
+
+    hidden_size: int = Field(..., ge=8, description="width")
+    layers: int = Field(..., ge=1, description="decoder layers")
+    heads: int = Field(..., ge=1, description="attention heads")
+    kv_heads: int = Field(..., ge=1, description="key/value heads (grouped-query attention)")
+    intermediate_size: int = Field(..., ge=8, description="width of the feed-forward layer")
+
+
+class Optimisation(Section):
+    """One training phase."""
+
+    steps: int = Field(..., ge=1, description="optimizer steps")
+    batch_size: int = Field(..., ge=1, description="dialogues per step")
+    learning_rate: float = Field(..., gt=0, description="peak learning rate, cosine decay")
+
+
+class SandboxModels(Section):
+    """Tokenizer, policy, guard and the DeepAlign policy of the sandbox, trained from scratch."""
+
+    vocab_size: int = Field(1024, ge=300, description="size of the byte-level BPE vocabulary")
+    policy: Architecture = Field(..., description="size of the policy")
+    policy_pretraining: Optimisation = Field(..., description="language modelling on the world's dialogues")
+    policy_safety: Optimisation = Field(..., description="shallow safety tuning")
+    guard: Architecture = Field(..., description="size of the guard")
+    guard_training: Optimisation = Field(..., description="language modelling and verdicts at every prefix")
+    guard_outcome_share: float = Field(..., ge=0, le=1, description="q: share of prefixes before a turn-back labelled by the final outcome, not by the content so far")
+    deepalign_training: Optimisation = Field(..., description="safety-recovery tuning of the DeepAlign policy (section 5.6)")
+
+
+class HubModels(Section):
+    """The paper's models."""
+
+    policy: HubFile = Field(..., description="the policy")
+    policy_format: Literal["llama3_policy", "llama32_policy"] = Field("llama3_policy", description="its entry in chat_formats.json")
+    guard: HubFile = Field(..., description="Llama Guard 3 1B: PRM, judge and the MRM's initialisation")
+
+
+class Models(Section):
+    """Policy and guard."""
+
+    origin: Literal["sandbox", "hub"] = Field(..., alias="from", description="sandbox trains tiny models, hub pins the paper's")
+    sandbox: SandboxModels | None = Field(None, description="sizes and training of the sandbox models")
+    hub: HubModels | None = Field(None, description="ids and revisions of the paper's models")
+
+    @model_validator(mode="after")
+    def _section_of_origin(self) -> Models:
+        if getattr(self, self.origin) is None:
+            raise ValueError(f"models.from is {self.origin}: add the section models.{self.origin}")
+        return self
+
+
+# ----------------------------------------------------------------------------------------------------------- safety4m
+class Safety4M(Section):
+    """Token-level rewards for every response prefix."""
+
+    max_tokens: int = Field(128, ge=2, description="each conversation is cut to its first tokens (paper: 128)")
+    turns: Literal["first", "last", "all"] = Field("all", description="which assistant turns are responses")
+    shards: int = Field(1, ge=1, description="independent labelling jobs")
+    block_size: int = Field(256, ge=1, description="responses per resumable block")
+    batch_size: int = Field(16, ge=1, description="responses per forward pass")
+
+
+# ---------------------------------------------------------------------------------------------------------------- mrm
+class MRMVariant(Section):
+    """One multifurcation reward model; `default` is the one the paper describes."""
+
+    bias: Literal["trained", "frozen_random", "absent"] = Field("trained", description="the unembedding bias")
+    eos_seen: bool = Field(True, description="count EOS as seen (false: mark it unseen, as in the released mask)")
+    reads_prefill: bool = Field(False, description="whether the MRM reads the prefilled tokens in search")
+
+
+class MRM(Section):
+    """Saffron-1, the multifurcation reward model."""
+
+    origin: Literal["train", "released"] = Field("train", alias="from", description="train it, or load the authors' release")
+    released: str | None = Field(None, description="local folder of the authors' release (adapter, lm_head_bias.pt, unseen_mask.pt)")
+    lora_rank: int = Field(4, ge=1, description="rank of LoRA on q_proj and v_proj (paper: 4)")
+    lora_alpha: float = Field(4.0, gt=0, description="LoRA alpha (release: 4)")
+    learning_rate: float = Field(1e-4, gt=0, description="AdamW learning rate (release: 1e-4)")
+    schedule: Literal["constant", "cosine"] = Field("constant", description="learning-rate schedule")
+    order: Literal["packed", "paper"] = Field("packed", description="packed: all prefixes of a conversation in one causal pass; paper: one prefix per row, shuffled")
+    batch_size: int = Field(4, ge=1, description="rows per step: conversations if packed, prefixes if paper")
+    epochs: float = Field(1.0, gt=0, description="passes over the training split")
+    evaluation_prefixes: int = Field(10_000, ge=1, description="held-out prefixes of Figure 4b")
+    variants: dict[str, MRMVariant] = Field(default_factory=lambda: {"default": MRMVariant()}, description="models to train, by name")
+
+    @model_validator(mode="after")
+    def _released_has_a_folder(self) -> MRM:
+        if self.origin == "released" and self.released is None:
+            raise ValueError("mrm.from is released: set mrm.released to the folder of the release")
+        if "default" not in self.variants:
+            raise ValueError("mrm.variants needs the entry default")
+        return self
+
+
+# ------------------------------------------------------------------------------------------------------------- search
+class NoDefense(Section):
+    """One sample, no reward call."""
+
+
+class BestOfN(Section):
+    """N samples, one reward call each."""
+
+
+class BeamSearch(Section):
+    """PRM beam search (Table 1)."""
+
+    children: int = Field(2, ge=1, description="most likely next tokens proposed by each beam node")
+
+
+class Rebase(Section):
+    """Reward-balanced search (arXiv 2408.00724)."""
+
+    step_tokens: int = Field(1, ge=1, description="tokens sampled between two reward calls")
+    balance_temperature: float = Field(0.1, gt=0, description="softmax temperature of the widths (paper: 0.1)")
+    widths: Literal["paper", "release"] = Field("release", description="rounding of the widths: as in the paper's text or in its code")
+    weights: Literal["sigmoid", "logit"] = Field("sigmoid", description="what enters the softmax: sigmoid(R) or the raw verdict logit")
+
+
+class Deal(Section):
+    """Beam search with lookahead (DeAL, arXiv 2402.06147); Table 1's MCTS."""
+
+    children: int = Field(2, ge=1, description="most likely next tokens proposed by each beam node")
+    lookahead: int = Field(2, ge=0, description="greedy rollout tokens before a candidate is scored")
+    reward_weight: float = Field(1.0, ge=0, description="lambda, weight of the reward against the log probability")
+
+
+class Saffron(Section):
+    """Saffron-1 search (Eq. 2, 3 and 7)."""
+
+    top_p: float = Field(0.8, gt=0, le=1, description="nucleus of candidates")
+    min_new_tokens: int = Field(16, ge=0, description="EOS is forbidden before this many new tokens")
+    semantics: Literal["paper", "released"] = Field("paper", description="how children are rewarded, see README")
+    conservative: bool = Field(True, description="unseen tokens score -1024 (Eq. 7)")
+    scorer: Literal["mrm", "prm"] = Field("mrm", description="one MRM call per node, or one PRM call per candidate")
+    mrm: str = Field("default", description="name in mrm.variants")
+
+
+class Methods(Section):
+    """Default settings of every search method."""
+
+    no_defense: NoDefense = Field(default_factory=NoDefense, description="no defense")
+    best_of_n: BestOfN = Field(default_factory=BestOfN, description="Best-of-N")
+    beam_search: BeamSearch = Field(default_factory=BeamSearch, description="PRM beam search")
+    rebase: Rebase = Field(default_factory=Rebase, description="Rebase")
+    deal: Deal = Field(default_factory=Deal, description="DeAL / MCTS with lookahead")
+    saffron: Saffron = Field(default_factory=Saffron, description="Saffron-1")
+
+
+MethodName = Literal["no_defense", "best_of_n", "beam_search", "rebase", "deal", "saffron"]
+
+
+class Run(Section):
+    """One method at some budgets within an experiment: one Snakemake job per shard."""
+
+    method: MethodName = Field(..., description="search method")
+    budgets: Annotated[list[int], Field(min_length=1)] = Field(..., description="samples or width; 0 for no_defense")
+    settings_id: str = Field("default", pattern=r"^[a-z0-9_.]+$", description="name of these settings in tables and paths")
+    settings: dict[str, Any] = Field(default_factory=dict, description="what differs from search.methods.<method>")
+    policy: Literal["policy", "deepalign"] = Field("policy", description="which policy generates")
+    attack: bool = Field(True, description="prefill the response with the reference answer's first tokens")
+
+    @property
+    def key(self) -> str:
+        """Unique name of the run within its experiment, as used in paths."""
+        return f"{self.method}-{self.settings_id}"
+
+
+class Match(Section):
+    """Choose each method's budget by compute alone."""
+
+    method: MethodName = Field("best_of_n", description="the method whose compute is matched")
+    budget: int = Field(32, ge=1, description="its budget")
+    tolerance: float = Field(1.05, ge=1, description="largest allowed ratio of mean compute")
+    convention: Literal["true", "paper"] = Field("true", description="count FLOPs once, or times the number of loaded models as in the paper")
+
+
+class Experiment(Section):
+    """Runs on one dataset, stored as one table."""
+
+    dataset: str = Field(..., description="name of a prompt set in sources/prompts/")
+    runs: Annotated[list[Run], Field(min_length=1)] = Field(..., description="methods and budgets")
+    prompts: int | None = Field(None, ge=1, description="only the first prompts by id (null: all)")
+    match: Match | None = Field(None, description="run every method only at the budget matched by compute, chosen among its budgets")
+    group: Literal["replicate", "ablations"] = Field("replicate", description="which target builds it")
+
+    @model_validator(mode="after")
+    def _unique_runs(self) -> Experiment:
+        keys = [run.key for run in self.runs]
+        twice = sorted({key for key in keys if keys.count(key) > 1})
+        if twice:
+            raise ValueError(f"runs {twice} stand twice: give each its own settings_id")
+        if self.match and self.match.method not in {run.method for run in self.runs}:
+            raise ValueError(f"match.method {self.match.method} is not among the runs: add it")
+        return self
+
+
+class Search(Section):
+    """Outputs of every method, budget, dataset and seed."""
+
+    seeds: Annotated[list[int], Field(min_length=1)] = Field([0], description="search seeds")
+    prefill_tokens: int = Field(10, ge=0, description="tokens of the reference answer that the attack prefills")
+    max_new_tokens: int = Field(32, ge=1, description="tokens generated after the prefill")
+    reward_reads_prefill: bool = Field(False, description="whether PRM and judge read the prefilled tokens")
+    block_size: int = Field(16, ge=1, description="prompts per resumable block; a batch never crosses a block")
+    shards: int = Field(1, ge=1, description="independent jobs per run")
+    oracle: Literal["sandbox", "none"] = Field(..., description="the text oracle that knows whether an output complied")
+    methods: Methods = Field(default_factory=Methods, description="default settings of every method")
+    experiments: dict[str, Experiment] = Field(..., description="what is run, by name")
+
+    @model_validator(mode="after")
+    def _settings_are_valid(self) -> Search:
+        for name, experiment in self.experiments.items():
+            for run in experiment.runs:
+                try:
+                    self.settings_of(run)
+                except ValidationError as error:
+                    first = error.errors()[0]
+                    raise ValueError(f"experiments.{name}.runs[{run.key}].settings.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        return self
+
+    def settings_of(self, run: Run) -> Section:
+        """Settings of a run: its method's defaults with the run's own merged over them."""
+        defaults = getattr(self.methods, run.method)
+        return type(defaults).model_validate({**defaults.model_dump(), **run.settings})
+
+
+# --------------------------------------------------------------------------------------------- analysis, figures, report
+class Analysis(Section):
+    """Statistics."""
+
+    confidence: float = Field(0.95, gt=0, lt=1, description="level of every interval")
+    bootstrap_samples: int = Field(2_000, ge=100, description="resamples of every bootstrap")
+    seed: int = Field(0, description="seed of every bootstrap")
+
+
+class Report(Section):
+    """The HTML report."""
+
+    show_text: bool = Field(True, description="print prompts and outputs; if false they become id, length and reward")
+
+
+class Config(Section):
+    """A whole replication."""
+
+    name: str = Field(..., pattern=r"^[a-z0-9][a-z0-9-]*$", description="name of the config; results go to data/<name> and figures/<name>")
+    train_seeds: Annotated[list[int], Field(min_length=1)] = Field([0], description="seeds of every trained model")
+    runtime: Runtime = Field(default_factory=Runtime, description="how numbers are computed")
+    sources: Sources = Field(..., description="conversations and attack prompts")
+    models: Models = Field(..., description="policy and guard")
+    safety4m: Safety4M = Field(..., description="token-level rewards")
+    mrm: MRM = Field(..., description="the multifurcation reward model")
+    search: Search = Field(..., description="searches")
+    analysis: Analysis = Field(default_factory=Analysis, description="statistics")
+    report: Report = Field(default_factory=Report, description="the report")
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Config:
+        for name, experiment in self.search.experiments.items():
+            for run in experiment.runs:
+                variant = getattr(self.search.settings_of(run), "mrm", "default")
+                if variant not in self.mrm.variants:
+                    raise ValueError(f"search.experiments.{name}: run {run.key} uses the MRM {variant}, which mrm.variants does not define")
+        return self
+
+
+def parse(values: Any, where: str) -> Config:
+    """Validate a resolved config (a mapping); ``where`` names its origin in errors.
+
+    Raises:
+        ConfigError: one line per problem, each with the key and the remedy.
+    """
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where}: the config must be a mapping of sections, not {type(values).__name__}")
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        lines = [f"  {'.'.join(str(part) for part in item['loc']) or '(top level)'}: {_remedy(item)}" for item in error.errors()]
+        raise ConfigError("\n".join([f"{where}: {len(lines)} problem(s) in the config:", *lines])) from None
+
+
+def _remedy(item: Any) -> str:
+    if item["type"] == "extra_forbidden":
+        return "unknown key; remove it or correct its name (all keys: config/README.md)"
+    if item["type"] == "missing":
+        return "missing; add it (its meaning: config/README.md)"
+    message = item["msg"].removeprefix("Value error, ")
+    return message if item["type"] == "value_error" else f"{message}, got {item['input']!r} (allowed values: config/README.md)"
+
+
+def load(path: str | Path) -> Config:
+    """Read and validate ``config/<name>.yaml``.
+
+    Raises:
+        ConfigError: if the file is missing, is not YAML or does not describe a replication.
+    """
+    path = Path(path)
+    try:
+        values = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such config; the shipped ones are in config/") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from None
+    return parse(values, str(path))
+
+
+def as_dict(section: BaseModel) -> dict[str, Any]:
+    """A section as plain YAML values, under the names used in the file."""
+    return json.loads(section.model_dump_json(by_alias=True))

@@ -1,0 +1,72 @@
+"""Where every stage's files lie. The one place that knows paths; rules and commands use the same names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths of one config, relative to the project root (or absolute if ``root`` is)."""
+
+    name: str
+    root: Path = Path()
+
+    @property
+    def data(self) -> Path:
+        """``data/<config>``."""
+        return self.root / "data" / self.name
+
+    @property
+    def figures(self) -> Path:
+        """``figures/<config>``."""
+        return self.root / "figures" / self.name
+
+    @property
+    def sources(self) -> Path:
+        """Conversations, prompt sets and (sandbox) corpora."""
+        return self.data / "sources"
+
+    @property
+    def conversations(self) -> Path:
+        """records.CONVERSATIONS."""
+        return self.sources / "conversations.parquet"
+
+    def prompts(self, dataset: str) -> Path:
+        """records.PROMPTS of one prompt set."""
+        return self.sources / "prompts" / f"{dataset}.parquet"
+
+    @property
+    def tokenizer(self) -> Path:
+        """Tokenizer files and chat_formats.json, shared by policy, guard and MRM."""
+        return self.data / "models" / "tokenizer"
+
+    def model(self, which: str, seed: int) -> Path:
+        """A ``save_pretrained`` folder: policy, guard or deepalign."""
+        return self.data / "models" / f"seed{seed}" / which
+
+    def safety4m(self, seed: int) -> Path:
+        """Folder with labels.parquet (records.SAFETY4M), unseen_mask.safetensors, card.json and README.md."""
+        return self.data / "safety4m" / f"seed{seed}"
+
+    def mrm(self, seed: int, variant: str = "default") -> Path:
+        """Folder with adapter/, head.safetensors, merged/, losses.parquet, evaluation.parquet, evaluation.json, README.md."""
+        return self.data / "mrm" / f"seed{seed}" / variant
+
+    def search(self, seed: int, experiment: str) -> Path:
+        """records.SEARCH of one experiment, all runs."""
+        return self.data / "search" / f"seed{seed}" / f"{experiment}.parquet"
+
+    def search_run(self, seed: int, experiment: str, run: str, shard: int) -> Path:
+        """records.SEARCH of one shard of one run; ``run`` is config.Run.key."""
+        return self.data / "search" / f"seed{seed}" / experiment / f"{run}.shard{shard}.parquet"
+
+    def search_trees(self, seed: int) -> Path:
+        """The recorded search of Figures 1 and 3."""
+        return self.data / "search" / f"seed{seed}" / "trees.json"
+
+    @property
+    def analysis(self) -> Path:
+        """JSON and parquet read by the notebooks."""
+        return self.data / "analysis"

@@ -1,0 +1,198 @@
+"""Schemas of every stored table, checked on reading, and writing that never leaves half a file.
+
+Tables are parquet; each schema below is the one definition of a table's columns. Small records are JSON. Everything is
+written to a temporary name beside its target and moved into place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+class RecordError(ValueError):
+    """A stored table or record that is missing or not what it should be; names file, column and cause."""
+
+
+_ids = pa.list_(pa.int32())
+
+#: Conversations in HH-RLHF's shape: whole conversations as one string, turns headed "\n\nHuman:" and "\n\nAssistant:".
+CONVERSATIONS = pa.schema(
+    [
+        ("source_row", pa.int64()),  # row number within the split
+        ("split", pa.string()),  # train | test
+        ("subset", pa.string()),
+        ("chosen", pa.string()),
+        ("rejected", pa.string()),
+    ]
+)
+
+#: A prompt set. ``reference`` is the harmful answer whose first tokens are prefilled; null for benign prompts.
+PROMPTS = pa.schema([("dataset", pa.string()), ("prompt_id", pa.int64()), ("prompt", pa.string()), ("reference", pa.string())])
+
+#: Safety4M: one row per labelled response. ``input_ids`` holds prompt + response tokens without any chat template,
+#: ``rewards[i]`` is R of the prefix that ends with response token i.
+SAFETY4M = pa.schema(
+    [
+        ("conversation_id", pa.string()),
+        ("split", pa.string()),
+        ("source_row", pa.int64()),
+        ("side", pa.string()),  # chosen | rejected
+        ("turn", pa.int32()),
+        ("input_ids", _ids),
+        ("response_start", pa.int32()),
+        ("rewards", pa.list_(pa.float32())),
+    ]
+)
+
+#: Search results: one row per result. FLOPs are per prompt, see saffron.compute. ``reward`` is the method's own reward
+#: of its output (null for no_defense), ``judge_reward`` the guard's R of it, ``oracle_complied`` the text oracle's word.
+SEARCH = pa.schema(
+    [
+        ("dataset", pa.string()),
+        ("prompt_id", pa.int64()),
+        ("method", pa.string()),
+        ("budget", pa.int64()),
+        ("settings_id", pa.string()),
+        ("train_seed", pa.int64()),
+        ("search_seed", pa.int64()),
+        ("output_ids", _ids),  # new tokens after the prefill, EOS included when reached
+        ("text", pa.string()),  # output_ids decoded
+        ("reward", pa.float64()),
+        ("judge_reward", pa.float64()),
+        ("oracle_complied", pa.bool_()),
+        ("finished", pa.bool_()),
+        ("n_new_tokens", pa.int64()),
+        ("flops_policy", pa.float64()),
+        ("flops_reward", pa.float64()),
+        ("flops_executed_policy", pa.float64()),
+        ("flops_executed_reward", pa.float64()),
+        ("reward_calls", pa.int64()),
+    ]
+)
+
+#: M(s)[a] against R(sa) on held-out prefixes (Figure 4b).
+MRM_EVALUATION = pa.schema(
+    [
+        ("conversation_id", pa.string()),
+        ("position", pa.int32()),  # index of the response token
+        ("token", pa.int32()),
+        ("prm_reward", pa.float32()),
+        ("mrm_reward", pa.float32()),
+    ]
+)
+
+#: Loss curves of anything trained.
+LOSSES = pa.schema([("phase", pa.string()), ("step", pa.int64()), ("loss", pa.float64()), ("learning_rate", pa.float64())])
+
+
+def read_table(path: str | Path, schema: pa.Schema) -> pd.DataFrame:
+    """Read a parquet table and check it against its schema.
+
+    Raises:
+        RecordError: if the file is missing or unreadable, or a column is missing, unknown or of another type.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise RecordError(f"{path}: no such table; run the stage that makes it")
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise RecordError(f"{path}: not a readable parquet file ({error}); delete it and run its stage again") from None
+    for field in schema:
+        if field.name not in table.column_names:
+            raise RecordError(f"{path}: column {field.name} is missing; delete the file and run its stage again")
+        if table.schema.field(field.name).type != field.type:
+            raise RecordError(f"{path}: column {field.name} has type {table.schema.field(field.name).type}, expected {field.type}")
+    unknown = sorted(set(table.column_names) - set(schema.names))
+    if unknown:
+        raise RecordError(f"{path}: unknown columns {unknown}")
+    return table.select(schema.names).to_pandas()
+
+
+def write_table(path: str | Path, rows: pd.DataFrame | list[dict[str, Any]], schema: pa.Schema) -> None:
+    """Write rows as parquet under ``schema``; byte-identical for identical rows.
+
+    Raises:
+        RecordError: if a column is missing or a value does not fit its type.
+    """
+    try:
+        if isinstance(rows, pd.DataFrame):
+            table = pa.Table.from_pandas(rows[schema.names], schema=schema, preserve_index=False).replace_schema_metadata(None)
+        else:
+            table = pa.Table.from_pylist(rows, schema=schema)
+    except (KeyError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise RecordError(f"{path}: rows do not fit the schema: {error}") from None
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a small record.
+
+    Raises:
+        RecordError: if it is missing or not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise RecordError(f"{path}: no such record; run the stage that makes it") from None
+    except json.JSONDecodeError as error:
+        raise RecordError(f"{path}: not JSON ({error}); delete it and run its stage again") from None
+
+
+def write_json(path: str | Path, record: Any) -> None:
+    """Write a small record, keys in the order given, NaN refused."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A temporary file beside ``path`` that takes its place when the block ends without an error."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    os.close(handle)
+    os.chmod(name, 0o644)
+    try:
+        yield Path(name)
+        os.replace(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_folder(path: str | Path) -> Iterator[Path]:
+    """A temporary folder beside ``path`` that takes its place when the block ends without an error."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    name = tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.")
+    os.chmod(name, 0o755)
+    try:
+        yield Path(name)
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(name, path)
+    finally:
+        shutil.rmtree(name, ignore_errors=True)
+
+
+def sha256(path: str | Path) -> str:
+    """Hex digest of a file's bytes."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
