@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from saffron.chat import ChatFormat, ChatFormatError, ChatFormats
+
+PAPER = Path(__file__).parents[1] / "data/reference/paper/chat_formats.json"
+ids = st.lists(st.integers(0, 200_000), max_size=12)
+
+
+class Letters:
+    """A tokenizer of one id per character, as exact as can be."""
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        return [ord(letter) for letter in text]
+
+    def decode(self, ids: list[int], *, skip_special_tokens: bool, clean_up_tokenization_spaces: bool) -> str:
+        return "".join(chr(i) for i in ids if i < 0x110000)
+
+
+class Merging(Letters):
+    """Encodes a doubled letter as one id, so that ids with a doubled letter do not come back."""
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        return super().encode(text.replace("oo", "ω"), add_special_tokens=add_special_tokens)
+
+
+def formats(**changes: object) -> dict[str, object]:
+    part = {"prefix": [60, 62], "infix": [10], "suffix": [35, 33]}
+    values: dict[str, object] = {
+        "policy": part,
+        "guard": part,
+        "mrm": {**part, "suffix": []},
+        "verdict": {"safe": 115, "unsafe": 117},
+        "eos": 36,
+    }
+    return {**values, **changes}
+
+
+@given(ids, ids, ids, ids, ids)
+def test_render_is_the_prompt_and_what_follows_it(
+    prefix: list[int], infix: list[int], suffix: list[int], prompt: list[int], response: list[int]
+) -> None:
+    chat = ChatFormat(tuple(prefix), tuple(infix), tuple(suffix))
+    whole = chat.render(prompt, response)
+    assert whole == prefix + prompt + infix + response + suffix
+    assert whole[: len(chat.prompt(prompt))] == chat.prompt(prompt)
+
+
+@pytest.mark.parametrize("policy", ["llama3_policy", "llama32_policy"])
+def test_paper_formats_have_the_lengths_the_paper_states(policy: str) -> None:
+    chats = ChatFormats.load(PAPER, policy=policy)
+    assert (len(chats.guard.prefix), len(chats.guard.infix), len(chats.guard.suffix)) == (138, 3, 56)
+    assert (len(chats.mrm.prefix), len(chats.mrm.infix), len(chats.mrm.suffix)) == (4, 3, 0)
+    assert (chats.safe_id, chats.unsafe_id, chats.eos_id) == (19193, 39257, 128009)
+    assert len(chats.policy.infix) == 5
+    assert len(chats.policy.prefix) == {"llama3_policy": 5, "llama32_policy": 30}[policy]
+
+
+def test_saved_formats_load_again_from_file_and_folder(tmp_path: Path) -> None:
+    chats = ChatFormats.load(PAPER, policy="llama32_policy")
+    chats.save(tmp_path)
+    assert ChatFormats.load(tmp_path) == chats
+    assert ChatFormats.load(tmp_path / "chat_formats.json") == chats
+
+
+def test_verify_accepts_a_tokenizer_that_gives_the_ids_back() -> None:
+    ChatFormats.of(formats(), where="here").verify(Letters())
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [("guard.infix", {"guard": {"prefix": [60], "infix": [111, 111], "suffix": []}}), ("eos", {"eos": 2_000_000})],
+)
+def test_verify_names_the_sequence_that_comes_back_otherwise(name: str, change: dict[str, object]) -> None:
+    with pytest.raises(ChatFormatError, match=rf"chat format {name}: .*check the pinned revisions"):
+        ChatFormats.of(formats(**change), where="here").verify(Merging())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"guard": None}, "no format guard"),
+        ({"mrm": {"prefix": [1], "infix": ["a"], "suffix": []}}, "mrm.infix must be a list of token ids"),
+        ({"mrm": {"prefix": [1], "infix": [2]}}, "mrm.suffix must be a list of token ids, not None"),
+        ({"verdict": {"safe": 1}}, "verdict: unsafe must be a token id, not None"),
+        ({"verdict": {"safe": 1, "unsafe": 1}}, "a verdict needs two tokens"),
+        ({"eos": True}, "eos must be a token id, not True"),
+    ],
+)
+def test_malformed_formats_are_named(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    path = tmp_path / "chat_formats.json"
+    path.write_text(json.dumps(formats(**change)))
+    with pytest.raises(ChatFormatError, match=message) as caught:
+        ChatFormats.load(path)
+    assert str(path) in str(caught.value)
+
+
+def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ChatFormatError, match=r"chat_formats\.json: no such file; run the stage models"):
+        ChatFormats.load(tmp_path)
+    (tmp_path / "chat_formats.json").write_text("{")
+    with pytest.raises(ChatFormatError, match="not JSON"):
+        ChatFormats.load(tmp_path)
