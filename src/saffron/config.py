@@ -11,11 +11,12 @@ Sections are named after the stages that read them; a stage reads its own sectio
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 
 class ConfigError(ValueError):
@@ -56,17 +57,31 @@ class SandboxSources(Section):
 class HubFile(Section):
     """One dataset or model on the hub, pinned, or a local mirror of it."""
 
-    id: str = Field(..., description="hub id, owner/name")
-    revision: str = Field(..., description="commit hash the id is pinned to")
+    id: str = Field(..., pattern=r"^[\w.-]+/[\w.-]+$", description="hub id, owner/name")
+    revision: str | None = Field(None, description="commit the id is pinned to, 40 hex digits (null: not pinned, path needed)")
     path: str | None = Field(None, description="local folder to read instead of the hub (an offline mirror)")
+
+    @field_validator("revision")
+    @classmethod
+    def _is_a_commit(cls, revision: str | None) -> str | None:
+        if revision is not None and not re.fullmatch(r"[0-9a-f]{40}", revision):
+            raise ValueError(f"needs the 40 hex digits of a commit, not {revision!r}: copy one from the repository's commits on the hub")
+        return revision
+
+
+class HubDataset(HubFile):
+    """A pinned dataset with what it has to contain."""
+
+    rows: dict[str, int] = Field(..., description="expected number of rows by split or subset")
+    sha256: dict[str, str] = Field(default_factory=dict, description="expected digests by file, as in the hub's layout")
 
 
 class HubSources(Section):
     """The paper's datasets."""
 
-    hh_rlhf: HubFile = Field(..., description="conversations with columns chosen and rejected")
-    harmful_hexphi: HubFile = Field(..., description="Harmful HEx-PHI: prompts with harmful answers (gated)")
-    ai2_refusals: HubFile = Field(..., description="RewardBench; its refusals-* subsets are used")
+    hh_rlhf: HubDataset = Field(..., description="conversations with columns chosen and rejected")
+    harmful_hexphi: HubDataset = Field(..., description="Harmful HEx-PHI: prompts with harmful answers (gated)")
+    ai2_refusals: HubDataset = Field(..., description="RewardBench; its refusals-* subsets are used")
     max_rows: int | None = Field(None, ge=1, description="read only the first rows of each split (null: all)")
 
 
@@ -120,8 +135,9 @@ class HubModels(Section):
     """The paper's models."""
 
     policy: HubFile = Field(..., description="the policy")
-    policy_format: Literal["llama3_policy", "llama32_policy"] = Field("llama3_policy", description="its entry in chat_formats.json")
+    policy_format: str = Field("llama3_policy", description="the policy's entry in chat_formats.json")
     guard: HubFile = Field(..., description="Llama Guard 3 1B: PRM, judge and the MRM's initialisation")
+    chat_formats: str | None = Field(None, description="chat_formats.json of another model family (null: the paper's)")
 
 
 class Models(Section):
@@ -143,7 +159,7 @@ class Safety4M(Section):
     """Token-level rewards for every response prefix."""
 
     max_tokens: int = Field(128, ge=2, description="each conversation is cut to its first tokens (paper: 128)")
-    turns: Literal["first", "last", "all"] = Field("all", description="which assistant turns are responses")
+    turns: Literal["first", "last", "all"] = Field("last", description="which assistant turns are responses (last comes closest to the release's 36 targets per row)")
     shards: int = Field(1, ge=1, description="independent labelling jobs")
     block_size: int = Field(256, ge=1, description="responses per resumable block")
     batch_size: int = Field(16, ge=1, description="responses per forward pass")
@@ -163,6 +179,8 @@ class MRM(Section):
 
     origin: Literal["train", "released"] = Field("train", alias="from", description="train it, or load the authors' release")
     released: str | None = Field(None, description="local folder of the authors' release (adapter, lm_head_bias.pt, unseen_mask.pt)")
+    released_bias: bool = Field(False, description="add the release's bias, an untrained initialisation never used by its code")
+    released_unseen: int = Field(92_013, ge=0, description="unseen tokens the release's mask must have")
     lora_rank: int = Field(4, ge=1, description="rank of LoRA on q_proj and v_proj (paper: 4)")
     lora_alpha: float = Field(4.0, gt=0, description="LoRA alpha (release: 4)")
     learning_rate: float = Field(1e-4, gt=0, description="AdamW learning rate (release: 1e-4)")
