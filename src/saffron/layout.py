@@ -50,6 +50,10 @@ class Layout:
         """Folder with labels.parquet (records.SAFETY4M), unseen_mask.safetensors, card.json and README.md."""
         return self.data / "safety4m" / f"seed{seed}"
 
+    def safety4m_shard(self, seed: int, shard: int) -> Path:
+        """records.SAFETY4M of one shard."""
+        return self.safety4m(seed) / f"shard{shard}.parquet"
+
     def mrm(self, seed: int, variant: str = "default") -> Path:
         """Folder with adapter/, head.safetensors, merged/, losses.parquet, evaluation.parquet, evaluation.json, README.md."""
         return self.data / "mrm" / f"seed{seed}" / variant
