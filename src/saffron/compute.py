@@ -1,0 +1,176 @@
+"""Compute, defined once: what a token costs, and what a search costs (PAPER.md, "Two ways of counting compute").
+
+*Nominal* FLOPs count each unique token of a trie once: two per weight of every linear layer, the unembedding included,
+plus attention over the token's context (its ancestors and itself). They do not depend on how the engine works; figures,
+ScalEff and matched budgets use them. *Executed* FLOPs are those of the matrix products that ran, masked and padded
+rectangles included. Elementwise work (norms, softmax, rotary embeddings, selection) is counted by neither.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+#: Models alive in one search of the paper's code, each of which counts every operation again (PAPER.md, difference 5).
+PAPER_MULTIPLIERS: dict[str, tuple[int, ...]] = {
+    "no_defense": (2,),
+    "best_of_n": (2,),
+    "beam_search": (2,),
+    "rebase": (2,),
+    "deal": (2,),
+    "saffron": (4, 3),
+}
+
+
+def paper_multiplier(method: str, *, fitted: bool = True) -> int:
+    """Factor by which the paper's convention exceeds FLOPs counted once.
+
+    Args:
+        method: name of a search method.
+        fitted: for saffron, 4 (what best fits Figure 2) if true, else 3 (what the released script loads).
+
+    Raises:
+        KeyError: for an unknown method.
+    """
+    multipliers = PAPER_MULTIPLIERS[method]
+    return multipliers[0] if fitted else multipliers[-1]
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """Sizes of a decoder of the Llama family, as far as compute and KV memory depend on them."""
+
+    hidden_size: int
+    intermediate_size: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocab_size: int
+
+    @classmethod
+    def from_config(cls, config: Any) -> ModelShape:
+        """Read the sizes from a Hugging Face config (Llama, Mistral, Qwen2, Qwen3)."""
+        heads = config.num_attention_heads
+        return cls(
+            hidden_size=config.hidden_size,
+            intermediate_size=config.intermediate_size,
+            layers=config.num_hidden_layers,
+            heads=heads,
+            kv_heads=getattr(config, "num_key_value_heads", None) or heads,
+            head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
+            vocab_size=config.vocab_size,
+        )
+
+    @property
+    def query_weights(self) -> int:
+        """Weights of q_proj and o_proj of one layer."""
+        return 2 * self.hidden_size * self.heads * self.head_dim
+
+    @property
+    def kv_weights(self) -> int:
+        """Weights of k_proj and v_proj of one layer."""
+        return 2 * self.hidden_size * self.kv_heads * self.head_dim
+
+    @property
+    def mlp_weights(self) -> int:
+        """Weights of gate_proj, up_proj and down_proj of one layer."""
+        return 3 * self.hidden_size * self.intermediate_size
+
+    @property
+    def linear_weights(self) -> int:
+        """Weights of all linear layers, unembedding included, embedding (a lookup) excluded."""
+        layer = self.query_weights + self.kv_weights + self.mlp_weights
+        return self.layers * layer + self.hidden_size * self.vocab_size
+
+    @property
+    def flops_per_token(self) -> int:
+        """FLOPs of one token without attention."""
+        return 2 * self.linear_weights
+
+    @property
+    def flops_per_context_token(self) -> int:
+        """FLOPs of one token's attention to one token of its context (scores and weighted values)."""
+        return 4 * self.layers * self.heads * self.head_dim
+
+    def kv_bytes_per_token(self, bytes_per_value: int) -> int:
+        """Bytes of one token's keys and values in all layers."""
+        return 2 * self.layers * self.kv_heads * self.head_dim * bytes_per_value
+
+    def nominal(self, tokens: Any, context: Any) -> Any:
+        """FLOPs of ``tokens`` tokens whose contexts hold ``context`` tokens in sum (numbers or tensors)."""
+        return tokens * self.flops_per_token + context * self.flops_per_context_token
+
+    def chain(self, start: int, length: int) -> int:
+        """Nominal FLOPs of ``length`` consecutive tokens after ``start`` earlier ones."""
+        return self.nominal(length, length * start + length * (length + 1) // 2)
+
+
+@dataclass
+class Ledger:
+    """What one trie has computed so far, per prompt it was built with (dropped prompts keep their entry).
+
+    Attributes:
+        shape: the model's sizes.
+        tokens: [B] float64, unique tokens: Proposition 2's space.
+        context: [B] float64, sum of their context lengths: Proposition 2's time.
+        executed: [B] float64, executed FLOPs; the sum over prompts is what ``torch.utils.flop_counter`` counts.
+    """
+
+    shape: ModelShape
+    tokens: torch.Tensor
+    context: torch.Tensor
+    executed: torch.Tensor
+
+    @property
+    def nominal(self) -> torch.Tensor:
+        """[B] float64, nominal FLOPs."""
+        return self.shape.nominal(self.tokens, self.context)
+
+
+def nominal_best_of_n(
+    policy: ModelShape, guard: ModelShape, *, n: int, new_tokens: int, policy_prompt: int, guard_prompt: int, guard_suffix: int
+) -> tuple[int, int]:
+    """Nominal FLOPs per prompt of Best-of-N whose samples share nothing but the prompt and never end early.
+
+    Args:
+        policy: sizes of the policy.
+        guard: sizes of the PRM.
+        n: samples.
+        new_tokens: tokens of each sample; the last one is not fed back to the policy.
+        policy_prompt: prompt tokens of the policy, template and prefill included.
+        guard_prompt: tokens the guard reads before the response.
+        guard_suffix: tokens the guard reads after it.
+
+    Returns:
+        (policy FLOPs, PRM FLOPs).
+    """
+    generation = policy.chain(0, policy_prompt) + n * policy.chain(policy_prompt, new_tokens - 1)
+    scoring = guard.chain(0, guard_prompt) + n * guard.chain(guard_prompt, new_tokens + guard_suffix)
+    return generation, scoring
+
+
+def nominal_saffron(
+    policy: ModelShape, mrm: ModelShape, *, width: int, new_tokens: int, policy_prompt: int, mrm_prompt: int
+) -> tuple[int, int]:
+    """Nominal FLOPs per prompt of Saffron-1 whose beam is full from the first step and never ends early.
+
+    Each step extends ``width`` sequences by one token in both models; the last token is fed to neither.
+
+    Args:
+        policy: sizes of the policy.
+        mrm: sizes of the MRM.
+        width: beam width N.
+        new_tokens: token limit.
+        policy_prompt: prompt tokens of the policy, template and prefill included.
+        mrm_prompt: prompt tokens of the MRM.
+
+    Returns:
+        (policy FLOPs, MRM FLOPs).
+    """
+    generation = policy.chain(0, policy_prompt) + width * policy.chain(policy_prompt, new_tokens - 1)
+    scoring = mrm.chain(0, mrm_prompt) + width * mrm.chain(mrm_prompt, new_tokens - 1)
+    return generation, scoring

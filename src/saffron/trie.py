@@ -1,0 +1,670 @@
+"""The engine: a token trie over a causal language model.
+
+A :class:`TokenTrie` reads a batch of prompts once and then holds nodes, each a token with a parent. One call extends all
+prompts of the batch by many nodes at once: **a token's position is its depth, and its attention mask is its ancestry**.
+Everything in this project that reads a language model (sampling, beam search, lookahead, a guard's verdict on each
+candidate, labelling every prefix of a conversation) is such an extension.
+
+The decoder layers of the stock Hugging Face modules are driven directly, so any checkpoint of the Llama, Mistral, Qwen2
+or Qwen3 class works as it is; what differs from ``model.forward`` is only where keys and values are stored and what
+attends to what. Grouped-query attention multiplies all query heads of a group with the one stored key at once; repeated
+keys are never materialised.
+
+Two physical layouts stand behind the same calls:
+
+- ``packed``: one sequence per prompt that holds all nodes, with a mask. Best where branches share much (beams).
+- ``rows``: the shared prompt plus one private row per sample. Best where they share little (Best-of-N), as no sample
+  then attends over the others' masked tokens.
+
+Shapes: B prompts, R rows (new nodes or chains per prompt), L tokens per chain, V vocabulary, P longest prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from saffron.compute import Ledger, ModelShape
+
+#: Parent id of first-level nodes: the prompt's last token. ``ROOT - k`` is the token k before it.
+ROOT = -1
+
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+KeysValues = tuple[Tensor, Tensor]
+#: (layer, keys [B, R, L, H, D], values) -> (shared part [B, H, S, D], each row's own part [B, H, R, L', D])
+Place = Callable[[int, Tensor, Tensor], tuple[KeysValues | None, KeysValues | None]]
+
+ROPE_TYPES = ("default", "linear", "llama3", "yarn")  # the others rescale with the length of the sequence
+
+
+class TrieError(ValueError):
+    """A model, a prompt or a call the engine cannot serve; the message says why."""
+
+
+@dataclass(frozen=True)
+class Extension:
+    """New nodes.
+
+    Attributes:
+        nodes: [B, R] ids of the new nodes.
+        logits: [B, R, V] next-token logits after each (V or the K selected vocabulary ids).
+    """
+
+    nodes: Tensor
+    logits: Tensor
+
+
+@dataclass(frozen=True)
+class Branch:
+    """Chains read under their parents.
+
+    Attributes:
+        nodes: [B, R, commit] ids of the tokens that stay.
+        logits: [B, R, V] next-token logits at each chain's last token (V or the K selected vocabulary ids).
+    """
+
+    nodes: Tensor
+    logits: Tensor
+
+
+class TokenTrie:
+    """A growing trie of tokens over one causal language model, for a batch of prompts.
+
+    Args:
+        model: a loaded causal LM of the Llama, Mistral, Qwen2 or Qwen3 class, in eval mode.
+        prompts: B token-id lists, each of at least one token; lengths may differ.
+        max_nodes: nodes per prompt that storage holds at once after the prompt.
+        layout: see the module's docstring.
+        logits: whether to compute ``root_logits``.
+
+    Attributes:
+        root_logits: [B, V] logits at each prompt's last token (None if ``logits`` is false).
+        ledger: compute so far, one entry per prompt given to the constructor.
+
+    Raises:
+        TrieError: if the model cannot be driven, before anything is computed.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        prompts: Sequence[Sequence[int]],
+        *,
+        max_nodes: int,
+        layout: Literal["packed", "rows"] = "packed",
+        logits: bool = True,
+    ) -> None:
+        check_model(model)
+        if not prompts or any(len(prompt) == 0 for prompt in prompts):
+            raise TrieError("every prompt needs at least one token")
+        self._decoder: Any = model.model
+        self._lm_head: Any = model.get_output_embeddings()
+        self._layers = list(self._decoder.layers)
+        self._window = sliding_window(model.config)
+        self.shape = ModelShape.from_config(model.config)
+        weight = self._decoder.embed_tokens.weight
+        self.device, self.dtype = weight.device, weight.dtype
+        self.layout = layout
+        self.batch = len(prompts)
+        self.max_nodes = max_nodes
+        self.used = 0  # node slots taken; the same for all prompts
+        lengths = [len(prompt) for prompt in prompts]
+        self._prompt_width = max(lengths)
+        self._deepest = self._prompt_width  # upper bound of any node's depth + 1, kept on the host
+        self._rows: int | None = None  # rows layout: rows per prompt, set by the first extension
+        self._cos = self._sin = torch.empty(0, device=self.device)
+        self._allocate(max_nodes)
+        self._prompt_length = torch.tensor(lengths, device=self.device)
+        self._prompt_index = torch.arange(self.batch, device=self.device)
+        zeros = [torch.zeros(self.batch, dtype=torch.float64, device=self.device) for _ in range(3)]
+        self.ledger = Ledger(self.shape, *zeros)
+        self.root_logits: Tensor | None = self._prefill(prompts, lengths, logits)
+
+    # ------------------------------------------------------------------------------------------------------- public
+    def extend(self, parents: Tensor, tokens: Tensor, *, alive: Tensor | None = None, select: Tensor | None = None) -> Extension:
+        """Add one node per row under ``parents``, in one forward pass for the whole batch.
+
+        Args:
+            parents: [B, R] node ids, :data:`ROOT`, or ``ROOT - k`` for the prompt token k before its last. In the rows
+                layout row i's parent is row i's last node.
+            tokens: [B, R] token ids.
+            alive: [B, R] bool; entries that are false are computed as filler, never counted and never to be used as parents.
+            select: [K] vocabulary ids to restrict the logits to.
+
+        Raises:
+            TrieError: if storage is full, or a sliding window would bite.
+        """
+        if self.layout == "rows":
+            return self._extend_rows(parents, tokens, alive, select)
+        rows = tokens.shape[1]
+        self._reserve(rows, 1)
+        start = self.used
+        depth = self._depth_after(parents)
+        slots = slice(start, start + rows)
+        ancestry = self._ancestry_of(parents)  # [B, R, start]
+        self._ancestry[:, slots, :start] = ancestry
+        self._ancestry[:, slots, slots] = torch.eye(rows, dtype=torch.bool, device=self.device)
+        self._record(parents[..., None], tokens[..., None], depth[..., None], alive, None, commit=1)
+        self.used = start + rows
+        mask = self._mask(parents, self._ancestry[:, slots, : self.used])
+        stored = slice(0, self._prompt_width + self.used)
+        written = self._slots(slots)
+
+        def place(layer: int, k: Tensor, v: Tensor) -> tuple[KeysValues | None, KeysValues | None]:
+            keys, values = self._keys[layer], self._values[layer]
+            keys[:, :, written] = k[:, :, 0].transpose(1, 2)
+            values[:, :, written] = v[:, :, 0].transpose(1, 2)
+            return (keys[:, :, stored], values[:, :, stored]), None
+
+        hidden = self._forward(tokens[..., None], depth[..., None], place, mask=mask)
+        self._executed(self._layer_flops(rows, 1, 1, stored.stop))
+        return Extension(self._ids(slots), self._unembed(hidden[:, :, 0], select))
+
+    def branch(
+        self,
+        parents: Tensor,
+        tokens: Tensor,
+        *,
+        commit: int = 0,
+        alive: Tensor | None = None,
+        lengths: Tensor | None = None,
+        select: Tensor | None = None,
+    ) -> Branch:
+        """Read R chains of L tokens, each hung under its parent; chains do not see each other.
+
+        A verdict is read this way: the chain is ``[candidate, *suffix]``, ``commit`` is 1 and ``select`` holds the verdict ids.
+
+        Args:
+            parents: [B, R] as in :meth:`extend`.
+            tokens: [B, R, L] token ids.
+            commit: the first ``commit`` tokens of each chain stay as nodes, the rest is read and dropped.
+            alive: [B, R] bool; rows that are false are filler.
+            lengths: [B, R] tokens of each chain that count (default: all L, at least ``commit``); the rest is padding.
+            select: [K] vocabulary ids to restrict the logits to.
+
+        Raises:
+            TrieError: if storage is full, a sliding window would bite, or the rows layout already has nodes.
+        """
+        if self.layout == "rows":
+            raise TrieError("branch needs the packed layout")
+        rows, length = tokens.shape[1:]
+        if length == 1 and commit == 1 and lengths is None:
+            extension = self.extend(parents, tokens[..., 0], alive=alive, select=select)
+            return Branch(extension.nodes[..., None], extension.logits)
+        self._reserve(rows * commit, length)
+        start = self.used
+        positions = self._depth_after(parents)[..., None] + torch.arange(length, device=self.device)
+        ancestry = self._ancestry_of(parents)
+        mask = self._mask(parents, ancestry)
+        stored = slice(0, self._prompt_width + start)
+        slots = slice(start, start + rows * commit)
+        if commit:
+            own = torch.tril(torch.ones(commit, commit, dtype=torch.bool, device=self.device))
+            chains = torch.einsum("rs,ij->risj", torch.eye(rows, dtype=torch.bool, device=self.device), own)
+            self._ancestry[:, slots, :start] = ancestry.repeat_interleave(commit, dim=1)
+            self._ancestry[:, slots, slots] = chains.reshape(rows * commit, rows * commit)
+        self._record(parents[..., None], tokens, positions, alive, lengths, commit=commit)
+        self.used = slots.stop
+        last = (lengths if lengths is not None else torch.full_like(parents, length)) - 1
+        written = self._slots(slots)
+
+        def place(layer: int, k: Tensor, v: Tensor) -> tuple[KeysValues | None, KeysValues | None]:
+            keys, values = self._keys[layer], self._values[layer]
+            if commit:
+                keys[:, :, written] = k[:, :, :commit].flatten(1, 2).transpose(1, 2)
+                values[:, :, written] = v[:, :, :commit].flatten(1, 2).transpose(1, 2)
+            own = (k.permute(0, 3, 1, 2, 4), v.permute(0, 3, 1, 2, 4))
+            return (keys[:, :, stored], values[:, :, stored]), own
+
+        hidden = self._forward(tokens, positions, place, mask=mask, last=last)
+        self._executed(self._layer_flops(rows, length, 1, stored.stop + length))
+        return Branch(self._ids(slots).view(self.batch, rows, commit), self._unembed(hidden[:, :, 0], select))
+
+    def compact(self, keep: Tensor, alive: Tensor | None = None, *, max_nodes: int | None = None) -> Tensor:
+        """Keep only these nodes and their ancestors. The engine's one device-to-host copy.
+
+        Args:
+            keep: [B, R] node ids (or ROOT).
+            alive: [B, R] bool; entries that are false keep nothing.
+            max_nodes: new capacity (default: unchanged); raised to what is kept if smaller.
+
+        Returns:
+            [B, R] their new ids. In the rows layout these are the rows, in the order given.
+        """
+        if self.layout == "rows":
+            return self._compact_rows(keep)
+        wanted = keep >= 0 if alive is None else (keep >= 0) & alive
+        rows = self._ancestry[:, : self.used, : self.used].gather(1, keep.clamp(min=0)[..., None].expand(-1, -1, self.used))
+        live = (rows & wanted[..., None]).any(1)  # [B, used]
+        width = int(live.sum(1).max()) if self.used else 0
+        order = torch.argsort(~live, dim=1, stable=True)[:, :width]
+        new_ids = live.cumsum(1) - 1
+        self._move_nodes(order, width, max(max_nodes or self.max_nodes, width))
+        moved = new_ids.gather(1, keep.clamp(min=0)) if width else torch.full_like(keep, ROOT)
+        return torch.where(keep >= 0, moved, keep)
+
+    def drop_prompts(self, keep: Tensor) -> None:
+        """Keep only these prompts in the batch.
+
+        Args:
+            keep: [B'] indices into the current batch, increasing.
+        """
+        self._keys = [key.index_select(0, keep) for key in self._keys]
+        self._values = [value.index_select(0, keep) for value in self._values]
+        for name in ("_ancestry", "_depth", "_token", "_hash", "_prompt_length", "_prompt_index", "_root_hash"):
+            setattr(self, name, getattr(self, name).index_select(0, keep))
+        if self._row_keys:
+            self._row_keys = [key.index_select(0, keep) for key in self._row_keys]
+            self._row_values = [value.index_select(0, keep) for value in self._row_values]
+        self.batch = int(keep.shape[0])
+
+    def path(self, nodes: Tensor) -> list[list[list[int]]]:
+        """Tokens from below the prompt to each node, for reading sequences back at the end (host side).
+
+        Args:
+            nodes: [B, R] node ids (or ROOT: an empty path).
+        """
+        ids, tokens = nodes.tolist(), self._token[:, : self.used].tolist()
+        if self.layout == "rows":
+            rows = self._rows or 1
+            return [[[tokens[b][n] for n in range(node % rows, node + 1, rows)] for node in row] for b, row in enumerate(ids)]
+        ancestry = self._ancestry[:, : self.used, : self.used].tolist()
+        return [
+            [[tokens[b][n] for n, above in enumerate(ancestry[b][node]) if above] if node >= 0 else [] for node in row]
+            for b, row in enumerate(ids)
+        ]
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes of all key and value storage now allocated."""
+        tensors = [*self._keys, *self._values, *self._row_keys, *self._row_values]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+    # ------------------------------------------------------------------------------------------------------ storage
+    def _allocate(self, max_nodes: int) -> None:
+        shape, packed = self.shape, self.layout == "packed"
+        slots = self._prompt_width + (max_nodes if packed else 0)
+        size = (self.batch, shape.kv_heads, slots, shape.head_dim)
+        self._keys = [torch.empty(size, dtype=self.dtype, device=self.device) for _ in self._layers]
+        self._values = [torch.empty(size, dtype=self.dtype, device=self.device) for _ in self._layers]
+        self._row_keys: list[Tensor] = []
+        self._row_values: list[Tensor] = []
+        whole = {"dtype": torch.int64, "device": self.device}
+        square = max_nodes if packed else 0
+        self._ancestry = torch.zeros(self.batch, square, square, dtype=torch.bool, device=self.device)
+        self._depth = torch.zeros(self.batch, max_nodes, **whole)
+        self._token = torch.zeros(self.batch, max_nodes, **whole)
+        self._hash = torch.zeros(self.batch, max_nodes, **whole)
+        self._root_hash = torch.zeros(self.batch, self._prompt_width, **whole)
+
+    def _reserve(self, nodes: int, deeper: int) -> None:
+        if self.used + nodes > self.max_nodes:
+            raise TrieError(
+                f"storage holds {self.max_nodes} nodes per prompt, {self.used + nodes} are needed; raise max_nodes or compact"
+            )
+        self._deepest += deeper
+        self._check_window()
+
+    def _check_window(self) -> None:
+        if self._window is not None and self._deepest > self._window:
+            raise TrieError(f"sequences of up to {self._deepest} tokens exceed the model's sliding window of {self._window}")
+
+    def _slots(self, nodes: slice) -> slice:
+        """Where nodes lie in packed storage, after the prompt."""
+        return slice(self._prompt_width + nodes.start, self._prompt_width + nodes.stop)
+
+    def _ids(self, slots: slice) -> Tensor:
+        return torch.arange(slots.start, slots.stop, device=self.device).expand(self.batch, -1)
+
+    def _move_nodes(self, order: Tensor, width: int, max_nodes: int) -> None:
+        """Gather the nodes ``order`` [B, width] to the front of storage of ``max_nodes`` nodes."""
+        prompt = torch.arange(self._prompt_width, device=self.device).expand(self.batch, -1)
+        slots = torch.cat([prompt, order + self._prompt_width], 1)  # [B, P + width]
+        for store in (self._keys, self._values):
+            for layer, old in enumerate(store):
+                batch, heads, capacity, dim = old.shape
+                flat = (torch.arange(batch * heads, device=self.device).view(batch, heads, 1) * capacity + slots[:, None]).view(
+                    -1
+                )
+                new = old.new_empty(batch, heads, self._prompt_width + max_nodes, dim)
+                kept = old.view(-1, dim).index_select(0, flat).view(batch, heads, -1, dim)
+                new[:, :, : kept.shape[2]] = kept
+                store[layer] = new
+        index = order[..., None].expand(-1, -1, self.used)
+        ancestry = self._ancestry[:, : self.used, : self.used].gather(1, index).gather(2, order[:, None].expand(-1, width, -1))
+        self._ancestry = torch.zeros(self.batch, max_nodes, max_nodes, dtype=torch.bool, device=self.device)
+        self._ancestry[:, :width, :width] = ancestry
+        for name in ("_depth", "_token", "_hash"):
+            old = getattr(self, name)
+            new = old.new_zeros(self.batch, max_nodes)
+            new[:, :width] = old.gather(1, order)
+            setattr(self, name, new)
+        self.used, self.max_nodes = width, max_nodes
+
+    # ----------------------------------------------------------------------------------------------------- geometry
+    def _depth_after(self, parents: Tensor) -> Tensor:
+        """[B, R] position of a token hung under ``parents``."""
+        below_prompt = self._prompt_length[:, None] + parents - ROOT
+        if self.used == 0:
+            return below_prompt
+        return torch.where(parents >= 0, self._depth.gather(1, parents.clamp(min=0)) + 1, below_prompt)
+
+    def _ancestry_of(self, parents: Tensor) -> Tensor:
+        """[B, R, used] the parents' own rows of the ancestry matrix (nothing for a parent in the prompt)."""
+        if self.used == 0:
+            return torch.zeros(*parents.shape, 0, dtype=torch.bool, device=self.device)
+        rows = self._ancestry[:, : self.used, : self.used].gather(1, parents.clamp(min=0)[..., None].expand(-1, -1, self.used))
+        return rows & (parents >= 0)[..., None]
+
+    def _mask(self, parents: Tensor, nodes: Tensor) -> Tensor:
+        """[B, R, P + S] additive mask over the prompt and S node slots."""
+        visible = torch.where(parents >= 0, self._prompt_length[:, None], self._prompt_length[:, None] + parents - ROOT)
+        prompt = torch.arange(self._prompt_width, device=self.device) < visible[..., None]
+        allowed = torch.cat([prompt, nodes], -1)
+        return torch.zeros(allowed.shape, dtype=self.dtype, device=self.device).masked_fill_(~allowed, -torch.inf)
+
+    def _rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """[B, R, L, 1, D] cosines and sines, from a table that grows by doubling."""
+        if self._cos.shape[0] < self._deepest:
+            table = torch.arange(2 * self._deepest, device=self.device)[None]
+            cos, sin = self._decoder.rotary_emb(self._keys[0], table)
+            self._cos, self._sin = cos[0], sin[0]
+        return self._cos[positions][..., None, :], self._sin[positions][..., None, :]
+
+    # ------------------------------------------------------------------------------------------------------- counts
+    def _record(
+        self, parents: Tensor, tokens: Tensor, positions: Tensor, alive: Tensor | None, lengths: Tensor | None, commit: int
+    ) -> None:
+        """Count the new tokens [B, R, L] that are unique, and store what nodes of the first ``commit`` need.
+
+        Identity is a 64-bit hash of the path: two rows that spell the same path count once.
+        """
+        batch, rows, length = tokens.shape
+        parents = parents[..., 0]
+        prompt_slot = (self._prompt_length[:, None] + parents).clamp(min=0, max=self._prompt_width - 1)
+        state = self._root_hash.gather(1, prompt_slot)
+        if self.used:
+            state = torch.where(parents >= 0, self._hash.gather(1, parents.clamp(min=0)), state)
+        hashes = path_hashes(state, tokens)
+        counted = torch.ones_like(tokens, dtype=torch.bool)
+        if alive is not None:
+            counted &= alive[..., None]
+        if lengths is not None:
+            counted &= torch.arange(length, device=self.device) < lengths[..., None]
+        self._count(hashes.view(batch, -1), positions.reshape(batch, -1), counted.view(batch, -1))
+        if commit:
+            slots = slice(self.used, self.used + rows * commit)
+            self._hash[:, slots] = hashes[..., :commit].reshape(batch, -1)
+            self._token[:, slots] = tokens[..., :commit].reshape(batch, -1)
+            self._depth[:, slots] = positions[..., :commit].reshape(batch, -1)
+
+    def _count(self, hashes: Tensor, positions: Tensor, counted: Tensor) -> None:
+        """Add unique tokens to the ledger; all arguments [B, n]."""
+        hashes, order = hashes.masked_fill(~counted, 0).sort(dim=1)
+        first = torch.ones_like(counted)
+        first[:, 1:] = hashes[:, 1:] != hashes[:, :-1]
+        first &= counted.gather(1, order)
+        self.ledger.tokens.index_add_(0, self._prompt_index, first.sum(1).double())
+        context = ((positions.gather(1, order) + 1) * first).sum(1)
+        self.ledger.context.index_add_(0, self._prompt_index, context.double())
+
+    def _executed(self, flops: int) -> None:
+        """Add executed FLOPs, the same for each prompt of the batch."""
+        self.ledger.executed.index_add_(
+            0, self._prompt_index, torch.full((self.batch,), float(flops), dtype=torch.float64, device=self.device)
+        )
+
+    # ------------------------------------------------------------------------------------------------------ forward
+    def _prefill(self, prompts: Sequence[Sequence[int]], lengths: list[int], logits: bool) -> Tensor | None:
+        width = self._prompt_width
+        self._check_window()
+        padded = [[*prompt, *([0] * (width - len(prompt)))] for prompt in prompts]
+        tokens = torch.tensor(padded, device=self.device)
+        positions = torch.arange(width, device=self.device).expand(self.batch, -1)
+        self._root_hash = path_hashes(torch.zeros_like(tokens[:, :1]), tokens[:, None])[:, 0]
+        self._count(self._root_hash, positions, positions < self._prompt_length[:, None])
+        last = self._prompt_length[:, None] - 1
+
+        def place(layer: int, k: Tensor, v: Tensor) -> tuple[KeysValues | None, KeysValues | None]:
+            self._keys[layer][:, :, :width] = k[:, 0].transpose(1, 2)
+            self._values[layer][:, :, :width] = v[:, 0].transpose(1, 2)
+            return None, (k.permute(0, 3, 1, 2, 4), v.permute(0, 3, 1, 2, 4))
+
+        hidden = self._forward(tokens[:, None], positions[:, None], place, last=last)
+        self._executed(self._layer_flops(1, width, 1, width))
+        return self._unembed(hidden[:, 0, 0], None) if logits else None
+
+    @torch.no_grad()
+    def _forward(
+        self, tokens: Tensor, positions: Tensor, place: Place, *, mask: Tensor | None = None, last: Tensor | None = None
+    ) -> Tensor:
+        """Hidden states after the final norm.
+
+        Args:
+            tokens: [B, R, L].
+            positions: [B, R, L].
+            place: stores a layer's new keys and values and returns what its queries attend to.
+            mask: [B, R, S] additive, over the part that all rows share.
+            last: [B, R] position within the row whose hidden state is wanted; rows then attend causally to their own
+                tokens. In the last layer only that token is carried beyond its keys and values. None if L is 1.
+
+        Returns:
+            [B, R, 1, hidden].
+        """
+        batch, rows, length = tokens.shape
+        heads, groups, dim = self.shape.kv_heads, self.shape.heads // self.shape.kv_heads, self.shape.head_dim
+        cos, sin = self._rotary(positions)
+        causal = own_mask = None
+        if last is not None:
+            future = torch.ones(length, length, dtype=torch.bool, device=self.device).triu_(1)
+            causal = torch.zeros(length, length, dtype=self.dtype, device=self.device).masked_fill_(future, -torch.inf)
+            own_mask = causal.repeat(groups, 1)
+        hidden = self._decoder.embed_tokens(tokens)
+        queries = length
+        for number, layer in enumerate(self._layers):
+            attention = layer.self_attn
+            residual, hidden = hidden, layer.input_layernorm(hidden)
+            k = attention.k_proj(hidden).view(batch, rows, length, heads, dim)
+            v = attention.v_proj(hidden).view(batch, rows, length, heads, dim)
+            if hasattr(attention, "k_norm"):
+                k = attention.k_norm(k)
+            stored, own = place(number, rotate(k, cos, sin), v)
+            if causal is not None and last is not None and number == len(self._layers) - 1:
+                hidden, residual, cos, sin = (pick(x, last) for x in (hidden, residual, cos, sin))
+                own_mask = causal[last][:, None, :, None]  # [B, 1, R, 1, L]
+                queries = 1
+            q = attention.q_proj(hidden).view(batch, rows, queries, heads * groups, dim)
+            if hasattr(attention, "q_norm"):
+                q = attention.q_norm(q)
+            q = (rotate(q, cos, sin) * attention.scaling).view(batch, rows, queries, heads, groups, dim)
+            q = q.permute(0, 3, 1, 4, 2, 5).reshape(batch, heads, rows, groups * queries, dim)
+            mixed = attend(q, stored, mask, own, own_mask)
+            mixed = mixed.view(batch, heads, rows, groups, queries, dim).permute(0, 2, 4, 1, 3, 5)
+            hidden = residual + attention.o_proj(mixed.reshape(batch, rows, queries, -1))
+            hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+        return self._decoder.norm(hidden)
+
+    def _layer_flops(self, rows: int, length: int, queries: int, keys: int) -> int:
+        """FLOPs per prompt of all layers' matrix products.
+
+        Args:
+            rows: R.
+            length: tokens per row.
+            queries: how many of them the last layer carries.
+            keys: what each token's scores are computed against, masked entries included.
+        """
+        shape = self.shape
+        kv = 2 * shape.kv_weights * rows * length
+        rest = (2 * (shape.query_weights + shape.mlp_weights) + 4 * shape.heads * shape.head_dim * keys) * rows
+        return shape.layers * kv + (shape.layers - 1) * rest * length + rest * queries
+
+    @torch.no_grad()
+    def _unembed(self, hidden: Tensor, select: Tensor | None) -> Tensor:
+        rows = hidden.numel() // hidden.shape[-1] // self.batch
+        if select is None:
+            self._executed(2 * rows * self._lm_head.weight.numel())
+            return self._lm_head(hidden)
+        self._executed(2 * rows * select.numel() * hidden.shape[-1])
+        bias = self._lm_head.bias
+        return F.linear(hidden, self._lm_head.weight[select], None if bias is None else bias[select])
+
+    # --------------------------------------------------------------------------------------------------- rows layout
+    def _extend_rows(self, parents: Tensor, tokens: Tensor, alive: Tensor | None, select: Tensor | None) -> Extension:
+        rows, shape = tokens.shape[1], self.shape
+        if self._rows is None:
+            self._rows = rows
+            size = (self.batch, shape.kv_heads, rows, self.max_nodes // rows, shape.head_dim)
+            self._row_keys = [torch.empty(size, dtype=self.dtype, device=self.device) for _ in self._layers]
+            self._row_values = [torch.empty(size, dtype=self.dtype, device=self.device) for _ in self._layers]
+        if rows != self._rows:
+            raise TrieError(f"the rows layout holds {self._rows} rows per prompt, {rows} tokens were given")
+        self._reserve(rows, 1)
+        slots = slice(self.used, self.used + rows)
+        step = self.used // rows
+        depth = self._depth_after(parents)
+        mask = self._mask(parents, torch.zeros(*parents.shape, 0, dtype=torch.bool, device=self.device))
+        self._record(parents[..., None], tokens[..., None], depth[..., None], alive, None, commit=1)
+        self.used = slots.stop
+
+        def place(layer: int, k: Tensor, v: Tensor) -> tuple[KeysValues | None, KeysValues | None]:
+            keys, values = self._row_keys[layer], self._row_values[layer]
+            keys[:, :, :, step] = k[:, :, 0].transpose(1, 2)
+            values[:, :, :, step] = v[:, :, 0].transpose(1, 2)
+            own = (keys[:, :, :, : step + 1], values[:, :, :, : step + 1])
+            return (self._keys[layer], self._values[layer]), own
+
+        hidden = self._forward(tokens[..., None], depth[..., None], place, mask=mask)
+        self._executed(self._layer_flops(rows, 1, 1, self._prompt_width + step + 1))
+        return Extension(self._ids(slots), self._unembed(hidden[:, :, 0], select))
+
+    def _compact_rows(self, keep: Tensor) -> Tensor:
+        if self._rows is None:
+            return keep
+        old, new, steps = self._rows, keep.shape[1], self.used // self._rows
+        rows = keep % old
+        for store in (self._row_keys, self._row_values):
+            for layer, kept in enumerate(store):
+                index = rows[:, None, :, None, None].expand(-1, kept.shape[1], -1, *kept.shape[3:])
+                store[layer] = kept.gather(2, index)
+        for name in ("_depth", "_token", "_hash"):
+            kept = getattr(self, name)[:, : self.used].view(self.batch, steps, old)
+            moved = kept.new_zeros(self.batch, self.max_nodes // old * new)
+            moved[:, : steps * new] = kept.gather(2, rows[:, None].expand(-1, steps, -1)).flatten(1)
+            setattr(self, name, moved)
+        self._rows, self.used, self.max_nodes = new, steps * new, self.max_nodes // old * new
+        return keep // old * new + torch.arange(new, device=self.device)
+
+
+# ------------------------------------------------------------------------------------------------------------ functions
+def attend(
+    q: Tensor,
+    stored: KeysValues | None,
+    mask: Tensor | None,
+    own: KeysValues | None,
+    own_mask: Tensor | None,
+) -> Tensor:
+    """Attention over a stored part that all rows share and a part of each row's own, under one softmax.
+
+    Args:
+        q: [B, H, R, M, D] scaled queries: M = query heads per key head x query tokens of a row.
+        stored: keys and values [B, H, S, D].
+        mask: [B, R, S] additive, over the stored part.
+        own: keys and values [B, H, R, L, D].
+        own_mask: additive, broadcastable to [B, H, R, M, L].
+
+    Returns:
+        [B, H, R, M, D].
+    """
+    batch, heads, rows, many, dim = q.shape
+    scores = []
+    if stored is not None:
+        part = torch.matmul(q.reshape(batch, heads, rows * many, dim), stored[0].transpose(2, 3)).view(
+            batch, heads, rows, many, -1
+        )
+        scores.append(part if mask is None else part.add_(mask[:, None, :, None]))
+    if own is not None:
+        part = torch.matmul(q, own[0].transpose(3, 4))
+        scores.append(part if own_mask is None else part.add_(own_mask))
+    weights = torch.softmax(scores[0] if len(scores) == 1 else torch.cat(scores, -1), -1)
+    if own is None:
+        assert stored is not None
+        return torch.matmul(weights.reshape(batch, heads, rows * many, -1), stored[1]).view(batch, heads, rows, many, dim)
+    if stored is None:
+        return torch.matmul(weights, own[1])
+    shared = stored[0].shape[2]
+    mixed = torch.matmul(weights[..., :shared].reshape(batch, heads, rows * many, shared), stored[1])
+    return mixed.view(batch, heads, rows, many, dim) + torch.matmul(weights[..., shared:], own[1])
+
+
+def pick(x: Tensor, last: Tensor) -> Tensor:
+    """Of x [B, R, L, ...] the entries at ``last`` [B, R], as [B, R, 1, ...]."""
+    index = last.view(*last.shape, *([1] * (x.dim() - 2)))
+    return x.gather(2, index.expand(*last.shape, 1, *x.shape[3:]))
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary embedding of x [..., D]."""
+    half = x.shape[-1] // 2
+    return x * cos + torch.cat([-x[..., half:], x[..., :half]], -1) * sin
+
+
+def path_hashes(state: Tensor, tokens: Tensor) -> Tensor:
+    """64-bit hashes of all prefixes of chains.
+
+    Args:
+        state: [B, R] hash of what each chain hangs under.
+        tokens: [B, R, L].
+
+    Returns:
+        [B, R, L].
+    """
+    hashes = []
+    for step in range(tokens.shape[-1]):
+        state = mix(state + (tokens[..., step] + 1) * -7046029254386353131)
+        hashes.append(state)
+    return torch.stack(hashes, -1)
+
+
+def mix(x: Tensor) -> Tensor:
+    """Finaliser of splitmix64 on int64 (shifts made logical by a mask)."""
+    x = (x ^ ((x >> 30) & (2**34 - 1))) * -4658895280553007687
+    x = (x ^ ((x >> 27) & (2**37 - 1))) * -7723592293110705685
+    return x ^ ((x >> 31) & (2**33 - 1))
+
+
+def sliding_window(config: Any) -> int | None:
+    """Longest context every layer sees in full, or None if it is unlimited."""
+    window = getattr(config, "sliding_window", None)
+    kinds = getattr(config, "layer_types", None)
+    if window is None or (kinds is not None and "sliding_attention" not in kinds):
+        return None
+    return int(window)
+
+
+def check_model(model: Any) -> None:
+    """Refuse what the engine cannot drive.
+
+    Raises:
+        TrieError: with the reason.
+    """
+    config = getattr(model, "config", None)
+    family = getattr(config, "model_type", type(model).__name__)
+    if family not in FAMILIES:
+        raise TrieError(f"model type {family!r} is not of the Llama family; known: {', '.join(FAMILIES)}")
+    decoder, head = getattr(model, "model", None), getattr(model, "get_output_embeddings", lambda: None)()
+    if (
+        decoder is None
+        or head is None
+        or not all(hasattr(decoder, name) for name in ("layers", "norm", "embed_tokens", "rotary_emb"))
+    ):
+        raise TrieError(f"{type(model).__name__} is not a causal language model with decoder layers and an unembedding")
+    if model.training:
+        raise TrieError("the model is in training mode; call model.eval() first")
+    rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
+    if rope not in ROPE_TYPES:
+        raise TrieError(f"rotary embedding {rope!r} depends on the sequence's length; known: {', '.join(ROPE_TYPES)}")
