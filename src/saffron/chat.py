@@ -129,6 +129,11 @@ class ChatFormats:
                     f"or write {FILE} for this model family"
                 )
 
+    @property
+    def ids(self) -> set[int]:
+        """Every token id that a format, a verdict or EOS uses."""
+        return {id for _, sequence in self._sequences() for id in sequence}
+
     def _sequences(self) -> list[tuple[str, Sequence[int]]]:
         named = {"policy": self.policy, "guard": self.guard, "mrm": self.mrm}
         parts = [

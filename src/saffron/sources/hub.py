@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from saffron import records
-from saffron.config import Config, HubDataset
+from saffron.config import HubDataset, HubSources
 from saffron.hub import SourceError, fetch
 from saffron.layout import Layout
 
@@ -38,38 +38,39 @@ LICENCES = {"hh_rlhf": "MIT", "harmful_hexphi": "gated, see its page on the hub"
 _HH_FILE = re.compile(r"(?:(?P<subset>.+)-)?(?P<split>train|test)(?:-\d{5}-of-\d{5})?\.(?:jsonl|jsonl\.gz|parquet)")
 
 
-def build(config: Config, layout: Layout) -> None:
-    """Write conversations, both prompt sets and ``sources.json`` (counts, digests, revisions, licences).
+def build(hub: HubSources, layout: Layout) -> dict[str, Any]:
+    """Write conversations and both prompt sets.
+
+    Returns:
+        what ``sources.json`` keeps of them: ``origin``, ``counts`` by table, and by dataset its id, revision, licence and
+        the sha256 of every file read.
 
     Raises:
         SourceError: if a dataset cannot be had or is not the expected one.
     """
-    hub = config.sources.hub
-    assert hub is not None  # checked by config.Sources
     sets = {"hh_rlhf": hub.hh_rlhf, "harmful_hexphi": hub.harmful_hexphi, "ai2_refusals": hub.ai2_refusals}
-    # All three are fetched before any is read: a missing access shows at once, not after a long download's work.
+    # All three are fetched before any is read: a missing access shows at once, not after the work on another.
     folders = {name: fetch(file, f"sources.hub.{name}", "dataset", PATTERNS[name]) for name, file in sets.items()}
     conversations = read_hh_rlhf(folders["hh_rlhf"], expected=hub.hh_rlhf, max_rows=hub.max_rows)
-    hexphi = read_harmful_hexphi(folders["harmful_hexphi"], expected=hub.harmful_hexphi, max_rows=hub.max_rows)
-    refusals = read_ai2_refusals(folders["ai2_refusals"], expected=hub.ai2_refusals, max_rows=hub.max_rows)
-    records.write_table(layout.conversations, conversations, records.CONVERSATIONS)
-    for prompts in (hexphi, refusals):
-        records.write_table(layout.prompts(str(prompts["dataset"].iloc[0])), prompts, records.PROMPTS)
-    tables = {"hh_rlhf": conversations, "harmful_hexphi": hexphi, "ai2_refusals": refusals}
-    record = {
-        name: {
-            "id": file.id,
-            "revision": file.revision if file.path is None else None,
-            "mirror": file.path is not None,
-            "licence": LICENCES[name],
-            "rows": len(tables[name]),
-            "sha256": {
-                path.relative_to(folders[name]).as_posix(): records.sha256(path) for path in files_of(name, folders[name])
-            },
-        }
-        for name, file in sets.items()
+    prompts = {
+        "harmful_hexphi": read_harmful_hexphi(folders["harmful_hexphi"], expected=hub.harmful_hexphi, max_rows=hub.max_rows),
+        "ai2_refusals": read_ai2_refusals(folders["ai2_refusals"], expected=hub.ai2_refusals, max_rows=hub.max_rows),
     }
-    records.write_json(layout.sources / "sources.json", record)
+    records.write_table(layout.conversations, conversations, records.CONVERSATIONS)
+    for name, table in prompts.items():
+        records.write_table(layout.prompts(name), table, records.PROMPTS)
+    return {
+        "origin": "hub",
+        "counts": {"conversations": len(conversations), **{name: len(table) for name, table in prompts.items()}},
+        "datasets": {name: _identity(name, file, folders[name]) for name, file in sets.items()},
+    }
+
+
+def _identity(name: str, file: HubDataset, folder: Path) -> dict[str, Any]:
+    """Where a dataset came from; for a mirror no revision is claimed."""
+    digests = {path.relative_to(folder).as_posix(): records.sha256(path) for path in files_of(name, folder)}
+    revision = file.revision if file.path is None else "local mirror"
+    return {"id": file.id, "revision": revision, "licence": LICENCES[name], "files": digests}
 
 
 def files_of(name: str, folder: Path) -> list[Path]:
