@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from saffron.compute import Ledger, ModelShape
@@ -92,13 +92,17 @@ class TokenTrie:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Any,
         prompts: Sequence[Sequence[int]],
         *,
         max_nodes: int,
         layout: Literal["packed", "rows"] = "packed",
         logits: bool = True,
     ) -> None:
+        self._keys: list[Tensor]  # per layer [B, H, P + max_nodes, D] (rows layout: the prompt only)
+        self._values: list[Tensor]
+        self._row_keys: list[Tensor]  # per layer [B, H, R, max_nodes / R, D] in the rows layout
+        self._row_values: list[Tensor]
         check_model(model)
         if not prompts or any(len(prompt) == 0 for prompt in prompts):
             raise TrieError("every prompt needs at least one token")
@@ -108,7 +112,8 @@ class TokenTrie:
         self._window = sliding_window(model.config)
         self.shape = ModelShape.from_config(model.config)
         weight = self._decoder.embed_tokens.weight
-        self.device, self.dtype = weight.device, weight.dtype
+        self.device: torch.device = weight.device
+        self.dtype: torch.dtype = weight.dtype
         self.layout = layout
         self.batch = len(prompts)
         self.max_nodes = max_nodes
@@ -196,7 +201,7 @@ class TokenTrie:
         if length == 1 and commit == 1 and lengths is None:
             extension = self.extend(parents, tokens[..., 0], alive=alive, select=select)
             return Branch(extension.nodes[..., None], extension.logits)
-        self._reserve(rows * commit, length)
+        self._reserve(rows * commit, length, commit)
         start = self.used
         positions = self._depth_after(parents)[..., None] + torch.arange(length, device=self.device)
         ancestry = self._ancestry_of(parents)
@@ -292,27 +297,30 @@ class TokenTrie:
         size = (self.batch, shape.kv_heads, slots, shape.head_dim)
         self._keys = [torch.empty(size, dtype=self.dtype, device=self.device) for _ in self._layers]
         self._values = [torch.empty(size, dtype=self.dtype, device=self.device) for _ in self._layers]
-        self._row_keys: list[Tensor] = []
-        self._row_values: list[Tensor] = []
-        whole = {"dtype": torch.int64, "device": self.device}
+        self._row_keys = []
+        self._row_values = []
         square = max_nodes if packed else 0
         self._ancestry = torch.zeros(self.batch, square, square, dtype=torch.bool, device=self.device)
-        self._depth = torch.zeros(self.batch, max_nodes, **whole)
-        self._token = torch.zeros(self.batch, max_nodes, **whole)
-        self._hash = torch.zeros(self.batch, max_nodes, **whole)
-        self._root_hash = torch.zeros(self.batch, self._prompt_width, **whole)
+        self._depth = torch.zeros(self.batch, max_nodes, dtype=torch.int64, device=self.device)
+        self._token = torch.zeros(self.batch, max_nodes, dtype=torch.int64, device=self.device)
+        self._hash = torch.zeros(self.batch, max_nodes, dtype=torch.int64, device=self.device)
+        self._root_hash = torch.zeros(self.batch, self._prompt_width, dtype=torch.int64, device=self.device)
 
-    def _reserve(self, nodes: int, deeper: int) -> None:
+    def _reserve(self, nodes: int, length: int, commit: int = 1) -> None:
         if self.used + nodes > self.max_nodes:
-            raise TrieError(
-                f"storage holds {self.max_nodes} nodes per prompt, {self.used + nodes} are needed; raise max_nodes or compact"
-            )
-        self._deepest += deeper
-        self._check_window()
+            needed = self.used + nodes
+            raise TrieError(f"storage holds {self.max_nodes} nodes per prompt, {needed} are needed; raise max_nodes or compact")
+        self._reach(self._deepest + length)
+        self._deepest += commit
 
-    def _check_window(self) -> None:
-        if self._window is not None and self._deepest > self._window:
-            raise TrieError(f"sequences of up to {self._deepest} tokens exceed the model's sliding window of {self._window}")
+    def _reach(self, depth: int) -> None:
+        """Refuse positions beyond a sliding window, and make the rotary table long enough."""
+        if self._window is not None and depth > self._window:
+            raise TrieError(f"sequences of up to {depth} tokens exceed the model's sliding window of {self._window}")
+        if self._cos.shape[0] < depth:
+            table = torch.arange(2 * depth, device=self.device)[None]
+            cos, sin = self._decoder.rotary_emb(self._keys[0], table)
+            self._cos, self._sin = cos[0], sin[0]
 
     def _slots(self, nodes: slice) -> slice:
         """Where nodes lie in packed storage, after the prompt."""
@@ -328,9 +336,8 @@ class TokenTrie:
         for store in (self._keys, self._values):
             for layer, old in enumerate(store):
                 batch, heads, capacity, dim = old.shape
-                flat = (torch.arange(batch * heads, device=self.device).view(batch, heads, 1) * capacity + slots[:, None]).view(
-                    -1
-                )
+                starts = torch.arange(batch * heads, device=self.device).view(batch, heads, 1) * capacity
+                flat = (starts + slots[:, None]).view(-1)
                 new = old.new_empty(batch, heads, self._prompt_width + max_nodes, dim)
                 kept = old.view(-1, dim).index_select(0, flat).view(batch, heads, -1, dim)
                 new[:, :, : kept.shape[2]] = kept
@@ -369,11 +376,7 @@ class TokenTrie:
         return torch.zeros(allowed.shape, dtype=self.dtype, device=self.device).masked_fill_(~allowed, -torch.inf)
 
     def _rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, R, L, 1, D] cosines and sines, from a table that grows by doubling."""
-        if self._cos.shape[0] < self._deepest:
-            table = torch.arange(2 * self._deepest, device=self.device)[None]
-            cos, sin = self._decoder.rotary_emb(self._keys[0], table)
-            self._cos, self._sin = cos[0], sin[0]
+        """[B, R, L, 1, D] cosines and sines."""
         return self._cos[positions][..., None, :], self._sin[positions][..., None, :]
 
     # ------------------------------------------------------------------------------------------------------- counts
@@ -415,14 +418,13 @@ class TokenTrie:
 
     def _executed(self, flops: int) -> None:
         """Add executed FLOPs, the same for each prompt of the batch."""
-        self.ledger.executed.index_add_(
-            0, self._prompt_index, torch.full((self.batch,), float(flops), dtype=torch.float64, device=self.device)
-        )
+        share = torch.full((self.batch,), float(flops), dtype=torch.float64, device=self.device)
+        self.ledger.executed.index_add_(0, self._prompt_index, share)
 
     # ------------------------------------------------------------------------------------------------------ forward
     def _prefill(self, prompts: Sequence[Sequence[int]], lengths: list[int], logits: bool) -> Tensor | None:
         width = self._prompt_width
-        self._check_window()
+        self._reach(width)
         padded = [[*prompt, *([0] * (width - len(prompt)))] for prompt in prompts]
         tokens = torch.tensor(padded, device=self.device)
         positions = torch.arange(width, device=self.device).expand(self.batch, -1)
@@ -583,9 +585,8 @@ def attend(
     batch, heads, rows, many, dim = q.shape
     scores = []
     if stored is not None:
-        part = torch.matmul(q.reshape(batch, heads, rows * many, dim), stored[0].transpose(2, 3)).view(
-            batch, heads, rows, many, -1
-        )
+        part = torch.matmul(q.reshape(batch, heads, rows * many, dim), stored[0].transpose(2, 3))
+        part = part.view(batch, heads, rows, many, -1)
         scores.append(part if mask is None else part.add_(mask[:, None, :, None]))
     if own is not None:
         part = torch.matmul(q, own[0].transpose(3, 4))
@@ -657,11 +658,8 @@ def check_model(model: Any) -> None:
     if family not in FAMILIES:
         raise TrieError(f"model type {family!r} is not of the Llama family; known: {', '.join(FAMILIES)}")
     decoder, head = getattr(model, "model", None), getattr(model, "get_output_embeddings", lambda: None)()
-    if (
-        decoder is None
-        or head is None
-        or not all(hasattr(decoder, name) for name in ("layers", "norm", "embed_tokens", "rotary_emb"))
-    ):
+    parts = ("layers", "norm", "embed_tokens", "rotary_emb")
+    if decoder is None or head is None or not all(hasattr(decoder, part) for part in parts):
         raise TrieError(f"{type(model).__name__} is not a causal language model with decoder layers and an unembedding")
     if model.training:
         raise TrieError("the model is in training mode; call model.eval() first")
