@@ -1,0 +1,135 @@
+"""The stage: label blocks of responses in independent shards, gather them into one table with its card."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from safetensors.numpy import save_file
+from tqdm import tqdm
+
+from saffron import config as configuration
+from saffron import records
+from saffron.config import Config
+from saffron.fingerprint import fingerprint
+from saffron.layout import Layout
+from saffron.safety4m import card
+from saffron.safety4m.conversations import Response, collect
+
+log = logging.getLogger(__name__)
+
+#: Code that decides what a label is: a change starts the blocks anew.
+MODULES = ("saffron.safety4m.conversations", "saffron.safety4m.verdicts", "saffron.trie", "saffron.chat", "saffron.models")
+
+
+def label(config: Config, layout: Layout, seed: int, shard: int) -> None:
+    """Label one shard: the blocks whose index is ``shard`` modulo ``safety4m.shards``.
+
+    Finished blocks are kept under ``.blocks/<key>/``, so that a killed job goes on where it was; the key changes with
+    settings, conversations, guard, tokenizer and code. Writes ``layout.safety4m_shard(seed, shard)``.
+
+    Raises:
+        ConfigError: if there is no such shard.
+        RecordError: if the conversations or the models are missing.
+    """
+    settings = config.safety4m
+    if shard not in range(settings.shards):
+        raise configuration.ConfigError(
+            f"safety4m.shards is {settings.shards}: there is no shard {shard}; use 0 to {settings.shards - 1}"
+        )
+    responses, _ = collect(records.read_table(layout.conversations, records.CONVERSATIONS), settings.turns)
+    folder = blocks_folder(config, layout, seed)
+    blocks = [responses[start : start + settings.block_size] for start in range(0, len(responses), settings.block_size)]
+    mine = list(range(shard, len(blocks), settings.shards))
+    missing = [index for index in mine if not _block(folder, index).exists()]
+    log.info("%d of %d blocks of shard %d are already labelled", len(mine) - len(missing), len(mine), shard)
+    if missing:
+        _label_blocks(config, layout, seed, {index: blocks[index] for index in missing}, folder)
+    tables = [records.read_table(_block(folder, index), records.SAFETY4M) for index in mine]
+    records.write_table(layout.safety4m_shard(seed, shard), _joined(tables), records.SAFETY4M)
+
+
+def gather(config: Config, layout: Layout, seed: int) -> None:
+    """Join the shards into ``labels.parquet`` in source order; write ``unseen_mask.safetensors`` and the dataset card.
+
+    Raises:
+        RecordError: if a shard is missing or holds other responses than the conversations do.
+    """
+    settings = config.safety4m
+    responses, counts = collect(records.read_table(layout.conversations, records.CONVERSATIONS), settings.turns)
+    tables = [records.read_table(layout.safety4m_shard(seed, shard), records.SAFETY4M) for shard in range(settings.shards)]
+    rank = {response.conversation_id: index for index, response in enumerate(responses)}
+    labels = _joined(tables)
+    strangers = set(labels["conversation_id"]) - set(rank)
+    if strangers or labels["conversation_id"].duplicated().any():
+        raise records.RecordError(
+            f"{layout.safety4m(seed)}: the shards are not those of {layout.conversations} with {settings.shards} shard(s); "
+            "label them again"
+        )
+    labels = labels.sort_values("conversation_id", key=lambda ids: ids.map(rank)).reset_index(drop=True)
+    guard = records.read_json(layout.model("guard", seed) / "config.json")
+    mask = unseen_mask(labels, int(guard["vocab_size"]))
+    folder = layout.safety4m(seed)
+    records.write_table(folder / "labels.parquet", labels, records.SAFETY4M)
+    with records.replacing(folder / "unseen_mask.safetensors") as temporary:
+        save_file({"unseen_mask": mask}, temporary)
+    card.write(folder, card.summarise(config, layout, counts, labels, mask))
+
+
+def blocks_folder(config: Config, layout: Layout, seed: int) -> Path:
+    """Where the finished blocks of these settings, inputs and this code lie."""
+    settings = configuration.as_dict(config.safety4m)
+    del settings["shards"]
+    files = [layout.conversations, layout.model("guard", seed), layout.tokenizer]
+    return layout.safety4m(seed) / ".blocks" / fingerprint([settings, configuration.as_dict(config.runtime)], files, MODULES)
+
+
+def unseen_mask(labels: pd.DataFrame, vocab_size: int) -> np.ndarray:
+    """``bool[vocab_size]``, true for tokens that are never a target in the train split (Eq. 7)."""
+    mask = np.ones(vocab_size, dtype=bool)
+    for row in labels[labels["split"] == "train"].itertuples(index=False):
+        mask[row.input_ids[row.response_start :]] = False
+    return mask
+
+
+def _label_blocks(config: Config, layout: Layout, seed: int, blocks: dict[int, list[Response]], folder: Path) -> None:
+    from saffron import models
+    from saffron.chat import ChatFormats
+    from saffron.safety4m.verdicts import tokenise, verdicts
+
+    settings = config.safety4m
+    guard = models.load_lm(layout.model("guard", seed), config.runtime)
+    tokenizer = models.load_tokenizer(layout.tokenizer)
+    formats = ChatFormats.load(layout.tokenizer)
+    for index, responses in tqdm(blocks.items(), desc="safety4m", unit="block", mininterval=1):
+        tokens = tokenise(tokenizer, responses, settings.max_tokens)
+        inside = [(response, item) for response, item in zip(responses, tokens, strict=True) if item.response_ids]
+        rewards = verdicts(guard, formats, [item for _, item in inside], batch_size=settings.batch_size)
+        rows = [_row(response, item, values) for (response, item), values in zip(inside, rewards, strict=True)]
+        records.write_table(_block(folder, index), rows, records.SAFETY4M)
+
+
+def _row(response: Response, tokens: Any, rewards: np.ndarray) -> dict[str, Any]:
+    return {
+        "conversation_id": response.conversation_id,
+        "split": response.split,
+        "source_row": response.source_row,
+        "side": response.side,
+        "turn": response.turn,
+        "input_ids": tokens.prompt_ids + tokens.response_ids,
+        "response_start": len(tokens.prompt_ids),
+        "rewards": rewards.astype(np.float32),
+    }
+
+
+def _block(folder: Path, index: int) -> Path:
+    return folder / f"block{index:06d}.parquet"
+
+
+def _joined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    filled = [table for table in tables if len(table)]
+    return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=records.SAFETY4M.names)

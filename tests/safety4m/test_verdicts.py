@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from saffron.chat import ChatFormat, ChatFormats
+from saffron.safety4m.conversations import Response
+from saffron.safety4m.verdicts import TokenisedResponse, tokenise, verdicts
+
+VOCABULARY = 60
+FORMATS = ChatFormats(
+    policy=ChatFormat((1,), (2,), ()),
+    guard=ChatFormat((3, 4, 5), (6,), (7, 8, 9, 10)),
+    mrm=ChatFormat((1,), (2,), ()),
+    safe_id=11,
+    unsafe_id=12,
+    eos_id=0,
+)
+
+
+def tiny_guard(dtype: torch.dtype, kv_heads: int = 2) -> LlamaForCausalLM:
+    torch.manual_seed(7)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=kv_heads,
+        initializer_range=0.3,
+    )
+    return LlamaForCausalLM(config).to(dtype).eval().requires_grad_(False)
+
+
+def one_forward_per_prefix(guard: LlamaForCausalLM, item: TokenisedResponse) -> np.ndarray:
+    rewards = []
+    for end in range(1, len(item.response_ids) + 1):
+        logits = guard(torch.tensor([FORMATS.guard.render(item.prompt_ids, item.response_ids[:end])])).logits[0, -1]
+        rewards.append(float(logits[FORMATS.safe_id].double() - logits[FORMATS.unsafe_id].double()))
+    return np.array(rewards)
+
+
+ids = st.integers(13, VOCABULARY - 1)
+responses = st.lists(
+    st.builds(TokenisedResponse, st.lists(ids, min_size=1, max_size=9), st.lists(ids, min_size=1, max_size=12)),
+    min_size=1,
+    max_size=5,
+)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-4)])
+@given(items=responses, batch_size=st.integers(1, 4), tokens_per_pass=st.integers(1, 100))
+@settings(max_examples=15, deadline=None)
+def test_packed_labels_equal_one_forward_per_prefix(dtype, tolerance, items, batch_size, tokens_per_pass):
+    guard = tiny_guard(dtype)
+    packed = verdicts(guard, FORMATS, items, batch_size=batch_size, tokens_per_pass=tokens_per_pass)
+    for item, rewards in zip(items, packed, strict=True):
+        expected = one_forward_per_prefix(guard, item)
+        assert rewards.shape == expected.shape
+        assert np.abs(rewards - expected).max() < tolerance
+        assert len(item.response_ids) == 1 or np.ptp(expected) > 0
+
+
+class Characters:
+    """A tokenizer of one id per character."""
+
+    def __call__(self, texts, *, add_special_tokens):
+        assert not add_special_tokens
+        return {"input_ids": [[ord(letter) for letter in text] for text in texts]}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "response", "expected"),
+    [
+        ("abc", "de", ("abc", "de")),
+        ("abc", "defgh", ("abc", "def")),
+        ("abcdef", "g", ("abcdef", "")),
+        ("abcdefg", "h", ("abcdef", "")),
+    ],
+)
+def test_prompt_and_response_together_are_cut_to_the_window(prompt, response, expected):
+    (item,) = tokenise(Characters(), [Response("train", 0, "chosen", 0, prompt, response)], max_tokens=6)
+    assert (item.prompt_ids, item.response_ids) == tuple([ord(letter) for letter in text] for text in expected)
