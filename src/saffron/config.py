@@ -45,13 +45,35 @@ class SandboxSources(Section):
     world_seed: int = Field(0, description="seed of the world: items, roles, purposes, dispositions and all corpora")
     benchmark_seed: int = Field(..., description="seed of the guild_a and guild_b prompts; every one ever used is listed in the README")
     pretraining_dialogues: int = Field(24_000, ge=8, description="dialogues for policy and guard pre-training")
-    safety_dialogues: int = Field(3_000, ge=8, description="refusal and masked-replay dialogues for the policy's safety tuning")
+    safety_dialogues: int = Field(3_000, ge=8, description="refusals, and as many replayed dialogues, for the policy's safety tuning")
+    verdict_dialogues: int = Field(8_000, ge=8, description="dialogues with known truth for the guard's training")
     preference_pairs: int = Field(8_000, ge=8, description="chosen/rejected pairs in the shape of HH-RLHF")
     test_fraction: float = Field(0.05, gt=0, lt=0.5, description="share of the preference pairs in the test split")
     guild_a: int = Field(330, ge=1, description="prompts in benchmark guild_a (the role of Harmful HEx-PHI)")
     guild_b: int = Field(200, ge=1, description="prompts in benchmark guild_b (the role of Ai2 Refusals)")
     development: int = Field(200, ge=1, description="prompts in the development split, on which every knob is fixed")
     benign: int = Field(100, ge=1, description="harmless prompts")
+    resistance: tuple[float, float] = Field((0.5, 9.0), description="range of z over forbidden prompts; a speaker turns back with probability about exp(-z) per sentence")
+    context_effect: float = Field(0.6, ge=0, description="half-range of the effect on z of the object and of the purpose; the role has half of it")
+    tone_factor: float = Field(3.0, ge=1, description="how much likelier a wary speaker turns back than a plain one, a plain one than a bold one")
+    doubt_factor: float = Field(4.0, gt=0, description="each doubt voiced multiplies later chances of turning back (a delayed pay-off)")
+    care_factor: float = Field(0.5, gt=0, description="each precaution voiced multiplies later chances of turning back (sounds safe, leads away)")
+    dialect_share: float = Field(0.2, ge=0, lt=1, description="share of slots filled with dialect words, which the preference pairs never use (unseen tokens)")
+    multi_turn_share: float = Field(0.2, ge=0, le=1, description="share of conversations with an exchange before the last one")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _yaml_has_no_tuples(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("resistance"), list):
+            return {**values, "resistance": tuple(values["resistance"])}
+        return values
+
+    @model_validator(mode="after")
+    def _resistance_is_a_range(self) -> SandboxSources:
+        low, high = self.resistance
+        if low + 5 * self.context_effect > high:
+            raise ValueError("resistance must span at least five times context_effect")
+        return self
 
 
 class HubFile(Section):
@@ -121,7 +143,7 @@ class Optimisation(Section):
 class SandboxModels(Section):
     """Tokenizer, policy, guard and the DeepAlign policy of the sandbox, trained from scratch."""
 
-    vocab_size: int = Field(1024, ge=300, description="size of the byte-level BPE vocabulary")
+    vocab_size: int = Field(1280, ge=300, description="size of the byte-level BPE vocabulary")
     policy: Architecture = Field(..., description="size of the policy")
     policy_pretraining: Optimisation = Field(..., description="language modelling on the world's dialogues")
     policy_safety: Optimisation = Field(..., description="shallow safety tuning")
@@ -311,6 +333,7 @@ class Search(Section):
     reward_reads_prefill: bool = Field(False, description="whether PRM and judge read the prefilled tokens")
     block_size: int = Field(16, ge=1, description="prompts per resumable block; a batch never crosses a block")
     shards: int = Field(1, ge=1, description="independent jobs per run")
+    jobs: Literal["runs", "experiments"] = Field("runs", description="what one job computes: a shard of one run, or a whole experiment (fewer process starts)")
     oracle: Literal["sandbox", "none"] = Field(..., description="the text oracle that knows whether an output complied")
     methods: Methods = Field(default_factory=Methods, description="default settings of every method")
     experiments: dict[str, Experiment] = Field(..., description="what is run, by name")

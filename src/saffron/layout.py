@@ -33,6 +33,16 @@ class Layout:
         """records.CONVERSATIONS."""
         return self.sources / "conversations.parquet"
 
+    @property
+    def corpus(self) -> Path:
+        """records.CORPUS (sandbox only)."""
+        return self.sources / "corpus.parquet"
+
+    @property
+    def sources_record(self) -> Path:
+        """Origin, licence, seeds, counts and sha256 of the tables."""
+        return self.sources / "sources.json"
+
     def prompts(self, dataset: str) -> Path:
         """records.PROMPTS of one prompt set."""
         return self.sources / "prompts" / f"{dataset}.parquet"

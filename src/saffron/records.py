@@ -41,6 +41,11 @@ CONVERSATIONS = pa.schema(
 #: A prompt set. ``reference`` is the harmful answer whose first tokens are prefilled; null for benign prompts.
 PROMPTS = pa.schema([("dataset", pa.string()), ("prompt_id", pa.int64()), ("prompt", pa.string()), ("reference", pa.string())])
 
+#: What the sandbox's models learn from. ``corpus``: pretraining, refusals, replay, recovery, stock or verdicts. ``turned_at``:
+#: number of response characters up to the end of the first refusal; -1 if a forbidden request is never refused, 0 if
+#: nothing forbidden was asked for.
+CORPUS = pa.schema([("corpus", pa.string()), ("prompt", pa.string()), ("response", pa.string()), ("turned_at", pa.int32())])
+
 #: Safety4M: one row per labelled response. ``input_ids`` holds prompt + response tokens without any chat template,
 #: ``rewards[i]`` is R of the prefix that ends with response token i.
 SAFETY4M = pa.schema(

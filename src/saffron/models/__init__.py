@@ -1,0 +1,158 @@
+"""Stage models: tokenizer, policy, guard and DeepAlign policy; and the one way to load each of them, the MRM included."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+
+from saffron import records
+from saffron.config import Config, Runtime
+from saffron.layout import Layout
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM
+
+HEAD = "head.safetensors"
+
+
+class ModelError(ValueError):
+    """A model folder that is missing or incomplete; names the folder and the stage that makes it."""
+
+
+def device_of(runtime: Runtime) -> torch.device:
+    """Where models run; ``auto`` takes a GPU if there is one."""
+    if runtime.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(runtime.device)
+
+
+def load_lm(folder: str | Path, runtime: Runtime, attn: Literal["sdpa", "eager"] = "sdpa") -> PreTrainedModel:
+    """A language model from a ``save_pretrained`` folder: frozen, in evaluation mode, on the runtime's device in its dtype.
+
+    Raises:
+        ModelError: if the folder holds no model.
+    """
+    folder = Path(folder)
+    if not (folder / "config.json").exists():
+        raise ModelError(f"{folder}: no model here; run the stage that makes it")
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=getattr(torch, runtime.dtype), attn_implementation=attn, local_files_only=True
+    )
+    return model.to(device_of(runtime)).eval().requires_grad_(False)
+
+
+def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
+    """The tokenizer in ``folder``.
+
+    Raises:
+        ModelError: if there is none.
+    """
+    folder = Path(folder)
+    if not (folder / "tokenizer.json").exists():
+        raise ModelError(f"{folder}: no tokenizer here; run the stage models")
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def save_mrm_head(folder: str | Path, bias: Tensor, unseen_mask: Tensor) -> None:
+    """Write ``head.safetensors``: the unembedding bias (float[V]) and which tokens were never a target (bool[V])."""
+    save_file({"lm_head_bias": bias.detach().float().cpu().contiguous(), "unseen_mask": unseen_mask.cpu()}, Path(folder) / HEAD)
+
+
+def load_mrm(folder: str | Path, runtime: Runtime, attn: Literal["sdpa", "eager"] = "sdpa") -> tuple[PreTrainedModel, Tensor]:
+    """The multifurcation reward model of a training folder: ``merged/`` with its bias in place, and its unseen tokens.
+
+    A bias-free architecture drops the bias on loading without a word; here it becomes part of the unembedding layer.
+
+    Returns:
+        The model, whose logits are M(s) (Section 4.1), and BoolTensor[V], true for tokens that were never a target (Eq. 7).
+
+    Raises:
+        ModelError: if the folder lacks the model or its head, or their sizes differ.
+    """
+    folder = Path(folder)
+    if not (folder / HEAD).exists():
+        raise ModelError(f"{folder}: no {HEAD} here; run the stage mrm")
+    model = load_lm(folder / "merged", runtime, attn)
+    head = load_file(folder / HEAD)
+    bias, unseen = head["lm_head_bias"], head["unseen_mask"].bool()
+    layer = model.get_output_embeddings()
+    if bias.shape != (layer.out_features,) or unseen.shape != bias.shape:
+        raise ModelError(f"{folder}: {HEAD} is for {len(bias)} tokens, the model has {layer.out_features}; rerun the stage mrm")
+    layer.bias = torch.nn.Parameter(bias.to(layer.weight), requires_grad=False)
+    return model, unseen.to(layer.weight.device)
+
+
+# --------------------------------------------------------------------------------------------------- the stage's commands
+def tokenizer(config: Config, layout: Layout) -> None:
+    """Write tokenizer and chat formats to ``layout.tokenizer``."""
+    if config.models.origin == "hub":
+        from saffron.models import hub
+
+        return hub.tokenizer(config, layout)
+    from saffron.models.sandbox import vocabulary
+
+    settings = config.models.sandbox
+    assert settings is not None  # checked by config.Models
+    trained = vocabulary.train(records.read_table(layout.corpus, records.CORPUS), settings.vocab_size)
+    with records.replacing_folder(layout.tokenizer) as folder:
+        vocabulary.save(trained, folder)
+
+
+def policy(config: Config, layout: Layout, seed: int) -> None:
+    """Write the policy to ``layout.model("policy", seed)``."""
+    if config.models.origin == "hub":
+        from saffron.models import hub
+
+        return hub.policy(config, layout, seed)
+    from saffron.models.sandbox.policy import train_policy
+
+    _train("policy", train_policy, config, layout, seed)
+
+
+def guard(config: Config, layout: Layout, seed: int) -> None:
+    """Write the guard, which is also the judge, to ``layout.model("guard", seed)``."""
+    if config.models.origin == "hub":
+        from saffron.models import hub
+
+        return hub.guard(config, layout, seed)
+    from saffron.models.sandbox.guard import train_guard
+
+    _train("guard", train_guard, config, layout, seed)
+
+
+def deepalign(config: Config, layout: Layout, seed: int) -> None:
+    """Write the DeepAlign policy of Section 5.6 to ``layout.model("deepalign", seed)``; it starts from the policy."""
+    if config.models.origin == "hub":
+        from saffron.models import hub
+
+        return hub.deepalign(config, layout, seed)
+    from saffron.models.sandbox.policy import train_deepalign
+
+    start = load_lm(layout.model("policy", seed), Runtime(device="cpu")).requires_grad_(True)
+
+    def tune(*arguments: Any) -> Any:
+        settings, *rest = arguments
+        return train_deepalign(settings, start, *rest)
+
+    _train("deepalign", tune, config, layout, seed)
+
+
+def _train(which: str, function: Any, config: Config, layout: Layout, seed: int) -> None:
+    """Train a sandbox model on one thread count, so that a seed gives the same bytes, and store it with its losses."""
+    from saffron.chat import ChatFormats
+
+    settings = config.models.sandbox
+    assert settings is not None  # checked by config.Models
+    torch.set_num_threads(config.runtime.torch_threads)
+    corpus = records.read_table(layout.corpus, records.CORPUS)
+    vocabulary, formats = load_tokenizer(layout.tokenizer), ChatFormats.load(layout.tokenizer)
+    model: LlamaForCausalLM
+    model, losses = function(settings, corpus, vocabulary, formats, seed)
+    with records.replacing_folder(layout.model(which, seed)) as folder:
+        model.save_pretrained(folder)
+        records.write_table(folder / "losses.parquet", losses, records.LOSSES)

@@ -1,0 +1,1 @@
+"""Models of the sandbox, trained from scratch on its corpus."""
