@@ -182,6 +182,7 @@ class Safety4M(Section):
 
     max_tokens: int = Field(128, ge=2, description="each conversation is cut to its first tokens (paper: 128)")
     turns: Literal["first", "last", "all"] = Field("last", description="which assistant turns are responses (last comes closest to the release's 36 targets per row)")
+    end_of_sequence: bool = Field(True, description="label EOS as the last token of a response that fits the window (false: EOS is never a target, as in the release)")
     shards: int = Field(1, ge=1, description="independent labelling jobs")
     block_size: int = Field(256, ge=1, description="responses per resumable block")
     batch_size: int = Field(16, ge=1, description="responses per forward pass")
@@ -210,6 +211,7 @@ class MRM(Section):
     order: Literal["packed", "paper"] = Field("packed", description="packed: all prefixes of a conversation in one causal pass; paper: one prefix per row, shuffled")
     batch_size: int = Field(4, ge=1, description="rows per step: conversations if packed, prefixes if paper")
     epochs: float = Field(1.0, gt=0, description="passes over the training split")
+    checkpoint_every: int = Field(500, ge=1, description="steps between two checkpoints: what a killed training loses at most")
     evaluation_prefixes: int = Field(10_000, ge=1, description="held-out prefixes of Figure 4b")
     variants: dict[str, MRMVariant] = Field(default_factory=lambda: {"default": MRMVariant()}, description="models to train, by name")
 

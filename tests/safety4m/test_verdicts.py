@@ -85,3 +85,9 @@ class Characters:
 def test_prompt_and_response_together_are_cut_to_the_window(prompt, response, expected):
     (item,) = tokenise(Characters(), [Response("train", 0, "chosen", 0, prompt, response)], max_tokens=6)
     assert (item.prompt_ids, item.response_ids) == tuple([ord(letter) for letter in text] for text in expected)
+
+
+def test_eos_ends_a_response_that_fits_with_it():
+    responses = [Response("train", 0, "chosen", 0, "ab", text) for text in ("cd", "cde", "cdef", "cdefg")]
+    items = tokenise(Characters(), responses, max_tokens=6, eos_id=0)
+    assert [item.response_ids[-1] for item in items] == [0, 0, ord("f"), ord("f")]

@@ -23,7 +23,13 @@ from saffron.safety4m.conversations import Response, collect
 log = logging.getLogger(__name__)
 
 #: Code that decides what a label is: a change starts the blocks anew.
-MODULES = ("saffron.safety4m.conversations", "saffron.safety4m.verdicts", "saffron.trie", "saffron.chat", "saffron.models")
+MODULES = (
+    "saffron.safety4m.conversations",
+    "saffron.safety4m.verdicts",
+    "saffron.trie",
+    "saffron.chat",
+    "saffron.models.__init__",
+)
 
 
 def label(config: Config, layout: Layout, seed: int, shard: int) -> None:
@@ -97,16 +103,20 @@ def unseen_mask(labels: pd.DataFrame, vocab_size: int) -> np.ndarray:
 
 
 def _label_blocks(config: Config, layout: Layout, seed: int, blocks: dict[int, list[Response]], folder: Path) -> None:
+    import torch
+
     from saffron import models
     from saffron.chat import ChatFormats
     from saffron.safety4m.verdicts import tokenise, verdicts
 
     settings = config.safety4m
+    torch.set_num_threads(config.runtime.torch_threads)
     guard = models.load_lm(layout.model("guard", seed), config.runtime)
     tokenizer = models.load_tokenizer(layout.tokenizer)
     formats = ChatFormats.load(layout.tokenizer)
+    eos_id = formats.eos_id if settings.end_of_sequence else None
     for index, responses in tqdm(blocks.items(), desc="safety4m", unit="block", mininterval=1):
-        tokens = tokenise(tokenizer, responses, settings.max_tokens)
+        tokens = tokenise(tokenizer, responses, settings.max_tokens, eos_id)
         inside = [(response, item) for response, item in zip(responses, tokens, strict=True) if item.response_ids]
         rewards = verdicts(guard, formats, [item for _, item in inside], batch_size=settings.batch_size)
         rows = [_row(response, item, values) for (response, item), values in zip(inside, rewards, strict=True)]

@@ -37,6 +37,7 @@ def summarise(config: Config, layout: Layout, counts: Counts, labels: pd.DataFra
         "guard": config.models.hub.guard.id if config.models.hub and config.models.origin == "hub" else "the sandbox's guard",
         "max_tokens": config.safety4m.max_tokens,
         "turns": config.safety4m.turns,
+        "end_of_sequence": config.safety4m.end_of_sequence,
         "source_rows": {"total": counts.rows, "with_labels": labelled_rows, "without_labels": counts.rows - labelled_rows},
         "responses": {
             "assistant_turns": counts.turns,
@@ -83,7 +84,8 @@ def render(record: dict[str, Any]) -> str:
         "",
         f"- Source: {source['name']}. Licence: {source['licence']}.",
         f"- Guard: {record['guard']}.",
-        f"- Assistant turns: `{record['turns']}`; prompt and response cut to the first {record['max_tokens']} tokens.",
+        f"- Assistant turns: `{record['turns']}`; prompt and response cut to the first {record['max_tokens']} tokens"
+        + (", EOS being the last token of a response that fits." if record["end_of_sequence"] else "; EOS is never a target."),
         f"- {rows['total']:,} source rows, {rows['with_labels']:,} with at least one label;"
         f" {record['prefixes_per_source_row']} prefixes per source row.",
         f"- {vocabulary['unseen']:,} of {vocabulary['size']:,} tokens are never a target in the train split"

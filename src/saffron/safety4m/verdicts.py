@@ -30,18 +30,21 @@ class TokenisedResponse:
     response_ids: list[int]
 
 
-def tokenise(tokenizer: Any, responses: Sequence[Response], max_tokens: int) -> list[TokenisedResponse]:
+def tokenise(
+    tokenizer: Any, responses: Sequence[Response], max_tokens: int, eos_id: int | None = None
+) -> list[TokenisedResponse]:
     """Prompt and response as token ids, prompt + response cut to the first ``max_tokens``.
 
     They are encoded apart, because the chat formats join them as ids. ``response_ids`` is empty where the prompt alone
-    fills the window.
+    fills the window, and ends with ``eos_id`` (unless that is None) where the whole response and EOS fit into it.
     """
     if not responses:
         return []
     prompts = tokenizer([r.prompt for r in responses], add_special_tokens=False)["input_ids"]
     answers = tokenizer([r.response for r in responses], add_special_tokens=False)["input_ids"]
+    end = [] if eos_id is None else [eos_id]
     return [
-        TokenisedResponse(list(prompt[:max_tokens]), list(answer[: max(0, max_tokens - len(prompt))]))
+        TokenisedResponse(list(prompt[:max_tokens]), [*answer, *end][: max(0, max_tokens - len(prompt))])
         for prompt, answer in zip(prompts, answers, strict=True)
     ]
 
