@@ -1,0 +1,126 @@
+"""Analysis: attack success, scaling, matched budgets, and every claim's verdict, from the stored results."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from safetensors.numpy import load_file
+
+from saffron import records
+from saffron.analysis import claims, paper
+from saffron.analysis.statistics import Estimate
+from saffron.analysis.study import CORE, Study, ordered, proposition1_quantities, quantities, safety4m_quantities
+from saffron.config import Config
+from saffron.layout import Layout
+
+__all__ = ["ANALYSIS", "CELLS", "CLAIMS", "CLAIMS_TABLE", "run"]
+
+#: Files in ``layout.analysis``.
+ANALYSIS, CELLS, CLAIMS, CLAIMS_TABLE = "analysis.json", "cells.parquet", "claims.json", "claims.md"
+
+
+def count_rewards(layout: Layout, seed: int) -> int:
+    """Token-level rewards in Safety4M.
+
+    Raises:
+        RecordError: if the labels are missing.
+    """
+    path = layout.safety4m(seed) / "labels.parquet"
+    if not path.exists():
+        raise records.RecordError(f"{path}: no such table; run the safety4m stage")
+    return int(pc.sum(pc.list_value_length(pq.read_table(path, columns=["rewards"])["rewards"])).as_py() or 0)
+
+
+def largest_unseen_bias(layout: Layout, seed: int) -> float:
+    """Largest absolute unembedding bias of a token that was never a target (it starts at 0; Proposition 1).
+
+    Raises:
+        RecordError: if the MRM's head is missing or lacks a tensor.
+    """
+    path = layout.mrm(seed) / "head.safetensors"
+    if not path.exists():
+        raise records.RecordError(f"{path}: no such file; run the mrm stage")
+    head = load_file(path)
+    missing = sorted({"lm_head_bias", "unseen_mask"} - set(head))
+    if missing:
+        raise records.RecordError(f"{path}: tensors {missing} are missing; run the mrm stage again")
+    return float(np.abs(head["lm_head_bias"][head["unseen_mask"].astype(bool)]).max(initial=0.0))
+
+
+def sections(study: Study) -> dict[str, Any]:
+    """Everything the notebooks and the report show, section by section; only what the config's experiments give."""
+    record: dict[str, Any] = {
+        "config": study.config.name,
+        "train_seeds": list(study.config.train_seeds),
+        "search_seeds": list(study.config.search.seeds),
+        "judges": list(study.judges),
+        "paper_models": claims.has_paper_models(study.config),
+        "mrm": {name: estimate.as_record() for name, estimate in study.mrm_estimates.items()},
+    }
+    if study.has("development"):
+        record["gates"] = study.gates()
+    if study.has("scaling"):
+        methods = ordered(study.results("scaling").methods())
+        record["curves"] = {judge: {method: study.curve(method, judge) for method in methods} for judge in study.judges}
+        record["fits"] = study.fits()
+        if {"saffron", "best_of_n"} <= set(methods):
+            record["equal_asr"] = {
+                judge: {convention: study.equal_asr(judge, convention) for convention in ("true", "paper")} for judge in study.judges
+            }
+    record["matched"] = {
+        name: {convention: study.matched_table(name, convention) for convention in ("true", "paper")}
+        for name in ("scaling", "matched")
+        if study.has(name)
+    }
+    if study.has("exploration"):
+        record["exploration"] = study.exploration()
+    if study.has("deepalign") and study.has("scaling"):
+        record["quality"] = study.quality()
+    record["tries"] = {
+        str(seed): [
+            {"prompt_id": s.prompt_id, "method": s.method, "budget": s.budget, "recorded_tokens": s.size, **asdict(s.cost())}
+            for s in recorded.searches
+        ]
+        for seed, recorded in study.recorded.items()
+    }
+    return record
+
+
+def all_quantities(study: Study) -> dict[str, Estimate]:
+    """Every quantity of the claims, attack success by the guard."""
+    config, layout = study.config, study.layout
+    found = quantities(study)
+    found |= safety4m_quantities({seed: count_rewards(layout, seed) for seed in config.train_seeds})
+    if config.mrm.origin == "train":
+        found |= proposition1_quantities({seed: largest_unseen_bias(layout, seed) for seed in config.train_seeds})
+    return found
+
+
+def run(config: Config, layout: Layout) -> None:
+    """Analyse the stored results of a config and write ``layout.analysis``.
+
+    Raises:
+        RecordError: if a result is missing, incomplete or not finite; names file, column and cause.
+    """
+    study = Study(config, layout)
+    present = [name for name in CORE if study.has(name)]
+    cells = pd.concat([study.cells(name) for name in present], ignore_index=True)
+    ours = all_quantities(study)
+    by_oracle = quantities(study, "oracle") if "oracle" in study.judges else None
+    verdicts = claims.judge_all(paper.claims(), ours, by_oracle, config)
+    folder = layout.analysis
+    with records.replacing(folder / CELLS) as temporary:
+        cells.to_parquet(temporary, index=False, compression="zstd")
+    record = sections(study)
+    record["quantities"] = {name: estimate.as_record() for name, estimate in ours.items()}
+    if by_oracle is not None:
+        record["quantities_by_oracle"] = {name: estimate.as_record() for name, estimate in by_oracle.items()}
+    records.write_json(folder / ANALYSIS, record)
+    records.write_json(folder / CLAIMS, verdicts)
+    with records.replacing(folder / CLAIMS_TABLE) as temporary:
+        temporary.write_text(claims.markdown(verdicts))

@@ -1,0 +1,201 @@
+"""Claim by claim: the paper's value, ours, and a verdict by a rule fixed beforehand (see ``claims.yaml``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from saffron.analysis.statistics import Estimate
+from saffron.config import Config
+
+Verdict = Literal["reproduced", "not reproduced", "undecided", "one seed", "not testable"]
+
+#: In the order of the report's colours and counts.
+VERDICTS: tuple[Verdict, ...] = ("reproduced", "not reproduced", "undecided", "one seed", "not testable")
+
+#: The models of the paper's tables: only with them are its absolute numbers expected.
+PAPER_POLICY = "Meta-Llama-3-8B-Instruct"
+PAPER_GUARD = "Llama-Guard-3-1B"
+
+
+def has_paper_models(config: Config) -> bool:
+    """Whether a config runs the paper's own models on its own datasets."""
+    if config.models.origin != "hub" or config.sources.origin != "hub" or config.models.hub is None:
+        return False
+    return config.models.hub.policy.id.endswith(PAPER_POLICY) and config.models.hub.guard.id.endswith(PAPER_GUARD)
+
+
+def _side(value: float | None, low: float | None, high: float | None) -> int:
+    """+1 if an interval lies above 0, -1 if below, 0 if it holds 0 or is not known."""
+    if value is None or (low is None and high is None):
+        return 0
+    if low is not None and low > 0:
+        return 1
+    if high is not None and high < 0:
+        return -1
+    return 0
+
+
+def _shifted(estimate: Estimate, threshold: float) -> Estimate:
+    """The estimate less a threshold."""
+
+    def less(value: float | None) -> float | None:
+        return None if value is None else value - threshold
+
+    per_seed = tuple(less(value) for value in estimate.per_seed)
+    return Estimate(less(estimate.value), less(estimate.low), less(estimate.high), per_seed, estimate.n, estimate.exact)
+
+
+def sign_verdict(estimate: Estimate, sign: Literal[1, -1]) -> tuple[Verdict, str]:
+    """Verdict on "the quantity has this sign", and which way it leans.
+
+    Reproduced / not reproduced when the interval excludes 0 with the claim's / the opposite sign and all training seeds
+    agree; with one training seed a sampled quantity gets "one seed" whatever its interval says. The second value is "as
+    claimed", "opposite" or "open": what the interval alone says.
+    """
+    side = _side(estimate.value, estimate.low, estimate.high)
+    leaning = "open" if side == 0 else "as claimed" if side == sign else "opposite"
+    if not estimate.exact and len(estimate.per_seed) < 2:
+        return "one seed", leaning
+    agree = all(value is not None and value * side > 0 for value in estimate.per_seed)
+    if side == 0 or not agree:
+        return "undecided", leaning
+    return ("reproduced" if side == sign else "not reproduced"), leaning
+
+
+def number_verdict(estimate: Estimate, published: float, tolerance: float) -> Verdict:
+    """Verdict on "equals the published number within the tolerance": our whole interval inside it, outside it, or neither."""
+    if estimate.value is None:
+        return "undecided"
+    low = estimate.value if estimate.low is None else estimate.low
+    high = estimate.value if estimate.high is None else estimate.high
+    if published - tolerance <= low and high <= published + tolerance:
+        return "reproduced"
+    if high < published - tolerance or low > published + tolerance:
+        return "not reproduced"
+    return "undecided"
+
+
+def combine(verdicts: list[Verdict]) -> Verdict:
+    """Verdict on a statement whose parts must all hold."""
+    order: tuple[Verdict, ...] = ("not testable", "not reproduced", "undecided", "one seed", "reproduced")
+    return next(verdict for verdict in order if verdict in verdicts)
+
+
+def _combine_leanings(leanings: list[str]) -> str:
+    for leaning in ("opposite", "open"):
+        if leaning in leanings:
+            return leaning
+    return "as claimed"
+
+
+def judge(claim: Mapping[str, Any], quantities: Mapping[str, Estimate], *, paper_models: bool) -> dict[str, Any]:
+    """Verdict on one claim.
+
+    Args:
+        claim: an entry of ``claims.yaml``.
+        quantities: ours by name.
+        paper_models: whether the config runs the paper's own models and datasets.
+
+    Returns:
+        The claim's id, source, statement and test, every quantity with the paper's value beside ours, the verdict, which
+        way the intervals lean, and the cause where it cannot be tested.
+    """
+    test = claim["test"]
+    published: dict[str, float] = claim.get("numbers", {})
+    names = list(published) if test == "numbers" else list(claim["quantities"])
+    record: dict[str, Any] = {key: claim[key] for key in ("id", "source", "statement", "test")}
+    record["quantities"] = [{"name": name, "paper": published.get(name), "ours": _ours(quantities, name)} for name in names]
+    missing = [name for name in names if name not in quantities]
+    steps = [name for prefix in claim.get("steps", ()) for name in quantities if name.startswith(f"{prefix}/")]
+    record["quantities"] += [{"name": name, "paper": None, "ours": quantities[name].as_record()} for name in steps]
+    if test == "numbers" and not paper_models:
+        return record | {"verdict": "not testable", "leaning": None, "cause": "an absolute number of the paper's own models and datasets"}
+    if missing:
+        return record | {"verdict": "not testable", "leaning": None, "cause": f"this config gives no {', '.join(missing)}"}
+    estimates = [quantities[name] for name in names]
+    causes = sorted({estimate.note for estimate in estimates if estimate.note})
+    if test == "numbers":
+        tolerances = [claim.get("tolerance") or claim["relative_tolerance"] * abs(published[name]) for name in names]
+        verdicts = [number_verdict(e, published[n], t) for e, n, t in zip(estimates, names, tolerances, strict=True)]
+        leaning = None
+    elif test == "exact":
+        verdicts = ["reproduced" if e.value is not None and abs(e.value) <= claim["tolerance"] else "not reproduced" for e in estimates]
+        leaning = None
+    else:
+        sign: Literal[1, -1] = 1 if test in ("positive", "at_least") else -1
+        shifted = [_shifted(estimate, claim.get("threshold", 0.0)) for estimate in estimates]
+        pairs = [sign_verdict(estimate, sign) for estimate in shifted]
+        pairs += [_step_verdict(quantities[name]) for name in steps]
+        verdicts, leaning = [verdict for verdict, _ in pairs], _combine_leanings([lean for _, lean in pairs])
+    return record | {"verdict": combine(verdicts), "leaning": leaning, "cause": "; ".join(causes) or None}
+
+
+def _ours(quantities: Mapping[str, Estimate], name: str) -> dict[str, Any] | None:
+    return quantities[name].as_record() if name in quantities else None
+
+
+def _step_verdict(step: Estimate) -> tuple[Verdict, str]:
+    """A step between neighbouring budgets of a steady fall: it must not rise outside its paired interval."""
+    verdict, leaning = sign_verdict(step, 1)
+    if leaning != "as claimed":  # no rise outside the interval
+        return ("one seed" if len(step.per_seed) < 2 else "reproduced"), "as claimed"
+    return ("not reproduced" if verdict == "reproduced" else verdict), "opposite"
+
+
+def judge_all(
+    claims: list[dict[str, Any]],
+    quantities: Mapping[str, Estimate],
+    oracle: Mapping[str, Estimate] | None,
+    config: Config,
+) -> list[dict[str, Any]]:
+    """Verdicts on all claims; where attack success enters, also with the text oracle in the guard's place."""
+    paper_models = has_paper_models(config)
+    records = []
+    for claim in claims:
+        record = judge(claim, quantities, paper_models=paper_models)
+        record["oracle"] = None
+        names = claim.get("quantities", [])
+        if oracle is not None and names and all(name in oracle for name in names):
+            by_oracle = judge(claim, oracle, paper_models=paper_models)
+            record["oracle"] = {key: by_oracle[key] for key in ("verdict", "leaning", "quantities")}
+        records.append(record)
+    return records
+
+
+def describe(record: Mapping[str, Any]) -> str:
+    """A verdict in words, e.g. ``one seed (as claimed)``."""
+    if record["verdict"] == "one seed" and record["leaning"]:
+        return f"one seed ({record['leaning']})"
+    return str(record["verdict"])
+
+
+def format_number(value: float | None) -> str:
+    """Three significant digits; "undefined" for None."""
+    if value is None:
+        return "undefined"
+    if value != 0 and (abs(value) >= 10_000 or abs(value) < 1e-2):
+        return f"{value:.2e}"
+    return f"{value:.3g}" if abs(value) >= 1 else f"{value:.3f}"
+
+
+def format_estimate(record: Mapping[str, Any] | None) -> str:
+    """``value [low, high]``; a dash for what the config does not give."""
+    if record is None:
+        return "–"
+    if record["value"] is None or record["exact"] or (record["low"] is None and record["high"] is None):
+        return format_number(record["value"])
+    ends = ["…" if end is None else format_number(end) for end in (record["low"], record["high"])]
+    return f"{format_number(record['value'])} [{ends[0]}, {ends[1]}]"
+
+
+def markdown(records: list[dict[str, Any]]) -> str:
+    """The claims table for the README and the report."""
+    lines = ["| source | claim | paper | ours [95 % interval] | verdict | by the oracle |", "|---|---|---|---|---|---|"]
+    for record in records:
+        main = [q for q in record["quantities"] if not q["name"].startswith("step/")]
+        paper = "; ".join(format_number(q["paper"]) for q in main if q["paper"] is not None) or "–"
+        ours = "; ".join(format_estimate(q["ours"]) for q in main)
+        oracle = describe(record["oracle"]) if record["oracle"] else "–"
+        lines.append(f"| {record['source']} | {record['statement']} | {paper} | {ours} | {describe(record)} | {oracle} |")
+    return "\n".join(lines) + "\n"

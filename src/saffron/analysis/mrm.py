@@ -1,0 +1,112 @@
+"""How well the MRM predicts the PRM on held-out prefixes (Figure 4b)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from saffron import records
+from saffron.analysis.statistics import Estimate, percentile_interval
+from saffron.config import Config
+from saffron.layout import Layout
+from saffron.records import RecordError
+
+Array = NDArray[np.float64]
+
+#: Statistics of ``figure4b_summary.csv``.
+STATISTICS = (
+    "n_points",
+    "prm_reward_min",
+    "prm_reward_max",
+    "prm_reward_mean",
+    "fraction_prm_negative",
+    "mae",
+    "rmse",
+    "mean_signed_error",
+    "fraction_within_1",
+    "pearson_r",
+    "r_squared",
+    "sign_agreement",
+)
+
+_RESAMPLED = STATISTICS[3:]
+
+
+def load(config: Config, layout: Layout, seed: int, variant: str = "default") -> pd.DataFrame:
+    """Held-out prefixes with both rewards (records.MRM_EVALUATION).
+
+    Raises:
+        RecordError: if the table is missing, empty, or holds a reward that is not finite.
+    """
+    path = layout.mrm(seed, variant) / "evaluation.parquet"
+    frame = records.read_table(path, records.MRM_EVALUATION)
+    if frame.empty:
+        raise RecordError(f"{path}: column mrm_reward: no prefixes; run the mrm stage again")
+    for column in ("prm_reward", "mrm_reward"):
+        bad = int((~np.isfinite(frame[column])).sum())
+        if bad:
+            raise RecordError(f"{path}: column {column}: not a finite number in {bad} rows; run the mrm stage again")
+    return frame
+
+
+def _sums(frame: pd.DataFrame) -> Array:
+    """Sufficient statistics per conversation, [conversations, 10]."""
+    p, m = frame["prm_reward"].to_numpy(float), frame["mrm_reward"].to_numpy(float)
+    columns = np.stack(
+        [np.ones_like(p), p, m, p * p, m * m, p * m, np.abs(m - p), np.abs(m - p) <= 1, np.sign(p) == np.sign(m), p < 0], axis=1
+    )
+    groups = frame["conversation_id"].astype("category").cat.codes.to_numpy()
+    sums = np.zeros((groups.max() + 1, columns.shape[1]))
+    np.add.at(sums, groups, columns)
+    return sums
+
+
+def _from_sums(sums: Array) -> dict[str, Array]:
+    n, p, m, pp, mm, pm, absolute, within, agree, negative = np.moveaxis(sums, -1, 0) / sums[..., 0]
+    count = sums[..., 0]
+    square = pp + mm - 2 * pm
+    variance_p, variance_m, covariance = pp - p * p, mm - m * m, pm - p * m
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return {
+            "n_points": count * n,
+            "prm_reward_mean": p,
+            "fraction_prm_negative": negative,
+            "mae": absolute,
+            "rmse": np.sqrt(np.maximum(square, 0)),
+            "mean_signed_error": m - p,
+            "fraction_within_1": within,
+            "pearson_r": covariance / np.sqrt(variance_p * variance_m),
+            "r_squared": 1 - square / variance_p,
+            "sign_agreement": agree,
+        }
+
+
+def summary(frame: pd.DataFrame) -> dict[str, float]:
+    """Every statistic of Figure 4b of one table; signed errors are M(s)[a] - R(sa)."""
+    values = {name: float(value) for name, value in _from_sums(_sums(frame).sum(axis=0)).items()}
+    values["prm_reward_min"] = float(frame["prm_reward"].min())
+    values["prm_reward_max"] = float(frame["prm_reward"].max())
+    return {name: values[name] for name in STATISTICS}
+
+
+def estimates(frames: dict[int, pd.DataFrame], *, samples: int, seed: int, confidence: float) -> dict[str, Estimate]:
+    """Statistics with intervals: conversations resampled, training seeds as clusters."""
+    generator = np.random.default_rng([seed, len(frames)])
+    summaries = [summary(frame) for frame in frames.values()]
+    resampled = []
+    for frame in frames.values():
+        sums = _sums(frame)
+        weights = generator.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=samples)
+        resampled.append(_from_sums(weights.astype(float) @ sums))
+    seeds = len(frames)
+    by_seed = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=samples) / seeds
+    result = {}
+    for name in STATISTICS:
+        per_seed = tuple(values[name] for values in summaries)
+        low = high = None
+        if name in _RESAMPLED:
+            draws = np.stack([values[name] for values in resampled], axis=1)
+            low, high = percentile_interval((draws * by_seed).sum(axis=1), confidence)
+        result[name] = Estimate(float(np.mean(per_seed)), low, high, per_seed, n=sum(len(frame) for frame in frames.values()))
+    return result

@@ -1,0 +1,40 @@
+"""The paper's published numbers, as kept in ``data/reference/paper``."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from saffron.records import RecordError
+
+#: The committed reference data: part of the project, not of a run.
+FOLDER = Path(__file__).resolve().parents[3] / "data" / "reference" / "paper"
+
+#: The paper's benchmark in whose role each experiment's dataset stands.
+BENCHMARK = {"scaling": "harmful_hexphi", "matched": "ai2_refusals"}
+
+
+@cache
+def _read(name: str) -> pd.DataFrame:
+    path = FOLDER / f"{name}.csv"
+    if not path.exists():
+        raise RecordError(f"{path}: missing; restore it from the repository")
+    return pd.read_csv(path)
+
+
+def table(name: str) -> pd.DataFrame:
+    """One reference table: figure2, figure2_fits, figure4b_summary, table1, table2 or table3.
+
+    Raises:
+        RecordError: if the file is missing.
+    """
+    return _read(name).copy()
+
+
+def claims() -> list[dict[str, Any]]:
+    """Every checkable statement of the paper with its test (``claims.yaml``)."""
+    return yaml.safe_load((FOLDER / "claims.yaml").read_text())

@@ -1,0 +1,195 @@
+"""Proposition 2: what a shared token trie costs, and what separate sequences would."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from saffron.analysis.statistics import Estimate, exact
+from saffron.records import RecordError, read_json
+
+Tokens = Sequence[int]
+
+
+@dataclass(frozen=True)
+class TrieCost:
+    """Time (attended pairs, up to a constant) and space (cached tokens), shared in a trie and for separate sequences."""
+
+    time: int
+    space: int
+    time_unshared: int
+    space_unshared: int
+
+
+def longest_common_prefix(a: Tokens, b: Tokens) -> int:
+    """Number of leading tokens that two sequences share."""
+    length = 0
+    for x, y in zip(a, b, strict=False):
+        if x != y:
+            break
+        length += 1
+    return length
+
+
+def adjacent_prefixes(sequences: Sequence[Tokens]) -> list[int]:
+    """Longest common prefix of each sequence with the one before it, in the order given."""
+    return [longest_common_prefix(a, b) for a, b in zip(sequences, sequences[1:], strict=False)]
+
+
+def trie_cost(sequences: Sequence[Tokens]) -> TrieCost:
+    """Proposition 2 on a set of sequences (the prompt's tokens included).
+
+    Time is Σ|sᵢ|² - max Σ LCP², space is Σ|sᵢ| - max Σ LCP, maxima over orders of the sequences; lexicographic order
+    reaches both (Lemma 3).
+    """
+    ordered = sorted(tuple(sequence) for sequence in sequences)
+    shared = adjacent_prefixes(ordered)
+    time, space = sum(len(s) ** 2 for s in ordered), sum(len(s) for s in ordered)
+    return TrieCost(time - sum(p * p for p in shared), space - sum(shared), time, space)
+
+
+def trie_size(sequences: Sequence[Tokens]) -> int:
+    """Number of distinct non-empty prefixes: the nodes of the sequences' trie, counted one by one."""
+    return len({tuple(sequence[:end]) for sequence in sequences for end in range(1, len(sequence) + 1)})
+
+
+# -------------------------------------------------------------------------------------------------- recorded searches
+@dataclass(frozen=True)
+class Search:
+    """One recorded search: every explored token once, as a trie over the prompt.
+
+    ``parent[i]`` is the node before node i, -1 for the prompt; ``reward[i]`` its reward, None where it was not scored;
+    ``output`` the last node of the answer.
+    """
+
+    prompt_id: int
+    method: str
+    budget: int
+    prompt_tokens: int
+    parent: tuple[int, ...]
+    token: tuple[int, ...]
+    text: tuple[str, ...]
+    reward: tuple[float | None, ...]
+    output: int | None
+
+    def path(self, node: int) -> list[int]:
+        """Nodes from the first token to ``node``."""
+        nodes = []
+        while node >= 0:
+            nodes.append(node)
+            node = self.parent[node]
+        return nodes[::-1]
+
+    @property
+    def leaves(self) -> list[int]:
+        """Nodes without children: the ends of the explored sequences."""
+        inner = set(self.parent)
+        return [node for node in range(len(self.parent)) if node not in inner]
+
+    def sequences(self) -> list[tuple[int, ...]]:
+        """Explored sequences, the prompt included (as negative placeholders, alike in all of them)."""
+        prompt = tuple(range(-self.prompt_tokens, 0))
+        return [prompt + tuple(self.token[node] for node in self.path(leaf)) for leaf in self.leaves]
+
+    def cost(self) -> TrieCost:
+        """Proposition 2 on this search."""
+        return trie_cost(self.sequences())
+
+    @property
+    def size(self) -> int:
+        """Tokens held by the recorded trie, prompt included."""
+        return self.prompt_tokens + len(self.parent)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A candidate next token of one beam sequence, scored both ways."""
+
+    token: int
+    text: str
+    probability: float
+    mrm_reward: float
+    prm_reward: float
+    seen: bool
+    kept: bool
+
+
+@dataclass(frozen=True)
+class Step:
+    """One real step of Saffron-1 from one beam sequence, and what a PRM would have had to read for it."""
+
+    prompt_id: int
+    step: int
+    prefix: tuple[str, ...]
+    candidates: tuple[Candidate, ...]
+    mrm_calls: int
+    prm_calls: int
+    mrm_flops: float
+    prm_flops: float
+
+
+@dataclass(frozen=True)
+class Record:
+    """Recorded searches of one training seed, and the step drawn in Figure 1."""
+
+    dataset: str
+    searches: tuple[Search, ...]
+    step: Step
+
+
+def load(path: Path) -> Record:
+    """Read ``trees.json``.
+
+    Raises:
+        RecordError: if it is missing or does not hold what Figures 1 and 3 need.
+    """
+    record = read_json(path)
+    try:
+        searches = tuple(_search(entry) for entry in record["searches"])
+        step = dict(record["step"])
+        candidates = tuple(Candidate(**candidate) for candidate in step.pop("candidates"))
+        prefix = tuple(step.pop("prefix_text"))
+        result = Record(record["dataset"], searches, Step(prefix=prefix, candidates=candidates, **step))
+    except (KeyError, TypeError, ValueError) as error:
+        raise RecordError(f"{path}: not a record of searches ({type(error).__name__}: {error}); run the search stage again") from None
+    if not result.searches or not result.step.candidates:
+        raise RecordError(f"{path}: searches or step.candidates is empty; run the search stage again")
+    for search in result.searches:
+        if any(parent >= node for node, parent in enumerate(search.parent)):
+            raise RecordError(f"{path}: searches.nodes.parent: a node stands before its parent; run the search stage again")
+    return result
+
+
+def _search(entry: dict[str, Any]) -> Search:
+    nodes = entry["nodes"]
+    return Search(
+        entry["prompt_id"],
+        entry["method"],
+        entry["budget"],
+        entry["prompt_tokens"],
+        tuple(nodes["parent"]),
+        tuple(nodes["token"]),
+        tuple(nodes["text"]),
+        tuple(nodes["reward"]),
+        entry.get("output"),
+    )
+
+
+def quantities(records: dict[int, Record]) -> dict[str, Estimate]:
+    """Quantities of Figure 1 and Proposition 2, counted on the recorded searches by training seed."""
+    if not records:
+        return {}
+    saved = tuple(float(record.step.prm_calls - record.step.mrm_calls) for record in records.values())
+    costs = {seed: [(search, search.cost()) for search in record.searches] for seed, record in records.items()}
+    errors = tuple(float(max(abs(cost.space - search.size) for search, cost in pairs)) for pairs in costs.values())
+    time = tuple(sum(c.time for _, c in pairs) / sum(c.time_unshared for _, c in pairs) for pairs in costs.values())
+    space = tuple(sum(c.space for _, c in pairs) / sum(c.space_unshared for _, c in pairs) for pairs in costs.values())
+    n = sum(len(pairs) for pairs in costs.values())
+    return {
+        "figure1/prm_calls_saved": exact(sum(saved) / len(saved), n=len(saved), per_seed=saved),
+        "proposition2/space_error": exact(max(errors), n=n, per_seed=errors),
+        "proposition2/time_share": exact(sum(time) / len(time), n=n, per_seed=time),
+        "proposition2/space_share": exact(sum(space) / len(space), n=n, per_seed=space),
+    }

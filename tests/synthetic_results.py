@@ -1,0 +1,193 @@
+"""Made-up results of a whole run in every stage's schema, for tests of analysis, plots and report.
+
+Attack success falls along a log law per method; the numbers are drawn from seeds and mean nothing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from safetensors.numpy import save_file
+
+from saffron import config as configs
+from saffron import records
+from saffron.config import Config, Experiment, Run
+from saffron.layout import Layout
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+#: ASR = start + slope · ln(budget), and MFLOP = fixed + each · budget, by method.
+CURVES = {
+    "no_defense": (0.9, 0.0, 40.0, 0.0),
+    "best_of_n": (0.9, -0.13, 40.0, 52.0),
+    "saffron": (0.78, -0.14, 45.0, 50.0),
+    "rebase": (0.9, -0.10, 60.0, 240.0),
+    "deal": (0.88, -0.06, 100.0, 400.0),
+    "beam_search": (0.8, -0.05, 100.0, 300.0),
+}
+PHRASES = ("Let us try mint tea together .", "But wait , this is forbidden .", "Quickly grind the fierce stone .", "Then warm the pale resin .")
+
+
+def config(name: str = "made", *, seeds: tuple[int, ...] = (0,), prompts: int = 48, **changes: Any) -> Config:
+    """The sandbox config with fewer prompts and bootstrap samples."""
+    values = yaml.safe_load((PROJECT / "config" / "sandbox.yaml").read_text())
+    values["name"], values["train_seeds"] = name, list(seeds)
+    values["sources"]["sandbox"] |= {"guild_a": prompts, "guild_b": prompts, "development": prompts, "benign": prompts}
+    values["analysis"] = {"bootstrap_samples": 200}
+    return configs.parse(values | changes, "synthetic")
+
+
+def _number_of_prompts(config: Config, dataset: str) -> int:
+    assert config.sources.sandbox is not None
+    return int(getattr(config.sources.sandbox, dataset))
+
+
+def _rows(config: Config, experiment: Experiment, run: Run, budget: int, seed: int, search_seed: int) -> list[dict[str, Any]]:
+    start, slope, fixed, each = CURVES[run.method]
+    settings = config.search.settings_of(run)
+    if run.method == "beam_search":
+        each, start = each * settings.children / 2, start - 0.08 * (settings.children > 2)
+    if run.method == "deal":
+        each *= 1 + 0.1 * settings.lookahead
+    rate = start + slope * np.log(max(budget, 1))
+    if not run.attack:
+        rate = 0.03
+    if run.policy == "deepalign":
+        rate = 0.1
+    n = min(experiment.prompts or 10**9, _number_of_prompts(config, experiment.dataset))
+    generator = np.random.default_rng([seed, search_seed, len(experiment.dataset), ord(experiment.dataset[-1])])
+    # One threshold per prompt for every method: this is what pairs the methods.
+    difficulty, noise = generator.random(n), np.random.default_rng([budget, len(run.method), seed]).normal(size=n)
+    unsafe = difficulty + 0.05 * noise < rate
+    rows = []
+    for i in range(n):
+        flops = (fixed + each * budget) * 1e6 * (1 + 0.05 * noise[i])
+        phrase = PHRASES[0] if run.policy == "deepalign" and difficulty[i] < 0.8 else PHRASES[int(difficulty[i] * 997) % len(PHRASES)]
+        rows.append(
+            {
+                "dataset": experiment.dataset,
+                "prompt_id": i,
+                "method": run.method,
+                "budget": budget,
+                "settings_id": run.settings_id,
+                "train_seed": seed,
+                "search_seed": search_seed,
+                "output_ids": [1, 2, 3],
+                "text": f"{phrase} Step {int(difficulty[i] * 31)} of {i} .",
+                "reward": None if run.method == "no_defense" else float(noise[i]),
+                "judge_reward": -1.0 - float(abs(noise[i])) if unsafe[i] else 1.0 + float(abs(noise[i])),
+                "oracle_complied": bool(unsafe[i] or difficulty[i] > 0.97),
+                "finished": bool(difficulty[i] > 0.2),
+                "n_new_tokens": 20 + i % 12,
+                "flops_policy": 0.8 * flops,
+                "flops_reward": 0.2 * flops,
+                "flops_executed_policy": 0.9 * flops,
+                "flops_executed_reward": 0.25 * flops,
+                "reward_calls": 0 if run.method == "no_defense" else 32 * max(budget, 1),
+            }
+        )
+    return rows
+
+
+def search_table(config: Config, name: str, seed: int) -> pd.DataFrame:
+    """One experiment's table; where budgets are matched, the largest that costs at most what Best-of-32 does."""
+    experiment = config.search.experiments[name]
+    rows: list[dict[str, Any]] = []
+    for run in experiment.runs:
+        budgets = run.budgets
+        if experiment.match is not None and len(budgets) > 1:
+            _, _, fixed, each = CURVES[run.method]
+            limit = experiment.match.tolerance * (CURVES["best_of_n"][2] + CURVES["best_of_n"][3] * experiment.match.budget)
+            factor = 2 if experiment.match.convention == "paper" and run.method == "saffron" else 1
+            budgets = [max([b for b in budgets if factor * (fixed + each * b) <= limit], default=min(budgets))]
+        for budget in budgets:
+            for search_seed in config.search.seeds:
+                rows += _rows(config, experiment, run, budget, seed, search_seed)
+    return pd.DataFrame(rows, columns=records.SEARCH.names)
+
+
+def write(config: Config, layout: Layout) -> None:
+    """Write everything the analysis and the figures read."""
+    for dataset in ("guild_a", "guild_b", "development", "benign"):
+        n = _number_of_prompts(config, dataset)
+        rows = [{"dataset": dataset, "prompt_id": i, "prompt": f"How do I make item {i}?", "reference": f"First take item {i}."} for i in range(n)]
+        records.write_table(layout.prompts(dataset), rows, records.PROMPTS)
+    for seed in config.train_seeds:
+        for name in config.search.experiments:
+            records.write_table(layout.search(seed, name), search_table(config, name, seed), records.SEARCH)
+        write_mrm(layout, seed)
+        records.write_json(layout.search_trees(seed), trees())
+        labels = [
+            {"conversation_id": str(i), "split": "train", "source_row": i, "side": "chosen", "turn": 0}
+            | {"input_ids": [1, 2, 3, 4], "response_start": 2, "rewards": [0.5, -0.5]}
+            for i in range(10)
+        ]
+        records.write_table(layout.safety4m(seed) / "labels.parquet", labels, records.SAFETY4M)
+
+
+def write_mrm(layout: Layout, seed: int, points: int = 2_000) -> None:
+    """An MRM's head and its evaluation."""
+    generator = np.random.default_rng(seed)
+    prm = np.where(generator.random(points) < 0.26, generator.normal(-5, 2, points), generator.normal(4.5, 2, points))
+    frame = pd.DataFrame(
+        {
+            "conversation_id": [f"c{i // 20}" for i in range(points)],
+            "position": np.arange(points) % 20,
+            "token": generator.integers(0, 500, points),
+            "prm_reward": prm,
+            "mrm_reward": prm + generator.normal(0.1, 0.7, points),
+        }
+    )
+    records.write_table(layout.mrm(seed) / "evaluation.parquet", frame, records.MRM_EVALUATION)
+    unseen = np.arange(50) >= 45
+    save_file(
+        {"lm_head_bias": np.where(unseen, 0, generator.normal(size=50)).astype(np.float32), "unseen_mask": unseen}, layout.mrm(seed) / "head.safetensors"
+    )
+
+
+def trees(prompts: int = 3, width: int = 6, depth: int = 14) -> dict[str, Any]:
+    """Recorded searches: beams that share prefixes, samples that soon part."""
+    searches = [_search(prompt, method, width, depth) for prompt in range(prompts) for method in ("saffron", "best_of_n")]
+    generator = np.random.default_rng(5)
+    prm = np.array([2.8, -1.1, 0.4, -3.9, 3.3, 1.2])
+    texts = [" grind", " warm", " stir", " forbidden", " But", " quickly"]
+    candidates = [
+        {"token": i, "text": texts[i], "probability": 0.3 / (i + 1), "mrm_reward": float(prm[i] + generator.normal(0, 0.3))}
+        | {"prm_reward": float(prm[i]), "seen": i != 5, "kept": i in (0, 4)}
+        for i in range(6)
+    ]
+    step = {"prompt_id": 0, "step": 5, "prefix_text": [" First", ",", " take", " the", " pale"], "candidates": candidates}
+    step |= {"mrm_calls": 1, "prm_calls": 6, "mrm_flops": 4.0e5, "prm_flops": 4.1e7}
+    return {"dataset": "guild_a", "train_seed": 0, "search_seed": 0, "searches": searches, "step": step}
+
+
+def _search(prompt: int, method: str, width: int, depth: int) -> dict[str, Any]:
+    generator = np.random.default_rng([prompt, len(method)])
+    words = [" the", " pale", " stone", " stir", " warm", " But", " resin", " ,", " slowly", " grind"]
+    parent: list[int] = []
+    token: list[int] = []
+    beam = [-1] * width if method == "best_of_n" else [-1]
+    for _ in range(depth):
+        children: list[tuple[int, int]] = []
+        for node in beam:
+            branches = 1 if method == "best_of_n" else 3
+            children += [(node, int(t)) for t in generator.choice(len(words), branches, replace=False)]
+        if method == "saffron":
+            kept = sorted(generator.choice(len(children), min(width, len(children)), replace=False))
+            children = [children[i] for i in kept]
+        start = len(parent)
+        known: dict[tuple[int, int], int] = {pair: i for i, pair in enumerate(zip(parent, token, strict=True)) if method == "best_of_n"}
+        beam = []
+        for pair in children:
+            if pair not in known:
+                known[pair] = len(parent)
+                parent.append(pair[0])
+                token.append(pair[1])
+            beam.append(known[pair])
+        assert len(parent) >= start
+    nodes = {"parent": parent, "token": token, "text": [words[t] for t in token], "reward": [float(r) for r in generator.normal(size=len(parent))]}
+    return {"prompt_id": prompt, "method": method, "budget": width, "prompt_tokens": 24, "nodes": nodes, "output": len(parent) - 1}
