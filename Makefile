@@ -1,0 +1,106 @@
+# One command per task; `make` lists them. A config is named after its file. Snakemake does the work: a bare `snakemake` in a ready environment is `make replicate`.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help env replicate figures figure ablations seeds smoke replica plan clean-stage runtimes publish benchmark test test-fast lint format docs lock clean
+
+CONFIG ?= sandbox
+CORES ?= 2
+PROFILE ?= default
+PYTHON ?= python3.11
+NAME ?= figure2
+STAGE ?=
+
+BIN := .venv/bin
+STAMP := .venv/.complete
+CONFIGFILE := config/$(CONFIG).yaml
+STAGES := sources models safety4m mrm search analysis figures
+# Commands of this environment first; a package installed for the user must not shadow a pinned one.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PYTHONNOUSERSITE := 1
+unexport PYTHONPATH
+SNAKEMAKE = snakemake --cores $(CORES) --workflow-profile profiles/$(PROFILE) --configfile $(CONFIGFILE)
+
+help: ## list the commands
+	@echo "make COMMAND [CONFIG=sandbox] [CORES=2] [PROFILE=default]"
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+
+env: $(STAMP) ## make the environment in .venv from requirements.lock
+
+$(STAMP): requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11, or name one: make env PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "$(PYTHON) is not Python 3.11: name one: make env PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+replicate: env ## everything up to figures/<config>/report.html; CONFIG=paper for the paper's setting
+	$(SNAKEMAKE)
+	@saffron runtimes --config $(CONFIGFILE)
+	@echo "report: figures/$(CONFIG)/report.html"
+
+figures: env ## figures, tables and report
+	$(SNAKEMAKE) figures
+
+figure: env ## one figure or table: make figure NAME=figure2
+	$(SNAKEMAKE) figures/$(CONFIG)/$(NAME).$(if $(filter table%,$(NAME)),csv,pdf)
+
+ablations: env ## the experiments of the group ablations
+	$(SNAKEMAKE) ablations
+
+seeds: env ## the sandbox with three training seeds (make replicate CONFIG=sandbox-seeds)
+	$(MAKE) replicate CONFIG=sandbox-seeds
+
+smoke: env ## the same workflow, tiny, in a minute or so; its numbers mean nothing
+	$(MAKE) replicate CONFIG=smoke
+
+plan: env ## jobs, FLOPs, GPU hours, disk and memory of every stage
+	saffron plan --config $(CONFIGFILE)
+
+runtimes: env ## wall time of every stage of a finished run
+	@saffron runtimes --config $(CONFIGFILE)
+
+clean-stage: env ## delete what one stage made: make clean-stage STAGE=search
+	@[ -n "$(filter $(STAGE),$(STAGES))" ] || { echo "STAGE must be one of: $(STAGES)" >&2; exit 2; }
+	@name=$(CONFIG); if [ "$(STAGE)" = figures ]; then rm -rf "figures/$$name"; else rm -rf "data/$$name/$(STAGE)"; fi
+
+publish: env ## write data/reference/ours/<config>.json from a finished run, regenerate the README's numbers
+	saffron publish --config $(CONFIGFILE)
+
+benchmark: env ## measure engine and searches; results go to benchmarks/
+	python -m benchmarks
+
+replica: env ## the paper's code path on tiny models with the real vocabulary and special tokens
+	python -m pytest tests/replica --replica
+
+test: lint ## everything that must hold: lint, types, unit tests, the workflow itself
+	python -m pytest -n 2 -m "not dag"
+	python -m pytest -m dag
+
+test-fast: env ## unit tests alone
+	python -m pytest -n 2 -m "not dag"
+
+lint: env ## formatting, lint and types of code and workflow
+	ruff check .
+	ruff format --check .
+	snakefmt --check --compact-diff Snakefile workflow
+	mypy
+	snakemake --lint
+
+format: env ## format code and workflow
+	ruff check --fix .
+	ruff format .
+	snakefmt Snakefile workflow
+
+docs: env ## regenerate the config schema and the key table
+	saffron config-reference
+
+lock: env ## write requirements.lock from what is installed
+	{ sed -n '/^#/p' requirements.lock; python -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } > requirements.lock.new
+	mv requirements.lock.new requirements.lock
+
+clean: ## delete everything made except the environment
+	find data -mindepth 1 -maxdepth 1 ! -name reference -exec rm -rf {} +
+	find figures -mindepth 1 ! -name .gitkeep -delete
+	rm -rf .snakemake

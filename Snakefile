@@ -1,0 +1,30 @@
+# The whole replication: sources → models → safety4m → mrm → search → analysis → figures.
+# WHAT to run is a config (--configfile config/<name>.yaml), HOW to run it a profile (--workflow-profile profiles/<name>).
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+if not workflow.config_settings.configfiles:
+
+    configfile: "config/sandbox.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/sources.smk"
+include: "workflow/rules/models.smk"
+include: "workflow/rules/safety4m.smk"
+include: "workflow/rules/mrm.smk"
+include: "workflow/rules/search.smk"
+include: "workflow/rules/analysis.smk"
+include: "workflow/rules/figures.smk"
+include: "workflow/rules/provenance.smk"
+
+
+report: "workflow/report/workflow.rst"
+
+
+rule all:
+    default_target: True
+    input:
+        rules.figures.input,
+        rules.provenance.output,

@@ -1,0 +1,321 @@
+"""The ``saffron`` command: every stage as a sub-command, so that a stage also runs without Snakemake.
+
+A command loads the config, names the paths and calls one function of its stage; nothing else happens here. Stages are
+imported inside the commands: ``saffron --help`` loads neither torch nor transformers, and the thread settings below are
+in the environment before those libraries read them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from saffron import config as configs
+from saffron.config import Config, ConfigError
+from saffron.layout import Layout
+
+ConfigPath = Annotated[Path, typer.Option("--config", metavar="FILE", help="Config file, for instance config/sandbox.yaml.")]
+Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Root of data/ and figures/.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Training seed [default: the first of the config].")]
+Shard = Annotated[int, typer.Option("--shard", min=0, help="Which of the stage's shards.")]
+Variant = Annotated[str, typer.Option("--variant", help="Name in mrm.variants.")]
+ExperimentName = Annotated[str, typer.Option("--experiment", help="Name in search.experiments.")]
+RunKey = Annotated[str, typer.Option("--run", metavar="METHOD-SETTINGS", help="Run of the experiment, for instance best_of_n-default.")]
+
+DEFAULT_CONFIG = Path("config/sandbox.yaml")
+HERE = Path()
+
+_options = {"no_args_is_help": True, "pretty_exceptions_enable": False, "add_completion": False}
+app = typer.Typer(**_options, help="Replicate SAFFRON-1: Safety Inference Scaling. One sub-command per stage; `make replicate` runs them all.")
+models_app = typer.Typer(**_options, help="Make tokenizer, policy, guard and the DeepAlign policy.")
+safety4m_app = typer.Typer(**_options, help="Label every response prefix with the guard's reward (Safety4M).")
+mrm_app = typer.Typer(**_options, help="Train and evaluate Saffron-1, the multifurcation reward model.")
+search_app = typer.Typer(**_options, help="Run the search methods under attack.")
+figures_app = typer.Typer(**_options, help="Execute the notebooks and write figures, tables and the report.")
+for name, group in {"models": models_app, "safety4m": safety4m_app, "mrm": mrm_app, "search": search_app, "figures": figures_app}.items():
+    app.add_typer(group, name=name)
+
+
+def _open(path: Path, out: Path) -> tuple[Config, Layout]:
+    """Load the config, name its paths and prepare this process for its stage."""
+    config = configs.load(path)
+    threads = str(config.runtime.torch_threads)
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[variable] = threads  # read once, when numpy and torch are imported
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads steal cores from the jobs beside this one
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    return config, Layout(config.name, out)
+
+
+def _training_seed(config: Config, seed: int | None) -> int:
+    if seed is None:
+        return config.train_seeds[0]
+    if seed not in config.train_seeds:
+        raise ConfigError(f"--seed {seed} is none of the config's train_seeds {config.train_seeds}: choose one of them or add it")
+    return seed
+
+
+# ------------------------------------------------------------------------------------------------------------ sources
+@app.command()
+def sources(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
+    """Write conversations and attack prompts."""
+    settings, layout = _open(config, out)
+    from saffron import sources as stage
+
+    stage.build(settings, layout)
+
+
+# ------------------------------------------------------------------------------------------------------------- models
+@models_app.command()
+def tokenizer(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
+    """Make the tokenizer and its chat formats."""
+    settings, layout = _open(config, out)
+    from saffron import models
+
+    models.tokenizer(settings, layout)
+
+
+@models_app.command()
+def policy(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = HERE) -> None:
+    """Make the policy (train it in the sandbox, fetch it from the hub)."""
+    settings, layout = _open(config, out)
+    from saffron import models
+
+    models.policy(settings, layout, _training_seed(settings, seed))
+
+
+@models_app.command()
+def guard(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = HERE) -> None:
+    """Make the guard: PRM, judge and the MRM's initialisation."""
+    settings, layout = _open(config, out)
+    from saffron import models
+
+    models.guard(settings, layout, _training_seed(settings, seed))
+
+
+@models_app.command()
+def deepalign(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = HERE) -> None:
+    """Make the DeepAlign policy (section 5.6)."""
+    settings, layout = _open(config, out)
+    from saffron import models
+
+    models.deepalign(settings, layout, _training_seed(settings, seed))
+
+
+# ----------------------------------------------------------------------------------------------------------- safety4m
+@safety4m_app.command()
+def label(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, shard: Shard = 0, out: Out = HERE) -> None:
+    """Label one shard of the conversations."""
+    settings, layout = _open(config, out)
+    from saffron import safety4m
+
+    safety4m.label(settings, layout, _training_seed(settings, seed), shard)
+
+
+@safety4m_app.command("gather")
+def safety4m_gather(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = HERE) -> None:
+    """Join the shards; write the seen-token mask and the dataset card."""
+    settings, layout = _open(config, out)
+    from saffron import safety4m
+
+    safety4m.gather(settings, layout, _training_seed(settings, seed))
+
+
+# ---------------------------------------------------------------------------------------------------------------- mrm
+@mrm_app.command()
+def train(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, variant: Variant = "default", out: Out = HERE) -> None:
+    """Train one MRM (or load the authors' release, if mrm.from says so)."""
+    settings, layout = _open(config, out)
+    from saffron import mrm
+
+    mrm.train(settings, layout, _training_seed(settings, seed), variant)
+
+
+@mrm_app.command()
+def evaluate(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, variant: Variant = "default", out: Out = HERE) -> None:
+    """Compare one MRM with the guard on held-out prefixes (Figure 4b)."""
+    settings, layout = _open(config, out)
+    from saffron import mrm
+
+    mrm.evaluate(settings, layout, _training_seed(settings, seed), variant)
+
+
+@mrm_app.command()
+def export(
+    released: Annotated[Path, typer.Option("--released", metavar="FOLDER", help="Where to write the release's layout.")],
+    config: ConfigPath = DEFAULT_CONFIG,
+    seed: Seed = None,
+    variant: Variant = "default",
+    out: Out = HERE,
+) -> None:
+    """Write a trained MRM in the layout of the authors' release."""
+    settings, layout = _open(config, out)
+    from saffron.mrm import release
+
+    release.export(layout.mrm(_training_seed(settings, seed), variant), released)
+
+
+# ------------------------------------------------------------------------------------------------------------- search
+@search_app.command()
+def run(
+    experiment: ExperimentName,
+    run: RunKey,
+    config: ConfigPath = DEFAULT_CONFIG,
+    seed: Seed = None,
+    shard: Shard = 0,
+    out: Out = HERE,
+) -> None:
+    """Search one shard of one run; finished blocks are not searched again."""
+    settings, layout = _open(config, out)
+    from saffron import search
+
+    search.run(settings, layout, _training_seed(settings, seed), experiment, run, shard)
+
+
+@search_app.command("gather")
+def search_gather(experiment: ExperimentName, config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = HERE) -> None:
+    """Join all runs and shards of an experiment into one table."""
+    settings, layout = _open(config, out)
+    from saffron import search
+
+    search.gather(settings, layout, _training_seed(settings, seed), experiment)
+
+
+@search_app.command("experiment")
+def search_experiment(experiment: ExperimentName, config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = HERE) -> None:
+    """Search all runs and shards of an experiment in this one process, then join them."""
+    settings, layout = _open(config, out)
+    from saffron import search, workflow
+
+    training_seed = _training_seed(settings, seed)
+    for key in workflow.run_order(settings, experiment):
+        for shard in range(settings.search.shards):
+            search.run(settings, layout, training_seed, experiment, key, shard)
+    search.gather(settings, layout, training_seed, experiment)
+
+
+@search_app.command()
+def trees(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = HERE) -> None:
+    """Record whole searches for Figures 1 and 3."""
+    settings, layout = _open(config, out)
+    from saffron import search
+
+    search.trees(settings, layout, _training_seed(settings, seed))
+
+
+# --------------------------------------------------------------------------------------------------- analysis, figures
+@app.command()
+def analysis(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
+    """Compute attack success, intervals, fits, matched budgets and the checks against the paper."""
+    settings, layout = _open(config, out)
+    from saffron import analysis as stage
+
+    stage.run(settings, layout)
+
+
+@figures_app.command()
+def notebook(
+    name: Annotated[str, typer.Argument(help="figure1, figure2, figure3, figure4a, figure4b, table1, table2 or table3.")],
+    config: ConfigPath = DEFAULT_CONFIG,
+    out: Out = HERE,
+    log: Annotated[Path | None, typer.Option("--log", metavar="FILE", help="Where the executed notebook is kept.")] = None,
+) -> None:
+    """Execute one notebook; it writes its figure or table."""
+    settings, layout = _open(config, out)
+    from saffron import figures
+
+    figures.notebook(settings, layout, name, log)
+
+
+@figures_app.command()
+def report(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
+    """Write the self-contained HTML report."""
+    settings, layout = _open(config, out)
+    from saffron import figures
+
+    figures.report(settings, layout)
+
+
+@figures_app.command("all")
+def all_figures(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
+    """Execute every notebook, then write the report."""
+    settings, layout = _open(config, out)
+    from saffron import figures, workflow
+
+    for name in (*workflow.FIGURES, *workflow.TABLES):
+        figures.notebook(settings, layout, name, None)
+    figures.report(settings, layout)
+
+
+# -------------------------------------------------------------------------------------------------- about a whole run
+@app.command()
+def plan(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
+    """Print jobs, FLOPs, GPU hours, disk and memory of every stage."""
+    settings, layout = _open(config, out)
+    from saffron import plan as planner
+
+    typer.echo(planner.render(settings, layout))
+
+
+@app.command()
+def validate(config: ConfigPath = DEFAULT_CONFIG) -> None:
+    """Check a config and say what it would run."""
+    settings = configs.load(config)
+    runs = sum(len(experiment.runs) for experiment in settings.search.experiments.values())
+    typer.echo(f"{config}: valid; {len(settings.train_seeds)} training seed(s), {len(settings.search.experiments)} experiments, {runs} runs")
+
+
+@app.command()
+def provenance(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
+    """Write data/<config>/provenance.json: versions, commit, seeds, hardware and the sha256 of every output."""
+    settings, layout = _open(config, out)
+    from saffron import provenance as recorder
+
+    recorder.write(settings, layout)
+
+
+@app.command()
+def runtimes(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
+    """Write data/<config>/runtimes.json and print the wall time of every stage."""
+    _, layout = _open(config, out)
+    from saffron import provenance as recorder
+
+    typer.echo(recorder.render_runtimes(recorder.write_runtimes(layout)))
+
+
+@app.command()
+def publish(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
+    """Write data/reference/ours/<config>.json from a finished run and regenerate the README's blocks."""
+    settings, layout = _open(config, out)
+    from saffron import publish as publisher
+
+    publisher.publish(settings, layout)
+
+
+@app.command("config-reference")
+def config_reference() -> None:
+    """Regenerate workflow/schemas/config.schema.json and the key table of config/README.md."""
+    from saffron import config_reference as generator
+
+    generator.write()
+
+
+def main() -> None:
+    """Run the command; an error of this package is one message and exit code 2, without a traceback."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    try:
+        app()
+    except Exception as error:
+        if not type(error).__module__.startswith("saffron"):
+            raise
+        print(f"saffron: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

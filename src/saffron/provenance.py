@@ -1,0 +1,168 @@
+"""Where a run's results come from: versions, commit, seeds, hardware, the digest of every output, and wall times.
+
+Times never enter a result table; they are read here from the files that the workflow's ``benchmark`` directives leave.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from saffron import config as configs
+from saffron import records
+from saffron.config import Config
+from saffron.layout import Layout
+
+STAGES = ("sources", "models", "safety4m", "mrm", "search", "analysis", "figures")
+
+
+# --------------------------------------------------------------------------------------------------------- provenance
+def write(config: Config, layout: Layout) -> None:
+    """Write ``data/<config>/provenance.json`` of the outputs that lie there now."""
+    records.write_json(layout.provenance, collect(config, layout))
+
+
+def collect(config: Config, layout: Layout) -> dict[str, Any]:
+    """The record: what ran, from which code, on what, and the sha256 and size of every output by its path."""
+    return {
+        "config": config.name,
+        "config_sha256": config_sha256(config),
+        "seeds": seeds(config),
+        "git": git(),
+        "hardware": hardware(),
+        "versions": versions(),
+        "outputs": {
+            path.relative_to(layout.root).as_posix(): {"sha256": records.sha256(path), "bytes": path.stat().st_size} for path in outputs(layout)
+        },
+    }
+
+
+def outputs(layout: Layout) -> list[Path]:
+    """Every file that the stages made, sorted; not logs, times, hidden files (resumable blocks) or this record itself."""
+    folders = [layout.data / stage for stage in STAGES if stage != "figures"] + [layout.figures]
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    return sorted(path for path in files if not any(part.startswith(".") for part in path.relative_to(layout.root).parts))
+
+
+def config_sha256(config: Config) -> str:
+    """Digest of the resolved config; equal values give equal digests, however the file is laid out."""
+    return hashlib.sha256(json.dumps(configs.as_dict(config), sort_keys=True).encode()).hexdigest()
+
+
+def seeds(config: Config) -> dict[str, Any]:
+    """Every seed the results depend on."""
+    world = config.sources.sandbox
+    return {
+        "train": config.train_seeds,
+        "search": config.search.seeds,
+        "analysis": config.analysis.seed,
+        "world": world.world_seed if world and config.sources.origin == "sandbox" else None,
+        "benchmark": world.benchmark_seed if world and config.sources.origin == "sandbox" else None,
+    }
+
+
+def git() -> dict[str, Any]:
+    """Commit of the code and whether files differ from it; nulls outside a repository."""
+    commit = _output("git", "rev-parse", "HEAD")
+    changes = _output("git", "status", "--porcelain", "--untracked-files=no")
+    return {"commit": commit or None, "modified": None if commit is None else bool(changes)}
+
+
+def hardware() -> dict[str, Any]:
+    """Processor, cores, memory and GPUs of this machine."""
+    gpus = _output("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
+    return {
+        "machine": platform.machine(),
+        "system": f"{platform.system()} {platform.release()}",
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "gpus": gpus.splitlines() if gpus else [],
+    }
+
+
+def versions() -> dict[str, str]:
+    """Python and every installed distribution."""
+    installed = {item.metadata["Name"]: item.version for item in importlib.metadata.distributions() if item.metadata["Name"]}
+    return {"python": platform.python_version(), **dict(sorted(installed.items(), key=lambda item: item[0].lower()))}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor() or "unknown")
+
+
+def _output(*command: str) -> str | None:
+    """What a command prints, or None if it is not installed or fails."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+# ----------------------------------------------------------------------------------------------------------- runtimes
+def write_runtimes(layout: Layout) -> dict[str, Any]:
+    """Write ``data/<config>/runtimes.json`` from the jobs' benchmark files and return it.
+
+    ``wall_s`` of a stage is the time during which at least one of its jobs ran (jobs run side by side, and a stage may
+    have been rerun in part); ``job_s`` adds up its jobs; ``max_rss_mb`` is the largest memory of one job.
+
+    Raises:
+        RecordError: if there are no benchmark files.
+    """
+    jobs = {stage: _jobs(layout.benchmarks / stage) for stage in STAGES}
+    if not any(jobs.values()):
+        raise records.RecordError(f"{layout.benchmarks}: no benchmark files; run the workflow first")
+    summary = {stage: _summary(items) for stage, items in jobs.items() if items}
+    total = _summary([item for items in jobs.values() for item in items])
+    record = {"config": layout.name, "hardware": hardware(), "stages": summary, "total": total}
+    records.write_json(layout.runtimes, record)
+    return record
+
+
+def _jobs(folder: Path) -> list[tuple[float, float, float]]:
+    """(start, end, largest memory in MB) of every job with a benchmark file in a folder; a file is written at the end."""
+    jobs = []
+    for path in sorted(folder.glob("*.tsv")):
+        with path.open() as stream:
+            row = next(csv.DictReader(stream, delimiter="\t"))
+        end = path.stat().st_mtime
+        memory = row.get("max_rss", "-")
+        jobs.append((end - float(row["s"]), end, 0.0 if memory in ("-", "NA") else float(memory)))
+    return jobs
+
+
+def _summary(jobs: list[tuple[float, float, float]]) -> dict[str, Any]:
+    wall, last = 0.0, float("-inf")
+    for start, end, _ in sorted(jobs):
+        wall += max(0.0, end - max(start, last))
+        last = max(last, end)
+    return {
+        "jobs": len(jobs),
+        "wall_s": round(wall, 1),
+        "job_s": round(sum(end - start for start, end, _ in jobs), 1),
+        "max_rss_mb": round(max(memory for *_, memory in jobs), 1),
+    }
+
+
+def render_runtimes(record: dict[str, Any]) -> str:
+    """The table of wall times, one line per stage."""
+    lines = [f"{'stage':<12}{'jobs':>6}{'wall':>10}{'job time':>11}{'memory':>10}"]
+    for stage, row in [*record["stages"].items(), ("total", record["total"])]:
+        lines.append(f"{stage:<12}{row['jobs']:>6}{_time(row['wall_s']):>10}{_time(row['job_s']):>11}{row['max_rss_mb']:>7.0f} MB")
+    return "\n".join(lines)
+
+
+def _time(seconds: float) -> str:
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}"

@@ -1,0 +1,244 @@
+"""What the Snakemake rules ask of a config: which jobs there are, what each one reads, and which code it runs.
+
+A rule's ``params`` hold exactly the part of the config that its stage reads (``*_slice`` below), as one line of JSON:
+editing one key reruns what depends on it and nothing else. Its ``code`` inputs are the modules of its stage
+(:func:`modules`), so that editing a stage reruns it too.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from saffron import config as configs
+from saffron.config import Config, Experiment, Run
+from saffron.layout import Layout
+
+#: The paper's figures and tables, one notebook each.
+FIGURES = ("figure1", "figure2", "figure3", "figure4a", "figure4b")
+TABLES = ("table1", "table2", "table3")
+
+#: Published numbers of the paper that the analysis compares with, below data/reference/paper/.
+PAPER_RECORDS = ("claims.yaml", "figure2.csv", "figure2_fits.csv", "figure4b_summary.csv", "table1.csv", "table2.csv", "table3.csv")
+
+#: Modules whose effect a rule already sees otherwise: values in params, paths in outputs, the command line in the rule.
+_SEEN_OTHERWISE = frozenset({"saffron", "saffron.cli", "saffron.config", "saffron.layout", "saffron.workflow"})
+
+
+# --------------------------------------------------------------------------------------------------------------- code
+def modules(*names: str, root: str = "src") -> list[str]:
+    """Source files of some modules of this package and of everything of it that they import.
+
+    Args:
+        names: dotted names below ``saffron``, for instance ``search`` or ``mrm.train``; a package stands for all its modules.
+        root: folder that holds the package, relative to the project root.
+
+    Returns:
+        Sorted paths. ``saffron.config`` and ``saffron.layout`` are left out: their effect shows in params and paths.
+
+    Raises:
+        FileNotFoundError: if a name is no module.
+    """
+    found: set[Path] = set()
+    todo = [path for name in names for path in _files(Path(root), f"saffron.{name}", whole=True)]
+    while todo:
+        path = todo.pop()
+        if path not in found:
+            found.add(path)
+            todo += _imports(path, Path(root))
+    return sorted(str(path) for path in found)
+
+
+@cache
+def _imports(path: Path, root: Path) -> list[Path]:
+    """Files of this package that a file imports, anywhere in it (heavy imports stand inside functions)."""
+    files: list[Path] = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        for name in names:
+            if name.split(".")[0] == "saffron" and name not in _SEEN_OTHERWISE:
+                files += _files(root, name, whole=False)
+    return files
+
+
+def _files(root: Path, name: str, *, whole: bool) -> list[Path]:
+    base = root.joinpath(*name.split("."))
+    packages = [parent / "__init__.py" for parent in base.relative_to(root).parents if len(parent.parts) > 1]
+    packages = [root / package for package in packages]  # run before the module itself; saffron's own holds the version only
+    if base.is_dir():
+        return [*packages, *(sorted(base.rglob("*.py")) if whole else [base / "__init__.py"])]
+    module = base.with_suffix(".py")
+    if module.exists():
+        return [*packages, module]
+    if whole:
+        raise FileNotFoundError(f"{module}: no such module")
+    return []  # a name imported from a module, not a module
+
+
+# --------------------------------------------------------------------------------------------------------------- jobs
+def prompt_sets(config: Config) -> list[str]:
+    """Names of the prompt sets that the sources write; the first is the benchmark of the scaling figures."""
+    return ["guild_a", "guild_b", "development", "benign"] if config.sources.origin == "sandbox" else ["harmful_hexphi", "ai2_refusals"]
+
+
+def corpora(config: Config, layout: Layout) -> list[Path]:
+    """What models are trained on from scratch: the sandbox's corpus, nothing for models from the hub."""
+    return [layout.corpus] if config.sources.origin == "sandbox" else []
+
+
+def model_names(config: Config) -> list[str]:
+    """Models that the replication needs, by folder name."""
+    policies = {run.policy for item in experiments(config).values() for run in item.runs}
+    return sorted({"policy", "guard", *policies})
+
+
+def experiments(config: Config, group: str | None = "replicate") -> dict[str, Experiment]:
+    """Experiments of one target group (None: all), by name."""
+    return {name: item for name, item in config.search.experiments.items() if group in (None, item.group)}
+
+
+def run_of(config: Config, experiment: str, key: str) -> Run:
+    """The run of an experiment with this key."""
+    return next(run for run in config.search.experiments[experiment].runs if run.key == key)
+
+
+def run_order(config: Config, experiment: str) -> list[str]:
+    """Keys of an experiment's runs, those whose compute the others are matched to first."""
+    item = config.search.experiments[experiment]
+    first = item.match.method if item.match else None
+    return [run.key for run in sorted(item.runs, key=lambda run: run.method != first)]
+
+
+def references(config: Config, experiment: str, key: str) -> list[str]:
+    """Keys of the runs that must be finished before this one: the method whose compute it is matched to."""
+    item = config.search.experiments[experiment]
+    if item.match is None or run_of(config, experiment, key).method == item.match.method:
+        return []
+    return [run.key for run in item.runs if run.method == item.match.method]
+
+
+def mrm_of(config: Config, run: Run) -> str | None:
+    """Name of the MRM variant that a run loads, if it loads one."""
+    settings = config.search.settings_of(run)
+    return getattr(settings, "mrm", None) if getattr(settings, "scorer", "mrm") == "mrm" else None
+
+
+def variants(config: Config, group: str | None = "replicate") -> list[str]:
+    """MRM variants that the experiments of a group need (None: all that are defined); always ``default``."""
+    if group is None:
+        return sorted(config.mrm.variants)
+    used = {mrm_of(config, run) for item in experiments(config, group).values() for run in item.runs}
+    return sorted({"default", *(name for name in used if name)})
+
+
+# ------------------------------------------------------------------------------------------------------------- slices
+def _line(**parts: Any) -> str:
+    """One line of JSON; equal for equal values (a set or a changing order would rerun the rule forever)."""
+    return json.dumps(parts, sort_keys=True)
+
+
+def _runtime(config: Config) -> dict[str, Any]:
+    return configs.as_dict(config.runtime)
+
+
+def sources_slice(config: Config) -> str:
+    """What the sources read: the section of their origin."""
+    section = configs.as_dict(config.sources)
+    return _line(origin=config.sources.origin, settings=section[config.sources.origin])
+
+
+#: Keys of models.sandbox and models.hub that each model reads.
+_MODEL_KEYS = {
+    "tokenizer": ("vocab_size", "policy", "policy_format", "guard", "chat_formats"),
+    "policy": ("policy", "policy_pretraining", "policy_safety"),
+    "guard": ("guard", "guard_training", "guard_outcome_share"),
+    "deepalign": ("deepalign_training",),
+}
+
+
+def models_slice(config: Config, which: str) -> str:
+    """What ``tokenizer``, ``policy``, ``guard`` or ``deepalign`` reads of the models section."""
+    section = configs.as_dict(config.models)[config.models.origin]
+    keys = ("vocab_size",) if which == "tokenizer" and config.models.origin == "sandbox" else _MODEL_KEYS[which]
+    settings = {key: section[key] for key in keys if key in section}
+    return _line(origin=config.models.origin, settings=settings, **({} if which == "tokenizer" else {"runtime": _runtime(config)}))
+
+
+def safety4m_slice(config: Config) -> str:
+    """What labelling reads."""
+    return _line(safety4m=configs.as_dict(config.safety4m), runtime=_runtime(config))
+
+
+def mrm_train_slice(config: Config, variant: str) -> str:
+    """What the training of one MRM variant reads."""
+    section = configs.as_dict(config.mrm)
+    chosen = section.pop("variants")[variant]
+    del section["evaluation_prefixes"], chosen["reads_prefill"]  # read by the evaluation and by the search
+    return _line(mrm=section, variant=chosen, runtime=_runtime(config))
+
+
+def mrm_evaluate_slice(config: Config) -> str:
+    """What the evaluation of an MRM reads."""
+    return _line(evaluation_prefixes=config.mrm.evaluation_prefixes, batch_size=config.mrm.batch_size, runtime=_runtime(config))
+
+
+def _search_common(config: Config) -> dict[str, Any]:
+    section = configs.as_dict(config.search)
+    for key in ("methods", "experiments", "jobs"):
+        section.pop(key, None)
+    return {"search": section, "runtime": _runtime(config)}
+
+
+def _run_values(config: Config, run: Run) -> dict[str, Any]:
+    variant = mrm_of(config, run)
+    return {
+        "run": configs.as_dict(run),
+        "settings": configs.as_dict(config.search.settings_of(run)),
+        "mrm": configs.as_dict(config.mrm.variants[variant]) if variant else None,
+    }
+
+
+def search_run_slice(config: Config, experiment: str, key: str) -> str:
+    """What one run of an experiment reads."""
+    item = configs.as_dict(config.search.experiments[experiment])
+    scope = {name: item[name] for name in ("dataset", "prompts", "match")}
+    return _line(**_search_common(config), **_run_values(config, run_of(config, experiment, key)), experiment=scope)
+
+
+def search_experiment_slice(config: Config, experiment: str) -> str:
+    """What all runs of an experiment read."""
+    return _line(**{key: search_run_slice(config, experiment, key) for key in run_order(config, experiment)})
+
+
+def search_gather_slice(config: Config, experiment: str) -> str:
+    """What joining an experiment's runs reads: which there are."""
+    runs = {run.key: run.budgets for run in config.search.experiments[experiment].runs}
+    return _line(runs=runs, seeds=config.search.seeds, shards=config.search.shards)
+
+
+def trees_slice(config: Config) -> str:
+    """What recording whole searches reads."""
+    return _line(**_search_common(config), methods=configs.as_dict(config.search.methods), mrm=configs.as_dict(config.mrm.variants["default"]))
+
+
+def analysis_slice(config: Config) -> str:
+    """What the statistics read."""
+    return _line(analysis=configs.as_dict(config.analysis), train_seeds=config.train_seeds, oracle=config.search.oracle)
+
+
+def report_slice(config: Config) -> str:
+    """What notebooks and report read."""
+    return _line(report=configs.as_dict(config.report))
+
+
+def whole_config(config: Config) -> str:
+    """Everything, for the record of a finished run."""
+    return _line(**configs.as_dict(config))

@@ -1,0 +1,95 @@
+# Config, paths and helpers shared by all of these files. What each stage reads and its code: src/saffron/workflow.py
+import sys
+from pathlib import Path
+
+import yaml
+from snakemake.exceptions import WorkflowError
+
+from saffron import config as configs
+from saffron import workflow as stages
+from saffron.layout import Layout
+from saffron.records import replacing
+
+
+def validated(values):
+    """The typed config, or the one message that says which key is wrong and what to do."""
+    try:
+        return configs.parse(values, ", ".join(str(Path(path).name) for path in workflow.configfiles))
+    except configs.ConfigError as error:
+        raise WorkflowError(str(error)) from None
+
+
+CONFIG = validated(config)
+LAYOUT = Layout(CONFIG.name)
+RESOLVED = f"{LAYOUT.data}/config.yaml"
+REFERENCE = "data/reference/paper"
+SEEDS = CONFIG.train_seeds
+SHARDS = range(CONFIG.search.shards)
+# A job asks for a GPU unless the config computes on the CPU; how many there are is the profile's business.
+GPU = 0 if CONFIG.runtime.device == "cpu" else 1
+# Memory (MB) and time (minutes) a model job may need: sandbox models are tiny, the paper's are not.
+MEM_MB, RUNTIME = (2000, 60) if CONFIG.models.origin == "sandbox" else (64000, 1440)
+
+
+wildcard_constraints:
+    seed=r"\d+",
+    shard=r"\d+",
+    variant=r"[a-zA-Z0-9_]+",
+    experiment=r"[a-zA-Z0-9_]+",
+    run=r"[a-z_]+-[a-z0-9_.]+",
+    figure="|".join(stages.FIGURES),
+    table="|".join(stages.TABLES),
+
+
+# Jobs find this environment's commands without activating it; waiting threads must not steal their neighbours' cores.
+shell.prefix(f"set -euo pipefail; export PATH='{Path(sys.executable).parent}':\"$PATH\" OMP_WAIT_POLICY=passive; ")
+
+
+onstart:
+    text = yaml.safe_dump(configs.as_dict(CONFIG), sort_keys=False)
+    if not Path(RESOLVED).exists() or Path(RESOLVED).read_text() != text:
+        with replacing(RESOLVED) as temporary:
+            temporary.write_text(text)
+
+
+def logged(stage, job):
+    """Path of a job's log."""
+    return f"{LAYOUT.data}/logs/{stage}/{job}.log"
+
+
+def timed(stage, job):
+    """Path of a job's wall time and memory."""
+    return f"{LAYOUT.benchmarks}/{stage}/{job}.tsv"
+
+
+def search_tables(group):
+    """Search tables of an experiment group, all training seeds."""
+    return [LAYOUT.search(seed, name) for seed in SEEDS for name in stages.experiments(CONFIG, group)]
+
+
+def mrm_folders(group):
+    """What the MRM variants of an experiment group consist of, all training seeds."""
+    return [
+        LAYOUT.mrm(seed, variant) / part for seed in SEEDS for variant in stages.variants(CONFIG, group) for part in ("evaluation.json", "README.md")
+    ]
+
+
+def search_models(seed, experiment, runs):
+    """Models that some runs of an experiment load: policies, guard and MRMs."""
+    chosen = [stages.run_of(CONFIG, experiment, key) for key in runs]
+    variants = {stages.mrm_of(CONFIG, run) for run in chosen} - {None}
+    return [
+        LAYOUT.tokenizer,
+        *(LAYOUT.model(which, seed) for which in sorted({"guard", *(run.policy for run in chosen)})),
+        *(LAYOUT.mrm(seed, variant) / part for variant in sorted(variants) for part in ("merged", "head.safetensors")),
+    ]
+
+
+def prompts_of(wildcards):
+    """The prompt set of an experiment."""
+    return LAYOUT.prompts(CONFIG.search.experiments[wildcards.experiment].dataset)
+
+
+def run_keys(experiment):
+    """Keys of an experiment's runs in the order in which they can run."""
+    return stages.run_order(CONFIG, experiment)

@@ -1,0 +1,86 @@
+# Notebooks, executed with papermill; the executed copy is a log, so that a failing cell stays readable.
+
+
+rule figure:
+    input:
+        notebook="notebooks/{figure}.ipynb",
+        analysis=rules.analyse.output,
+        trees=LAYOUT.search_trees(SEEDS[0]),
+        code=stages.modules("figures", "plots"),
+    output:
+        pdf=LAYOUT.figures / "{figure}.pdf",
+        png=report(LAYOUT.figures / "{figure}.png", caption="../report/figure.rst", category="Figures", labels={"figure": "{figure}"}),
+    params:
+        config=RESOLVED,
+        reads=stages.report_slice(CONFIG),
+    log:
+        text=logged("figures", "{figure}"),
+        notebook=f"{LAYOUT.data}/logs/figures/{{figure}}.ipynb",
+    benchmark:
+        timed("figures", "{figure}")
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    conda:
+        "../../environment.yml"
+    shell:
+        "saffron figures notebook {wildcards.figure} --config {params.config} --log {log.notebook} > {log.text} 2>&1"
+
+
+rule table:
+    input:
+        notebook="notebooks/{table}.ipynb",
+        analysis=rules.analyse.output,
+        code=stages.modules("figures", "plots"),
+    output:
+        csv=report(LAYOUT.figures / "{table}.csv", caption="../report/table.rst", category="Tables", labels={"table": "{table}"}),
+        md=LAYOUT.figures / "{table}.md",
+        tex=LAYOUT.figures / "{table}.tex",
+    params:
+        config=RESOLVED,
+        reads=stages.report_slice(CONFIG),
+    log:
+        text=logged("figures", "{table}"),
+        notebook=f"{LAYOUT.data}/logs/figures/{{table}}.ipynb",
+    benchmark:
+        timed("figures", "{table}")
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    conda:
+        "../../environment.yml"
+    shell:
+        "saffron figures notebook {wildcards.table} --config {params.config} --log {log.notebook} > {log.text} 2>&1"
+
+
+rule report:
+    input:
+        figures=expand(rules.figure.output, figure=stages.FIGURES),
+        tables=expand(rules.table.output, table=stages.TABLES),
+        analysis=rules.analyse.output,
+        trees=LAYOUT.search_trees(SEEDS[0]),
+        cards=expand(rules.gather_labels.output.card, seed=SEEDS),
+        code=stages.modules("figures", "plots"),
+    output:
+        LAYOUT.figures / "report.html",
+    params:
+        config=RESOLVED,
+        reads=stages.report_slice(CONFIG),
+    log:
+        logged("figures", "report"),
+    benchmark:
+        timed("figures", "report")
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    conda:
+        "../../environment.yml"
+    shell:
+        "saffron figures report --config {params.config} > {log} 2>&1"
+
+
+rule figures:
+    input:
+        rules.report.input.figures,
+        rules.report.input.tables,
+        rules.report.output,

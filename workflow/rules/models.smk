@@ -1,0 +1,105 @@
+# Tokenizer, policy, guard and the DeepAlign policy: trained in the sandbox, fetched from the hub otherwise.
+# Chat formats are written with the tokenizer. A model is a folder as save_pretrained leaves it.
+
+
+rule tokenizer:
+    input:
+        corpus=stages.corpora(CONFIG, LAYOUT),
+        conversations=LAYOUT.conversations,
+        formats=f"{REFERENCE}/chat_formats.json",
+        code=stages.modules("models"),
+    output:
+        directory(LAYOUT.tokenizer),
+    params:
+        config=RESOLVED,
+        reads=stages.models_slice(CONFIG, "tokenizer"),
+    log:
+        logged("models", "tokenizer"),
+    benchmark:
+        timed("models", "tokenizer")
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    conda:
+        "../../environment.yml"
+    shell:
+        "saffron models tokenizer --config {params.config} > {log} 2>&1"
+
+
+rule policy:
+    input:
+        corpus=stages.corpora(CONFIG, LAYOUT),
+        tokenizer=rules.tokenizer.output,
+        code=stages.modules("models"),
+    output:
+        directory(LAYOUT.model("policy", "{seed}")),
+    params:
+        config=RESOLVED,
+        reads=stages.models_slice(CONFIG, "policy"),
+    log:
+        logged("models", "policy.seed{seed}"),
+    benchmark:
+        timed("models", "policy.seed{seed}")
+    threads: CONFIG.runtime.torch_threads
+    resources:
+        mem_mb=MEM_MB,
+        runtime=RUNTIME,
+    conda:
+        "../../environment.yml"
+    shell:
+        "saffron models policy --config {params.config} --seed {wildcards.seed} > {log} 2>&1"
+
+
+rule guard:
+    input:
+        corpus=stages.corpora(CONFIG, LAYOUT),
+        tokenizer=rules.tokenizer.output,
+        code=stages.modules("models"),
+    output:
+        directory(LAYOUT.model("guard", "{seed}")),
+    params:
+        config=RESOLVED,
+        reads=stages.models_slice(CONFIG, "guard"),
+    log:
+        logged("models", "guard.seed{seed}"),
+    benchmark:
+        timed("models", "guard.seed{seed}")
+    threads: CONFIG.runtime.torch_threads
+    resources:
+        mem_mb=MEM_MB,
+        runtime=RUNTIME,
+    conda:
+        "../../environment.yml"
+    shell:
+        "saffron models guard --config {params.config} --seed {wildcards.seed} > {log} 2>&1"
+
+
+rule deepalign:
+    input:
+        corpus=stages.corpora(CONFIG, LAYOUT),
+        tokenizer=rules.tokenizer.output,
+        policy=rules.policy.output,
+        code=stages.modules("models"),
+    output:
+        directory(LAYOUT.model("deepalign", "{seed}")),
+    params:
+        config=RESOLVED,
+        reads=stages.models_slice(CONFIG, "deepalign"),
+    log:
+        logged("models", "deepalign.seed{seed}"),
+    benchmark:
+        timed("models", "deepalign.seed{seed}")
+    threads: CONFIG.runtime.torch_threads
+    resources:
+        mem_mb=MEM_MB,
+        runtime=RUNTIME,
+    conda:
+        "../../environment.yml"
+    shell:
+        "saffron models deepalign --config {params.config} --seed {wildcards.seed} > {log} 2>&1"
+
+
+rule models:
+    input:
+        rules.tokenizer.output,
+        expand(LAYOUT.model("{which}", "{seed}"), which=stages.model_names(CONFIG), seed=SEEDS),

@@ -1,0 +1,63 @@
+# Saffron-1, the multifurcation reward model: the guard with LoRA and an unembedding bias, trained on Safety4M.
+
+
+rule train_mrm:
+    input:
+        labels=rules.gather_labels.output.labels,
+        mask=rules.gather_labels.output.mask,
+        tokenizer=rules.tokenizer.output,
+        guard=rules.guard.output,
+        code=stages.modules("mrm"),
+    output:
+        adapter=directory(LAYOUT.mrm("{seed}", "{variant}") / "adapter"),
+        merged=directory(LAYOUT.mrm("{seed}", "{variant}") / "merged"),
+        head=LAYOUT.mrm("{seed}", "{variant}") / "head.safetensors",
+    params:
+        config=RESOLVED,
+        reads=lambda wildcards: stages.mrm_train_slice(CONFIG, wildcards.variant),
+    log:
+        logged("mrm", "train_mrm.seed{seed}.{variant}"),
+    benchmark:
+        timed("mrm", "train_mrm.seed{seed}.{variant}")
+    threads: CONFIG.runtime.torch_threads
+    resources:
+        gpu=GPU,
+        mem_mb=MEM_MB,
+        runtime=RUNTIME,
+    conda:
+        "../../environment.yml"
+    shell:
+        "saffron mrm train --config {params.config} --seed {wildcards.seed} --variant {wildcards.variant} > {log} 2>&1"
+
+
+rule evaluate_mrm:
+    input:
+        labels=rules.gather_labels.output.labels,
+        tokenizer=rules.tokenizer.output,
+        mrm=rules.train_mrm.output,
+        code=stages.modules("mrm"),
+    output:
+        table=LAYOUT.mrm("{seed}", "{variant}") / "evaluation.parquet",
+        record=LAYOUT.mrm("{seed}", "{variant}") / "evaluation.json",
+        readme=LAYOUT.mrm("{seed}", "{variant}") / "README.md",
+    params:
+        config=RESOLVED,
+        reads=stages.mrm_evaluate_slice(CONFIG),
+    log:
+        logged("mrm", "evaluate_mrm.seed{seed}.{variant}"),
+    benchmark:
+        timed("mrm", "evaluate_mrm.seed{seed}.{variant}")
+    threads: CONFIG.runtime.torch_threads
+    resources:
+        gpu=GPU,
+        mem_mb=MEM_MB,
+        runtime=RUNTIME,
+    conda:
+        "../../environment.yml"
+    shell:
+        "saffron mrm evaluate --config {params.config} --seed {wildcards.seed} --variant {wildcards.variant} > {log} 2>&1"
+
+
+rule mrm:
+    input:
+        mrm_folders("replicate"),

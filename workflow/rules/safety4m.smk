@@ -1,0 +1,60 @@
+# Safety4M: the guard's reward of every response prefix, in shards of conversations that run independently.
+
+
+rule label:
+    input:
+        conversations=LAYOUT.conversations,
+        tokenizer=rules.tokenizer.output,
+        guard=rules.guard.output,
+        code=stages.modules("safety4m"),
+    output:
+        LAYOUT.safety4m_shard("{seed}", "{shard}"),
+    params:
+        config=RESOLVED,
+        reads=stages.safety4m_slice(CONFIG),
+    log:
+        logged("safety4m", "label.seed{seed}.shard{shard}"),
+    benchmark:
+        timed("safety4m", "label.seed{seed}.shard{shard}")
+    threads: CONFIG.runtime.torch_threads
+    resources:
+        gpu=GPU,
+        mem_mb=MEM_MB,
+        runtime=RUNTIME,
+    conda:
+        "../../environment.yml"
+    shell:
+        "saffron safety4m label --config {params.config} --seed {wildcards.seed} --shard {wildcards.shard} > {log} 2>&1"
+
+
+rule gather_labels:
+    input:
+        shards=expand(rules.label.output, shard=range(CONFIG.safety4m.shards), allow_missing=True),
+        conversations=LAYOUT.conversations,
+        record=LAYOUT.sources_record,
+        tokenizer=rules.tokenizer.output,
+        code=stages.modules("safety4m"),
+    output:
+        labels=LAYOUT.safety4m("{seed}") / "labels.parquet",
+        mask=LAYOUT.safety4m("{seed}") / "unseen_mask.safetensors",
+        card=LAYOUT.safety4m("{seed}") / "card.json",
+        readme=LAYOUT.safety4m("{seed}") / "README.md",
+    params:
+        config=RESOLVED,
+        reads=stages.safety4m_slice(CONFIG),
+    log:
+        logged("safety4m", "gather_labels.seed{seed}"),
+    benchmark:
+        timed("safety4m", "gather_labels.seed{seed}")
+    resources:
+        mem_mb=8000,
+        runtime=60,
+    conda:
+        "../../environment.yml"
+    shell:
+        "saffron safety4m gather --config {params.config} --seed {wildcards.seed} > {log} 2>&1"
+
+
+rule safety4m:
+    input:
+        expand(rules.gather_labels.output, seed=SEEDS),

@@ -1,0 +1,126 @@
+# Outputs of every method, budget, dataset and seed. One job is one shard of one run, or, where starting processes costs
+# more than searching (search.jobs: experiments), a whole experiment. Either way finished blocks are never searched again.
+
+if CONFIG.search.jobs == "runs":
+
+    rule search_run:
+        input:
+            prompts=prompts_of,
+            models=lambda wildcards: search_models(wildcards.seed, wildcards.experiment, [wildcards.run]),
+            reference=lambda wildcards: [
+                LAYOUT.search_run(wildcards.seed, wildcards.experiment, key, shard)
+                for key in stages.references(CONFIG, wildcards.experiment, wildcards.run)
+                for shard in SHARDS
+            ],
+            code=stages.modules("search"),
+        output:
+            LAYOUT.search_run("{seed}", "{experiment}", "{run}", "{shard}"),
+        params:
+            config=RESOLVED,
+            reads=lambda wildcards: stages.search_run_slice(CONFIG, wildcards.experiment, wildcards.run),
+        log:
+            logged("search", "search_run.seed{seed}.{experiment}.{run}.shard{shard}"),
+        benchmark:
+            timed("search", "search_run.seed{seed}.{experiment}.{run}.shard{shard}")
+        threads: CONFIG.runtime.torch_threads
+        resources:
+            gpu=GPU,
+            mem_mb=MEM_MB,
+            runtime=RUNTIME,
+        conda:
+            "../../environment.yml"
+        shell:
+            "saffron search run --config {params.config} --seed {wildcards.seed} --experiment {wildcards.experiment}"
+            " --run {wildcards.run} --shard {wildcards.shard} > {log} 2>&1"
+
+    rule gather_search:
+        input:
+            runs=lambda wildcards: [
+                LAYOUT.search_run(wildcards.seed, wildcards.experiment, key, shard) for key in run_keys(wildcards.experiment) for shard in SHARDS
+            ],
+            code=stages.modules("search"),
+        output:
+            LAYOUT.search("{seed}", "{experiment}"),
+        params:
+            config=RESOLVED,
+            reads=lambda wildcards: stages.search_gather_slice(CONFIG, wildcards.experiment),
+        log:
+            logged("search", "gather_search.seed{seed}.{experiment}"),
+        benchmark:
+            timed("search", "gather_search.seed{seed}.{experiment}")
+        resources:
+            mem_mb=2000,
+            runtime=30,
+        conda:
+            "../../environment.yml"
+        shell:
+            "saffron search gather --config {params.config} --seed {wildcards.seed} --experiment {wildcards.experiment} > {log} 2>&1"
+
+else:
+
+    rule search_experiment:
+        input:
+            prompts=prompts_of,
+            models=lambda wildcards: search_models(wildcards.seed, wildcards.experiment, run_keys(wildcards.experiment)),
+            code=stages.modules("search"),
+        output:
+            LAYOUT.search("{seed}", "{experiment}"),
+        params:
+            config=RESOLVED,
+            reads=lambda wildcards: stages.search_experiment_slice(CONFIG, wildcards.experiment),
+        log:
+            logged("search", "search_experiment.seed{seed}.{experiment}"),
+        benchmark:
+            timed("search", "search_experiment.seed{seed}.{experiment}")
+        threads: CONFIG.runtime.torch_threads
+        resources:
+            gpu=GPU,
+            mem_mb=MEM_MB,
+            runtime=RUNTIME,
+        conda:
+            "../../environment.yml"
+        shell:
+            "saffron search experiment --config {params.config} --seed {wildcards.seed} --experiment {wildcards.experiment} > {log} 2>&1"
+
+
+rule record_trees:
+    input:
+        prompts=lambda wildcards: LAYOUT.prompts(stages.prompt_sets(CONFIG)[0]),
+        models=lambda wildcards: [
+            LAYOUT.tokenizer,
+            LAYOUT.model("policy", wildcards.seed),
+            LAYOUT.model("guard", wildcards.seed),
+            LAYOUT.mrm(wildcards.seed) / "merged",
+            LAYOUT.mrm(wildcards.seed) / "head.safetensors",
+        ],
+        code=stages.modules("search"),
+    output:
+        LAYOUT.search_trees("{seed}"),
+    params:
+        config=RESOLVED,
+        reads=stages.trees_slice(CONFIG),
+    log:
+        logged("search", "record_trees.seed{seed}"),
+    benchmark:
+        timed("search", "record_trees.seed{seed}")
+    threads: CONFIG.runtime.torch_threads
+    resources:
+        gpu=GPU,
+        mem_mb=MEM_MB,
+        runtime=RUNTIME,
+    conda:
+        "../../environment.yml"
+    shell:
+        "saffron search trees --config {params.config} --seed {wildcards.seed} > {log} 2>&1"
+
+
+rule search:
+    input:
+        search_tables("replicate"),
+        LAYOUT.search_trees(SEEDS[0]),
+
+
+rule ablations:
+    input:
+        search_tables("ablations"),
+        mrm_folders("ablations"),

@@ -1,0 +1,30 @@
+# Conversations and attack prompts, from the sandbox world or from the hub.
+
+
+rule build_sources:
+    input:
+        code=stages.modules("sources"),
+    output:
+        conversations=LAYOUT.conversations,
+        prompts=[LAYOUT.prompts(name) for name in stages.prompt_sets(CONFIG)],
+        corpus=stages.corpora(CONFIG, LAYOUT),
+        record=LAYOUT.sources_record,
+    params:
+        config=RESOLVED,
+        reads=stages.sources_slice(CONFIG),
+    log:
+        logged("sources", "build_sources"),
+    benchmark:
+        timed("sources", "build_sources")
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    conda:
+        "../../environment.yml"
+    shell:
+        "saffron sources --config {params.config} > {log} 2>&1"
+
+
+rule sources:
+    input:
+        rules.build_sources.output,
