@@ -84,3 +84,18 @@ class Layout:
     def analysis(self) -> Path:
         """JSON and parquet read by the notebooks."""
         return self.data / "analysis"
+
+    @property
+    def benchmarks(self) -> Path:
+        """Wall time and memory of every job, one file per job, by stage."""
+        return self.data / "benchmarks"
+
+    @property
+    def provenance(self) -> Path:
+        """Versions, commit, seeds, hardware and the sha256 of every output."""
+        return self.data / "provenance.json"
+
+    @property
+    def runtimes(self) -> Path:
+        """Wall time of every stage."""
+        return self.data / "runtimes.json"
