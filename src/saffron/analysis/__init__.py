@@ -70,7 +70,8 @@ def sections(study: Study) -> dict[str, Any]:
         record["fits"] = study.fits()
         if {"saffron", "best_of_n"} <= set(methods):
             record["equal_asr"] = {
-                judge: {convention: study.equal_asr(judge, convention) for convention in ("true", "paper")} for judge in study.judges
+                judge: {convention: study.equal_asr(judge, convention) for convention in ("true", "paper")}
+                for judge in study.judges
             }
     record["matched"] = {
         name: {convention: study.matched_table(name, convention) for convention in ("true", "paper")}

@@ -110,7 +110,11 @@ def judge(claim: Mapping[str, Any], quantities: Mapping[str, Estimate], *, paper
     steps = [name for prefix in claim.get("steps", ()) for name in quantities if name.startswith(f"{prefix}/")]
     record["quantities"] += [{"name": name, "paper": None, "ours": quantities[name].as_record()} for name in steps]
     if test == "numbers" and not paper_models:
-        return record | {"verdict": "not testable", "leaning": None, "cause": "an absolute number of the paper's own models and datasets"}
+        return record | {
+            "verdict": "not testable",
+            "leaning": None,
+            "cause": "an absolute number of the paper's own models and datasets",
+        }
     if missing:
         return record | {"verdict": "not testable", "leaning": None, "cause": f"this config gives no {', '.join(missing)}"}
     estimates = [quantities[name] for name in names]
@@ -120,7 +124,9 @@ def judge(claim: Mapping[str, Any], quantities: Mapping[str, Estimate], *, paper
         verdicts = [number_verdict(e, published[n], t) for e, n, t in zip(estimates, names, tolerances, strict=True)]
         leaning = None
     elif test == "exact":
-        verdicts = ["reproduced" if e.value is not None and abs(e.value) <= claim["tolerance"] else "not reproduced" for e in estimates]
+        verdicts = [
+            "reproduced" if e.value is not None and abs(e.value) <= claim["tolerance"] else "not reproduced" for e in estimates
+        ]
         leaning = None
     else:
         sign: Literal[1, -1] = 1 if test in ("positive", "at_least") else -1

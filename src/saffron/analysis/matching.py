@@ -50,7 +50,7 @@ def match(results: ExperimentResults, rule: Match, convention: Convention = "tru
 
     Attack success is not read. Chosen per training seed, since compute depends on what the policies say.
     """
-    settings = {key.method: key.settings_id for key in results.keys() if key.settings_id == "default"}
+    settings = {key.method: key.settings_id for key in results.cell_keys() if key.settings_id == "default"}
     column = FLOPS[convention]
     mean = results.frame.groupby(["method", "settings_id", "train_seed", "budget"])[column].mean()
     chosen = {}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -56,55 +58,79 @@ class ExperimentResults:
     path: Path
     has_oracle: bool
 
-    def keys(self) -> list[Key]:
-        """Every cell in the table, sorted."""
-        columns = self.frame[["method", "settings_id", "budget"]].drop_duplicates().sort_values(["method", "settings_id", "budget"])
-        return [Key(str(method), str(settings), int(budget)) for method, settings, budget in columns.itertuples(index=False)]
+    def cell_keys(self) -> list[Key]:
+        """Every cell that all training seeds have, sorted; budget None where each seed was run at one of its own."""
+        columns = self.frame[["method", "settings_id", "budget", "train_seed"]].drop_duplicates()
+        present = Counter((str(m), str(s), int(b)) for m, s, b, _ in columns.itertuples(index=False))
+        shared = [Key(*cell) for cell in sorted(present) if present[cell] == len(self.seeds)]
+        pairs = sorted({(m, s) for m, s, _ in present})
+        return shared + [Key(m, s, None) for m, s in pairs if (m, s) not in {(key.method, key.settings_id) for key in shared}]
 
     def budgets(self, method: str, settings_id: str = "default") -> list[int]:
         """Budgets of one method, ascending."""
-        return [key.budget for key in self.keys() if (key.method, key.settings_id) == (method, settings_id) and key.budget is not None]
+        return [
+            key.budget
+            for key in self.cell_keys()
+            if (key.method, key.settings_id) == (method, settings_id) and key.budget is not None
+        ]
 
     def methods(self) -> list[str]:
         """Methods in the table."""
         return sorted(self.frame["method"].unique().tolist())
 
-    def rows(self, key: Key, budgets: dict[int, int] | None = None) -> pd.DataFrame:
-        """Rows of one cell; ``budgets`` gives each training seed's budget where the key has none."""
+    def rows(self, key: Key) -> pd.DataFrame:
+        """Rows of one cell."""
         frame = self.frame
         selected = frame[(frame["method"] == key.method) & (frame["settings_id"] == key.settings_id)]
-        if key.budget is not None:
-            return selected[selected["budget"] == key.budget]
-        if budgets is None:
-            raise ValueError(f"{key} has no budget, so each seed's is needed")
-        return selected[selected["budget"] == selected["train_seed"].map(budgets)]
+        return selected if key.budget is None else selected[selected["budget"] == key.budget]
 
-    def outcome(self, name: str, key: Key, budgets: dict[int, int] | None = None) -> np.ndarray:
-        """One outcome of one cell, [training seeds, prompts], mean over search seeds.
+    def own_budget(self, key: Key, seed: int) -> int | None:
+        """The one budget at which a training seed was run, None if there is none or more than one."""
+        found = {
+            cell.budget
+            for cell, of in self._arrays
+            if of == seed and (cell.method, cell.settings_id) == (key.method, key.settings_id)
+        }
+        return found.pop() if len(found) == 1 else None
+
+    @cached_property
+    def _arrays(self) -> dict[tuple[Key, int], np.ndarray]:
+        """Outcomes of each cell and training seed, [outcomes, prompts], means over search seeds."""
+        names = ["method", "settings_id", "budget", "train_seed"]
+        mean = self.frame.groupby([*names, "prompt_id"])[list(OUTCOMES)].mean().sort_index()
+        return {
+            (Key(*cell), seed): rows.to_numpy(dtype=float).T
+            for (*cell, seed), rows in ((tuple(index), rows) for index, rows in mean.groupby(level=names))  # type: ignore[call-overload]
+        }
+
+    def outcomes(self, key: Key, budgets: dict[int, int] | None = None) -> np.ndarray:
+        """Outcomes of one cell, [outcomes, training seeds, prompts], means over search seeds.
+
+        Args:
+            key: the cell.
+            budgets: each training seed's budget where the key has none.
 
         Raises:
             RecordError: if the cell is not in the table.
         """
-        rows = self.rows(key, budgets)
-        if rows.empty:
-            raise RecordError(
-                f"{self.path}: column method: no rows of {key.method} (settings {key.settings_id}, budget {key.budget}); "
-                "run the search stage again"
-            )
-        table = rows.pivot_table(index="train_seed", columns="prompt_id", values=name, aggfunc="mean")
-        return table.reindex(index=list(self.seeds), columns=list(self.prompt_ids)).to_numpy(dtype=float)
+        arrays = []
+        for seed in self.seeds:
+            budget = key.budget
+            if budget is None:
+                budget = budgets[seed] if budgets else self.own_budget(key, seed)
+            cell = Key(key.method, key.settings_id, budget)
+            if (cell, seed) not in self._arrays:
+                name = f"{key.method} (settings {key.settings_id}), budget {budget}, training seed {seed}"
+                raise RecordError(f"{self.path}: column method: no rows of {name}; run the search stage again")
+            arrays.append(self._arrays[cell, seed])
+        return np.stack(arrays, axis=1)
 
     def cells(self, keys: list[Key] | None = None, budgets: dict[Key, dict[int, int]] | None = None) -> Cells:
         """Outcomes of several cells, paired."""
-        keys = self.keys() if keys is None else keys
-        names = [name for name in OUTCOMES if name != "oracle_asr" or self.has_oracle]
-        chosen = budgets or {}
-        values = {name: np.stack([self.outcome(name, key, chosen.get(key)) for key in keys]) for name in names}
+        keys = self.cell_keys() if keys is None else keys
+        stacked = np.stack([self.outcomes(key, (budgets or {}).get(key)) for key in keys])
+        values = {name: stacked[:, i] for i, name in enumerate(OUTCOMES) if name != "oracle_asr" or self.has_oracle}
         return Cells(tuple(keys), values)
-
-    def only(self, seed: int) -> ExperimentResults:
-        """The same experiment for one training seed."""
-        return replace(self, frame=self.frame[self.frame["train_seed"] == seed], seeds=(seed,))
 
 
 def add_outcomes(frame: pd.DataFrame) -> pd.DataFrame:
@@ -154,7 +180,9 @@ def load(config: Config, layout: Layout, name: str, seeds: list[int] | None = No
     return ExperimentResults(name, experiment.dataset, frame, prompt_ids, tuple(chosen), path, config.search.oracle != "none")
 
 
-def check(frame: pd.DataFrame, path: Path, experiment: Experiment, prompt_ids: tuple[int, ...], seed: int, config: Config) -> None:
+def check(
+    frame: pd.DataFrame, path: Path, experiment: Experiment, prompt_ids: tuple[int, ...], seed: int, config: Config
+) -> None:
     """Check one seed's table of one experiment against the config (see :func:`load`)."""
     for column, wanted in (("dataset", experiment.dataset), ("train_seed", seed)):
         others = sorted(set(frame[column]) - {wanted})
@@ -174,7 +202,9 @@ def _check_values(frame: pd.DataFrame, path: Path, config: Config) -> None:
     for column in finite:
         bad = frame[~np.isfinite(frame[column].astype(float))]
         if len(bad):
-            raise RecordError(f"{path}: column {column}: not a finite number in {len(bad)} rows, first {_where(bad)}; run the search stage again")
+            raise RecordError(
+                f"{path}: column {column}: not finite in {len(bad)} rows, first {_where(bad)}; run the search stage again"
+            )
     bad = frame[frame["reward"].isna() & (frame["method"] != "no_defense")]
     if len(bad):
         raise RecordError(f"{path}: column reward: NaN in {len(bad)} rows, first {_where(bad)}; run the search stage again")
@@ -184,10 +214,13 @@ def _check_values(frame: pd.DataFrame, path: Path, config: Config) -> None:
     if config.search.oracle != "none":
         bad = frame[frame["oracle_complied"].isna()]
         if len(bad):
-            raise RecordError(f"{path}: column oracle_complied: empty in {len(bad)} rows, first {_where(bad)}; search.oracle is {config.search.oracle}")
+            where = f"{path}: column oracle_complied: empty in {len(bad)} rows, first {_where(bad)}"
+            raise RecordError(f"{where}; search.oracle is {config.search.oracle}, run the search stage again")
 
 
-def _check_run(frame: pd.DataFrame, path: Path, experiment: Experiment, run: Run, prompt_ids: tuple[int, ...], search_seeds: list[int]) -> None:
+def _check_run(
+    frame: pd.DataFrame, path: Path, experiment: Experiment, run: Run, prompt_ids: tuple[int, ...], search_seeds: list[int]
+) -> None:
     rows = frame[(frame["method"] == run.method) & (frame["settings_id"] == run.settings_id)]
     name = f"{run.method} (settings {run.settings_id})"
     if rows.empty:
@@ -198,17 +231,19 @@ def _check_run(frame: pd.DataFrame, path: Path, experiment: Experiment, run: Run
         if missing:
             raise RecordError(f"{path}: column budget: {name} lacks the budgets {missing}; run the search stage again")
     elif len(present) != 1 or present[0] not in run.budgets:
-        raise RecordError(f"{path}: column budget: {name} has the budgets {present}, expected one of {run.budgets}; run the search stage again")
+        raise RecordError(
+            f"{path}: column budget: {name} has the budgets {present}, expected one of {run.budgets}; run the search stage again"
+        )
     for (budget, search_seed), cell in rows.groupby(["budget", "search_seed"]):
         absent = sorted(set(prompt_ids) - set(cell["prompt_id"]))
         if absent:
-            raise RecordError(
-                f"{path}: column prompt_id: {name}, budget {budget}, search seed {search_seed} has {len(cell)} of {len(prompt_ids)} prompts, "
-                f"first missing {absent[0]}; run the search stage again"
-            )
+            cause = f"{name}, budget {budget}, search seed {search_seed} has {len(cell)} of {len(prompt_ids)} prompts"
+            raise RecordError(f"{path}: column prompt_id: {cause}, first missing {absent[0]}; run the search stage again")
         extra = sorted(set(cell["prompt_id"]) - set(prompt_ids))
         if extra:
-            raise RecordError(f"{path}: column prompt_id: {name}, budget {budget} has prompts {extra[:3]} that are not in {experiment.dataset}")
+            raise RecordError(
+                f"{path}: column prompt_id: {name}, budget {budget} has prompts {extra[:3]} that are not in {experiment.dataset}"
+            )
     absent_seeds = sorted(set(search_seeds) - set(rows["search_seed"]))
     if absent_seeds:
         raise RecordError(f"{path}: column search_seed: {name} lacks the search seeds {absent_seeds}; run the search stage again")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,20 @@ class Cells:
         return seeds, prompts
 
 
+@lru_cache(maxsize=8)
+def resampling_weights(seed: int, seeds: int, prompts: int, samples: int) -> tuple[Array, Array]:
+    """Weights of training seeds [samples, seeds] and prompts [samples, prompts], each row summing to 1.
+
+    The same for equal arguments, so results on the same prompts are paired even where they come from different tables.
+    """
+    generator = np.random.default_rng([seed, seeds, prompts])
+    by_prompt = generator.multinomial(prompts, np.full(prompts, 1 / prompts), size=samples) / prompts
+    by_seed = (
+        np.ones((samples, 1)) if seeds == 1 else generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=samples) / seeds
+    )
+    return by_seed, by_prompt
+
+
 @dataclass
 class Bootstrap:
     """Paired bootstrap over prompts, with training seeds resampled as clusters.
@@ -105,21 +120,11 @@ class Bootstrap:
     confidence: float
     _means: dict[str, tuple[Array, Array, Array]] = field(default_factory=dict, init=False, repr=False)
 
-    def _weights(self) -> tuple[Array, Array]:
-        seeds, prompts = self.cells.shape
-        generator = np.random.default_rng([self.seed, seeds, prompts])
-        by_prompt = generator.multinomial(prompts, np.full(prompts, 1 / prompts), size=self.samples) / prompts
-        if seeds == 1:
-            by_seed = np.ones((self.samples, 1))
-        else:
-            by_seed = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=self.samples) / seeds
-        return by_seed, by_prompt
-
     def means(self, name: str) -> tuple[Array, Array, Array]:
         """Means of one outcome: over everything [cells], per seed [seeds, cells], per resample [samples, cells]."""
         if name not in self._means:
             values = self.cells.values[name]
-            by_seed, by_prompt = self._weights()
+            by_seed, by_prompt = resampling_weights(self.seed, *self.cells.shape, self.samples)
             resampled = np.zeros((self.samples, len(values)))
             for seed in range(values.shape[1]):
                 resampled += by_seed[:, seed, None] * (by_prompt @ values[:, seed].T)

@@ -72,19 +72,32 @@ class Study:
         boot = self.bootstrap(results.cells())
         rows = []
         for i, key in enumerate(boot.cells.keys):
-            row: dict[str, Any] = {"experiment": name, "dataset": results.dataset, "method": key.method, "settings_id": key.settings_id}
+            row: dict[str, Any] = {
+                "experiment": name,
+                "dataset": results.dataset,
+                "method": key.method,
+                "settings_id": key.settings_id,
+            }
             row |= {"budget": key.budget, "n_prompts": boot.cells.shape[1], "n_seeds": boot.cells.shape[0]}
             for judge in self.judges:
                 estimate = boot.rate(OUTCOMES[judge], i)
                 prefix = OUTCOMES[judge]
                 row |= {prefix: estimate.value, f"{prefix}_low": estimate.low, f"{prefix}_high": estimate.high}
-            means = ("flops", "flops_paper", "flops_paper_released", "flops_policy", "flops_reward", "flops_executed", "reward_calls")
+            means = (
+                "flops",
+                "flops_paper",
+                "flops_paper_released",
+                "flops_policy",
+                "flops_reward",
+                "flops_executed",
+                "reward_calls",
+            )
             for outcome in (*means, "n_new_tokens", "finished"):
                 row[outcome] = float(boot.means(outcome)[0][i])
             rows.append(row)
-        frame = pd.DataFrame(rows)
+        frame = pd.DataFrame(rows).astype({"budget": "Int64"})
         order = frame["method"].map({method: i for i, method in enumerate(METHODS)})
-        return frame.iloc[np.lexsort([frame["budget"], frame["settings_id"], order])].reset_index(drop=True)
+        return frame.iloc[np.lexsort([frame["budget"].fillna(-1), frame["settings_id"], order])].reset_index(drop=True)
 
     # ------------------------------------------------------------------------------------------------------------ gates
     def gates(self) -> list[dict[str, Any]]:
@@ -96,7 +109,13 @@ class Study:
         curve = [index[Key("best_of_n", "default", budget)] for budget in budgets]
         rows = [
             ("attack success without attack", "below 0.1", boot.rate("asr", index[Key("no_defense", "no_attack", 0)]), "<", 0.1),
-            ("attack success under attack, no defense", "above 0.8", boot.rate("asr", index[Key("no_defense", "default", 0)]), ">", 0.8),
+            (
+                "attack success under attack, no defense",
+                "above 0.8",
+                boot.rate("asr", index[Key("no_defense", "default", 0)]),
+                ">",
+                0.8,
+            ),
             ("R² of the MRM against the guard", "at least 0.95", self.mrm_estimates["r_squared"], ">=", 0.95),
         ]
         if len(budgets) > 1:
@@ -162,14 +181,23 @@ class Study:
             crossing = scaling.measured_compute_at(ours["flops"], ours["asr"], asr)
             ratio = None if crossing.compute is None else flops / crossing.compute
             relation = {"": "", "at most": "at least", "not reached": "not reached"}[crossing.bound]
-            rows.append({"best_of_n": budget, "asr": asr, "flops": flops, "saffron_flops": crossing.compute, "ratio": ratio, "relation": relation})
+            rows.append(
+                {
+                    "best_of_n": budget,
+                    "asr": asr,
+                    "flops": flops,
+                    "saffron_flops": crossing.compute,
+                    "ratio": ratio,
+                    "relation": relation,
+                }
+            )
         return rows
 
     # ---------------------------------------------------------------------------------------------------------- matched
     def match_rule(self) -> Match:
         """The rule of Table 2: that of the config's experiment `matched`, or the paper's."""
         experiment = self.config.search.experiments.get("matched")
-        return experiment.match if experiment is not None and experiment.match is not None else Match()
+        return experiment.match if experiment is not None and experiment.match is not None else Match.model_validate({})
 
     def matched(self, name: str, convention: Convention) -> tuple[ExperimentResults, dict[str, Matched]] | None:
         """Each method's matched budget on one benchmark, or None where it was not run.
@@ -240,7 +268,14 @@ class Study:
             limit = scaling.LIMIT_RATIO[method] * base
             for key in keys:
                 flops = float(boot.means("flops")[0][index[key]])
-                row = {"method": method, **self._knob(key), "budget": key.budget, "flops": flops, "limit": limit, "n": boot.cells.shape[1]}
+                row = {
+                    "method": method,
+                    **self._knob(key),
+                    "budget": key.budget,
+                    "flops": flops,
+                    "limit": limit,
+                    "n": boot.cells.shape[1],
+                }
                 row["flops_paper"] = float(boot.means("flops_paper")[0][index[key]])
                 row["reward_calls"] = float(boot.means("reward_calls")[0][index[key]])
                 for judge in self.judges:
@@ -251,13 +286,17 @@ class Study:
         return rows
 
     def _knob(self, key: Key) -> dict[str, Any]:
-        run = next(r for r in self.config.search.experiments["exploration"].runs if (r.method, r.settings_id) == (key.method, key.settings_id))
+        run = next(
+            r
+            for r in self.config.search.experiments["exploration"].runs
+            if (r.method, r.settings_id) == (key.method, key.settings_id)
+        )
         knob = "children" if key.method == "beam_search" else "lookahead"
         return {"knob": knob, "value": getattr(self.config.search.settings_of(run), knob), "settings_id": key.settings_id}
 
     def _exploration_keys(self, results: ExperimentResults, method: str) -> list[Key]:
         """Rows of one method, the least exploring first."""
-        keys = [key for key in results.keys() if key.method == method]
+        keys = [key for key in results.cell_keys() if key.method == method]
         return sorted(keys, key=lambda key: (self._knob(key)["value"], key.budget))
 
     # -------------------------------------------------------------------------------------------------------------- mrm
@@ -270,7 +309,9 @@ class Study:
     def mrm_estimates(self) -> dict[str, Estimate]:
         """Statistics of Figure 4b."""
         settings = self.config.analysis
-        return mrm.estimates(self.mrm_frames, samples=settings.bootstrap_samples, seed=settings.seed, confidence=settings.confidence)
+        return mrm.estimates(
+            self.mrm_frames, samples=settings.bootstrap_samples, seed=settings.seed, confidence=settings.confidence
+        )
 
     # ---------------------------------------------------------------------------------------------------------- quality
     def quality(self) -> dict[str, Any]:
@@ -296,7 +337,9 @@ class Study:
                 **{name: float(np.mean([values[name] for values, _, _ in per_seed])) for name in per_seed[0][0]},
             }
         systems = list(outputs)
-        boot = self.bootstrap(Cells(tuple(systems), {name: np.stack([np.stack(v[s]) for s in systems]) for name, v in present.items()}))
+        boot = self.bootstrap(
+            Cells(tuple(systems), {name: np.stack([np.stack(v[s]) for s in systems]) for name, v in present.items()})
+        )
         for name in present:
             for i, system in enumerate(systems):
                 record["systems"][system][name] = boot.rate(name, i).as_record()
@@ -393,7 +436,9 @@ def _scaling_quantities(study: Study, judge: str) -> dict[str, Estimate]:
         for convention in CONVENTIONS:
             for position, name in enumerate(("intercept", "slope", "r_squared")):
                 found[f"fit/scaling/{convention}/{method}/{name}"] = boot.estimate(
-                    lambda f, a, c=curve, p=position: scaling.fit_coefficients(f[..., c] / 1e12, a[..., c])[p], FLOPS[convention], outcome
+                    lambda f, a, c=curve, p=position: scaling.fit_coefficients(f[..., c] / 1e12, a[..., c])[p],
+                    FLOPS[convention],
+                    outcome,
                 )
     found |= _saffron_curve_quantities(study, judge)
     return found
@@ -410,17 +455,23 @@ def _saffron_curve_quantities(study: Study, judge: str) -> dict[str, Estimate]:
         found["slope_per_ln_budget/scaling/saffron"] = boot.estimate(
             lambda a: scaling.fit_coefficients(np.array(budgets, dtype=float), a[..., saffron])[1], outcome
         )
-    for (i, low), (j, high) in zip(zip(saffron, budgets, strict=True), list(zip(saffron, budgets, strict=True))[1:], strict=False):
+    for (i, low), (j, high) in zip(
+        zip(saffron, budgets, strict=True), list(zip(saffron, budgets, strict=True))[1:], strict=False
+    ):
         found[f"step/scaling/saffron/{low}-{high}"] = study._difference(boot, j, i, outcome)
     index = {key: i for i, key in enumerate(boot.cells.keys)}
     none = index.get(Key("no_defense", "default", 0))
     if none is not None:
-        found["below_no_defense/scaling/saffron"] = boot.estimate(lambda a: (a[..., saffron] - a[..., [none]]).max(axis=-1), outcome)
+        found["below_no_defense/scaling/saffron"] = boot.estimate(
+            lambda a: (a[..., saffron] - a[..., [none]]).max(axis=-1), outcome
+        )
     if "best_of_n" in methods and len(budgets) > 1 and len(results.budgets("best_of_n")) > 1:
         best = study._curve_indices("best_of_n")
 
         def log_ratio(flops: Array, asr: Array) -> Array:
-            return scaling.log_compute_ratio(flops[..., best], asr[..., best], flops[..., saffron], asr[..., saffron], asr[..., best[-1]])
+            return scaling.log_compute_ratio(
+                flops[..., best], asr[..., best], flops[..., saffron], asr[..., saffron], asr[..., best[-1]]
+            )
 
         note = f"at the ASR of Best-of-{results.budgets('best_of_n')[-1]}, both read off their fits"
         for convention in CONVENTIONS:
@@ -444,7 +495,9 @@ def _matched_quantities(study: Study, judge: str, name: str) -> dict[str, Estima
                 if a != b:
                     over = [m for m in (a, b) if not chosen[m].within]
                     note = f"{' and '.join(over)} above the compute tolerance at every budget" if over else ""
-                    found[f"matched/{name}/{convention}/{a}-{b}"] = study._difference(boot, index[a], index[b], OUTCOMES[judge], note)
+                    found[f"matched/{name}/{convention}/{a}-{b}"] = study._difference(
+                        boot, index[a], index[b], OUTCOMES[judge], note
+                    )
     return found
 
 
@@ -465,19 +518,25 @@ def _exploration_quantities(study: Study, judge: str) -> dict[str, Estimate]:
                     lambda f, i=i: f[..., i] / 1e12, FLOPS[convention]
                 )
             found[f"scaleff/{method}/{key.settings_id}"] = boot.estimate(
-                lambda f, a, i=i, limit=limit: np.where(a[..., i] > 0, np.log(limit / f[..., i]) / a[..., i], np.nan), "flops", outcome
+                lambda f, a, i=i, limit=limit: np.where(a[..., i] > 0, np.log(limit / f[..., i]) / a[..., i], np.nan),
+                "flops",
+                outcome,
             )
         if len(keys) == 2:
             i, j = (index[key] for key in keys)
             found[f"exploration/compute/{method}"] = boot.estimate(lambda f, i=i, j=j: (f[..., j] - f[..., i]) / 1e12, "flops")
             undefined = any(boot.means(outcome)[0][k] == 0 for k in (i, j))
             sign = boot.estimate(
-                lambda f, a, i=i, j=j, limit=limit: scaling.scaleff_difference_sign(f[..., i], a[..., i], f[..., j], a[..., j], limit),
+                lambda f, a, i=i, j=j, limit=limit: scaling.scaleff_difference_sign(
+                    f[..., i], a[..., i], f[..., j], a[..., j], limit
+                ),
                 "flops",
                 outcome,
                 note="difference of ScalEff times both ASRs, which has its sign and stays defined where an ASR is 0",
             )
-            found[f"exploration/scaleff/{method}"] = Estimate(None, n=sign.n, note="ScalEff is undefined where ASR is 0") if undefined else sign
+            found[f"exploration/scaleff/{method}"] = (
+                Estimate(None, n=sign.n, note="ScalEff is undefined where ASR is 0") if undefined else sign
+            )
     return found
 
 

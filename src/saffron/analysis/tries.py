@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def longest_common_prefix(a: Tokens, b: Tokens) -> int:
 
 def adjacent_prefixes(sequences: Sequence[Tokens]) -> list[int]:
     """Longest common prefix of each sequence with the one before it, in the order given."""
-    return [longest_common_prefix(a, b) for a, b in zip(sequences, sequences[1:], strict=False)]
+    return [longest_common_prefix(a, b) for a, b in pairwise(sequences)]
 
 
 def trie_cost(sequences: Sequence[Tokens]) -> TrieCost:
@@ -153,7 +154,9 @@ def load(path: Path) -> Record:
         prefix = tuple(step.pop("prefix_text"))
         result = Record(record["dataset"], searches, Step(prefix=prefix, candidates=candidates, **step))
     except (KeyError, TypeError, ValueError) as error:
-        raise RecordError(f"{path}: not a record of searches ({type(error).__name__}: {error}); run the search stage again") from None
+        raise RecordError(
+            f"{path}: not a record of searches ({type(error).__name__}: {error}); run the search stage again"
+        ) from None
     if not result.searches or not result.step.candidates:
         raise RecordError(f"{path}: searches or step.candidates is empty; run the search stage again")
     for search in result.searches:
