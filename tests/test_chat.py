@@ -14,13 +14,17 @@ ids = st.lists(st.integers(0, 200_000), max_size=12)
 
 
 class Letters:
-    """A tokenizer of one id per character, as exact as can be."""
+    """A tokenizer of one id per character, as exact as can be; two more ids are the verdict's words."""
+
+    words = ("safe", "unsafe")
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
-        return [ord(letter) for letter in text]
+        return [0x110000 + self.words.index(text)] if text in self.words else [ord(letter) for letter in text]
 
     def decode(self, ids: list[int], *, skip_special_tokens: bool, clean_up_tokenization_spaces: bool) -> str:
-        return "".join(chr(i) for i in ids if i < 0x110000)
+        if len(ids) == 1 and ids[0] >= 0x110000:
+            return self.words[ids[0] - 0x110000]
+        return "".join(map(chr, ids))
 
 
 class Merging(Letters):
@@ -30,13 +34,19 @@ class Merging(Letters):
         return super().encode(text.replace("oo", "ω"), add_special_tokens=add_special_tokens)
 
 
+class Swapped(Letters):
+    """Another vocabulary of the same size."""
+
+    words = ("bread", "soup")
+
+
 def formats(**changes: object) -> dict[str, object]:
     part = {"prefix": [60, 62], "infix": [10], "suffix": [35, 33]}
     values: dict[str, object] = {
         "policy": part,
         "guard": part,
         "mrm": {**part, "suffix": []},
-        "verdict": {"safe": 115, "unsafe": 117},
+        "verdict": {"safe": 0x110000, "unsafe": 0x110001},
         "eos": 36,
     }
     return {**values, **changes}
@@ -80,6 +90,11 @@ def test_verify_accepts_a_tokenizer_that_gives_the_ids_back() -> None:
 def test_verify_names_the_sequence_that_comes_back_otherwise(name: str, change: dict[str, object]) -> None:
     with pytest.raises(ChatFormatError, match=rf"chat format {name}: .*check the pinned revisions"):
         ChatFormats.of(formats(**change), where="here").verify(Merging())
+
+
+def test_verdict_ids_must_read_safe_and_unsafe() -> None:
+    with pytest.raises(ChatFormatError, match=r"verdict\.safe: id 1114112 reads 'bread' in this tokenizer, not 'safe'"):
+        ChatFormats.of(formats(), where="here").verify(Swapped())
 
 
 @pytest.mark.parametrize(

@@ -111,23 +111,25 @@ class ChatFormats:
         records.write_json(path if path.suffix == ".json" else path / FILE, record)
 
     def verify(self, tokenizer: Tokenizer) -> None:
-        """Check that the tokenizer gives every id sequence back when it is decoded and encoded again.
+        """Check the formats against a tokenizer: decoded and encoded again, every id sequence must come back.
+
+        A vocabulary whose words stand at other ids can pass that, so the verdict tokens must also read safe and unsafe.
 
         Raises:
-            ChatFormatError: naming the first sequence that comes back otherwise.
+            ChatFormatError: naming the first sequence that does not come back, or the verdict that reads otherwise.
         """
+        remedy = f"check the pinned revisions of the models, or write {FILE} for this model family"
         for name, ids in self._sequences():
-            try:
-                text = tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
-                again = tokenizer.encode(text, add_special_tokens=False)
-            except (IndexError, OverflowError, TypeError):
-                text, again = "", []
-            if list(again) != list(ids):
+            text, again = _text(tokenizer, ids), _round_trip(tokenizer, ids)
+            if again != list(ids):
                 raise ChatFormatError(
                     f"chat format {name}: ids {_short(ids)} read {text[:40]!r} in this tokenizer, which encodes that as "
-                    f"{_short(again)}; the formats are not this tokenizer's: check the pinned revisions of the models, "
-                    f"or write {FILE} for this model family"
+                    f"{_short(again)}; the formats are not this tokenizer's: {remedy}"
                 )
+        for word, id in (("safe", self.safe_id), ("unsafe", self.unsafe_id)):
+            text = _text(tokenizer, (id,))
+            if text.strip() != word:
+                raise ChatFormatError(f"verdict.{word}: id {id} reads {text!r} in this tokenizer, not {word!r}; {remedy}")
 
     @property
     def ids(self) -> set[int]:
@@ -141,6 +143,18 @@ class ChatFormats:
         ]
         single = [("verdict.safe", (self.safe_id,)), ("verdict.unsafe", (self.unsafe_id,)), ("eos", (self.eos_id,))]
         return [(name, ids) for name, ids in [*parts, *single] if ids]
+
+
+def _text(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+    """What ids read as; nothing if the tokenizer does not have them."""
+    try:
+        return tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    except (IndexError, OverflowError, TypeError):
+        return ""
+
+
+def _round_trip(tokenizer: Tokenizer, ids: Sequence[int]) -> list[int]:
+    return list(tokenizer.encode(_text(tokenizer, ids), add_special_tokens=False))
 
 
 def _format(values: Mapping[str, Any], name: str, where: str) -> ChatFormat:

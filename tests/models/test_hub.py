@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from replica import config as replica_config
+from replica import models as replica_models
+from replica import tokenizer as replica_tokenizer
+from tokenizers import AddedToken
+
+from saffron import config, models
+from saffron.chat import ChatFormatError, ChatFormats
+from saffron.config import Config
+from saffron.hub import SourceError
+from saffron.layout import Layout
+from saffron.models import hub
+
+
+@pytest.fixture(scope="module")
+def mirror(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("replica")
+    replica_config.write(folder)
+    return folder
+
+
+@pytest.fixture
+def run(mirror: Path, tmp_path: Path) -> tuple[Config, Layout]:
+    """A config whose mirrors a test may spoil (weights stay shared)."""
+    shutil.copytree(mirror / "models", tmp_path / "models", copy_function=shutil.copy)
+    text = (mirror / "replica.yaml").read_text().replace(str(mirror / "models"), str(tmp_path / "models"))
+    (tmp_path / "replica.yaml").write_text(text)
+    return config.load(tmp_path / "replica.yaml"), Layout("replica", tmp_path / "out")
+
+
+def test_the_fixture_tokenizer_has_llama_3s_layout() -> None:
+    tokenizer = replica_tokenizer.build(format_ids=replica_models.format_ids())
+    assert len(tokenizer) == 128_256
+    named = {"<|begin_of_text|>": 128_000, "<|start_header_id|>": 128_006, "<|end_header_id|>": 128_007, "<|eot_id|>": 128_009}
+    assert {token: tokenizer.convert_tokens_to_ids(token) for token in named} == named
+    assert tokenizer.convert_tokens_to_ids("<|reserved_special_token_250|>") == 128_255
+    text = "Please tell me how to bake rye bread: 12 loaves,\n\nthanks! é"
+    assert tokenizer.decode(tokenizer.encode(text, add_special_tokens=False)) == text
+
+
+def test_the_stage_writes_folders_that_the_loaders_read(run: tuple[Config, Layout]) -> None:
+    settings, layout = run
+    models.tokenizer(settings, layout)
+    models.policy(settings, layout, 0)
+    models.guard(settings, layout, 0)
+    formats = ChatFormats.load(layout.tokenizer)
+    assert formats == ChatFormats.load(hub.CHAT_FORMATS, policy="llama3_policy")
+    formats.verify(models.load_tokenizer(layout.tokenizer))
+    policy = models.load_lm(layout.model("policy", 0), settings.runtime)
+    assert policy(torch.tensor([[128_000, 882]])).logits.shape == (1, 2, 128_256)
+    weights = layout.model("guard", 0) / "model.safetensors"
+    assert weights.is_symlink()  # gigabytes are not copied
+
+
+def test_reserved_special_tokens_may_differ_in_name(run: tuple[Config, Layout]) -> None:
+    settings, _ = run
+    assert settings.models.hub is not None
+    folders = [Path(str(file.path)) for file in (settings.models.hub.policy, settings.models.hub.guard)]
+    policy, guard = (hub.load_tokenizer(folder, "x") for folder in folders)
+    assert policy.convert_ids_to_tokens(128_008) != guard.convert_ids_to_tokens(128_008) == "<|eom_id|>"
+    hub.check_one_vocabulary(policy, guard, ChatFormats.load(hub.CHAT_FORMATS, policy="llama3_policy"))
+
+
+def test_another_vocabulary_is_refused_with_the_reason(run: tuple[Config, Layout]) -> None:
+    settings, layout = run
+    assert settings.models.hub is not None
+    guard = Path(str(settings.models.hub.guard.path))
+    content = json.loads((guard / "tokenizer.json").read_text())
+    vocabulary = content["model"]["vocab"]
+    vocabulary["Ġbread"], vocabulary["Ġsoup"] = vocabulary["Ġsoup"], vocabulary["Ġbread"]
+    (guard / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(
+        SourceError,
+        match=r"2 tokens differ between policy and guard, first \d+ \('Ġ(bread|soup)' in the policy\); the MRM scores",
+    ):
+        models.tokenizer(settings, layout)
+    tokenizer = hub.load_tokenizer(guard, "x")
+    tokenizer.add_tokens([AddedToken("one more")])
+    tokenizer.save_pretrained(guard)
+    with pytest.raises(SourceError, match=r"the policy's vocabulary has 128256 tokens, the guard's 128257; the MRM scores"):
+        models.tokenizer(settings, layout)
+    assert not layout.tokenizer.exists()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "message"),
+    [
+        ("safe", "Ġbread", r"verdict\.safe: id 19193 reads ' bread' in this tokenizer"),
+        (">Ċ", "ginger", r"chat format guard\.prefix: .*the formats are not this tokenizer's"),
+    ],
+)
+def test_formats_of_another_tokenizer_are_refused(run: tuple[Config, Layout], one: str, other: str, message: str) -> None:
+    settings, layout = run
+    assert settings.models.hub is not None
+    for file in (settings.models.hub.policy, settings.models.hub.guard):
+        path = Path(str(file.path)) / "tokenizer.json"
+        content = json.loads(path.read_text())
+        vocabulary = content["model"]["vocab"]
+        id = vocabulary.pop(one)
+        vocabulary |= {one: vocabulary[other], other: id} if other in vocabulary else {other: id}
+        path.write_text(json.dumps(content))
+    with pytest.raises(ChatFormatError, match=message):
+        models.tokenizer(settings, layout)
+    assert not layout.tokenizer.exists()
+
+
+def test_a_folder_without_safetensors_or_tokenizer_is_refused(run: tuple[Config, Layout]) -> None:
+    settings, layout = run
+    assert settings.models.hub is not None
+    policy = Path(str(settings.models.hub.policy.path))
+    (policy / "model.safetensors").rename(policy / "pytorch_model.bin")
+    with pytest.raises(
+        SourceError, match=r"models\.hub\.policy: .* lacks config\.json or model\*\.safetensors; only safetensors"
+    ):
+        models.policy(settings, layout, 0)
+    for path in policy.glob("tokenizer*"):
+        path.unlink()
+    with pytest.raises(SourceError, match=r"models\.hub\.policy: no readable tokenizer in"):
+        models.tokenizer(settings, layout)
