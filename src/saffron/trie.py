@@ -230,13 +230,13 @@ class TokenTrie:
         self._executed(self._layer_flops(rows, length, 1, stored.stop + length))
         return Branch(self._ids(slots).view(self.batch, rows, commit), self._unembed(hidden[:, :, 0], select))
 
-    def compact(self, keep: Tensor, alive: Tensor | None = None, *, max_nodes: int | None = None) -> Tensor:
+    def compact(self, keep: Tensor, alive: Tensor | None = None, *, room: int | None = None) -> Tensor:
         """Keep only these nodes and their ancestors. The engine's one device-to-host copy.
 
         Args:
             keep: [B, R] node ids (or ROOT).
             alive: [B, R] bool; entries that are false keep nothing.
-            max_nodes: new capacity (default: unchanged); raised to what is kept if smaller.
+            room: resize storage to what is kept plus this many nodes (default: leave its size).
 
         Returns:
             [B, R] their new ids. In the rows layout these are the rows, in the order given.
@@ -249,7 +249,7 @@ class TokenTrie:
         width = int(live.sum(1).max()) if self.used else 0
         order = torch.argsort(~live, dim=1, stable=True)[:, :width]
         new_ids = live.cumsum(1) - 1
-        self._move_nodes(order, width, max(max_nodes or self.max_nodes, width))
+        self._move_nodes(order, width, self.max_nodes if room is None else width + room)
         moved = new_ids.gather(1, keep.clamp(min=0)) if width else torch.full_like(keep, ROOT)
         return torch.where(keep >= 0, moved, keep)
 

@@ -1,0 +1,5 @@
+"""Stage search: every method at every budget on every prompt set, and Saffron-1 on token ids."""
+
+from saffron.search.tokens import search_tokens
+
+__all__ = ["search_tokens"]

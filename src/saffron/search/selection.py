@@ -1,0 +1,165 @@
+"""Saffron-1's selection: nuclei, the best candidates, the next beam; exact, ties included.
+
+Order is part of the definition (PAPER.md, "The two semantics, exactly"): candidates stand in beam order, those of one
+sequence by descending policy probability, equal probabilities by token id, and every sort is stable.
+
+There are two ways to the same answer. On a CPU, :func:`nucleus` sorts values only (vectorised, an order of magnitude faster
+than a stable sort with indices), and what passes is listed sparsely. On a GPU, :func:`best_dense` keeps fixed shapes and
+never waits for the device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+#: Reward of a token the MRM never saw as a target: below every seen one, but selectable when nothing else is left.
+UNSEEN_REWARD = -1024.0
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """All candidates of a step, prompts in order, beam rows in order, token ids ascending within a row.
+
+    Attributes:
+        prompt, row, token: [C] indices into [B, R, V].
+        probability: [C] policy probabilities.
+    """
+
+    prompt: Ints
+    row: Ints
+    token: Ints
+    probability: Floats
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best candidates of each prompt, best first.
+
+    Attributes:
+        row: [B, N] beam row each extends.
+        token: [B, N].
+        reward: [B, N].
+        valid: [B, N] bool; false where a prompt has fewer candidates.
+        index: [B, N] position in the list of candidates (sparse selection only).
+    """
+
+    row: Tensor
+    token: Tensor
+    reward: Tensor
+    valid: Tensor
+    index: Tensor | None = None
+
+
+def probabilities(logits: Tensor, eos_token_id: int, forbid_eos: bool) -> Tensor:
+    """Policy distribution at temperature 1, in float32 or better; EOS gets no mass while it is forbidden.
+
+    Args:
+        logits: [..., V]; overwritten at EOS when it is forbidden.
+        eos_token_id: the end-of-sequence token.
+        forbid_eos: whether fewer than the least number of new tokens have been generated.
+    """
+    if forbid_eos:
+        logits[..., eos_token_id] = -torch.inf
+    return torch.softmax(logits, -1, dtype=torch.promote_types(logits.dtype, torch.float32))
+
+
+def nucleus(probs: Tensor, alive: Tensor, top_p: float) -> Candidates:
+    """The smallest set of most likely tokens of each row: a token is in while the mass before it is below ``top_p``.
+
+    Args:
+        probs: [B, R, V] on the CPU.
+        alive: [B, R] bool; other rows have no candidates.
+        top_p: nucleus mass.
+    """
+    batch, rows, vocab = probs.shape
+    flat = probs.reshape(-1, vocab)[alive.view(-1)] if not bool(alive.all()) else probs.reshape(-1, vocab)
+    values = flat.numpy()
+    descending = -values
+    descending.sort(axis=-1)  # ascending negatives: values only, hence vectorised
+    mass = torch.from_numpy(descending).cumsum(-1, dtype=torch.float64).numpy()
+    size = 1 + np.count_nonzero(mass[:, :-1] > -top_p, axis=-1)
+    least = -descending[np.arange(len(size)), size - 1]
+    least = np.maximum(least, np.finfo(values.dtype).smallest_subnormal)  # a token without mass is never a candidate
+    inside = values >= least[:, None]
+    counts = np.count_nonzero(inside, axis=-1)
+    for row in np.flatnonzero(counts > size):  # ties across the border: the lower token ids are in
+        tied = np.flatnonzero(values[row] == least[row])
+        inside[row, tied[len(tied) - (counts[row] - size[row]) :]] = False
+        counts[row] = size[row]
+    index = np.flatnonzero(inside.reshape(-1))
+    place = np.repeat(np.arange(len(counts)), counts)
+    token = index - place * vocab
+    origin = np.flatnonzero(alive.view(-1).numpy())[place]
+    return Candidates(origin // rows, origin % rows, token, values.reshape(-1)[index])
+
+
+def best(candidates: Candidates, rewards: Floats, batch: int, count: int) -> Best:
+    """The ``count`` candidates of each prompt with the highest rewards.
+
+    Args:
+        candidates: all candidates.
+        rewards: [C] their rewards.
+        batch: number of prompts B.
+        count: N.
+    """
+    index = np.zeros((batch, count), dtype=np.int64)
+    valid = np.zeros((batch, count), dtype=bool)
+    borders = np.searchsorted(candidates.prompt, np.arange(batch + 1))
+    for prompt in range(batch):
+        start, stop = borders[prompt], borders[prompt + 1]
+        chosen = start + _first(rewards[start:stop], candidates.row[start:stop], candidates.probability[start:stop], count)
+        index[prompt, : len(chosen)] = chosen
+        valid[prompt, : len(chosen)] = True
+    rows, tokens = candidates.row[index], candidates.token[index]
+    chosen_rewards = np.where(valid, rewards[index], -np.inf)
+    return Best(*(torch.from_numpy(x) for x in (rows, tokens, chosen_rewards, valid, index)))
+
+
+def _first(rewards: Floats, rows: Ints, probability: Floats, count: int) -> Ints:
+    """Indices of the first ``count`` by (reward descending, row, probability descending, position)."""
+    kept = None
+    if len(rewards) > count:
+        border = np.partition(rewards, len(rewards) - count)[len(rewards) - count]
+        kept = np.flatnonzero(rewards >= border)
+        if len(kept) > 2 * count:  # many ties at the border: rows beyond those that fill the count are out
+            tied = kept[rewards[kept] == border]
+            enough = rows[tied[count - 1]] if len(tied) >= count else rows[-1]
+            kept = kept[(rewards[kept] > border) | (rows[kept] <= enough)]
+        rewards, rows, probability = rewards[kept], rows[kept], probability[kept]
+    order = np.lexsort((-probability, rows, -rewards))[:count]
+    return order if kept is None else kept[order]
+
+
+def best_dense(probs: Tensor, alive: Tensor, rewards: Tensor, top_p: float, count: int) -> Best:
+    """What :func:`nucleus` and :func:`best` give, by stable sorts of fixed shape on any device.
+
+    Args:
+        probs: [B, R, V].
+        alive: [B, R] bool.
+        rewards: [B, R, V].
+        top_p: nucleus mass.
+        count: N.
+    """
+    batch, rows, vocab = probs.shape
+    values, tokens = probs.sort(dim=-1, descending=True, stable=True)
+    mass = values.cumsum(-1, dtype=torch.float64)
+    inside = torch.ones_like(alive)[..., None].expand_as(values).clone()
+    inside[..., 1:] = mass[..., :-1] < top_p
+    inside &= (values > 0) & alive[..., None]
+    scores = rewards.gather(-1, tokens).masked_fill(~inside, -torch.inf).view(batch, -1)
+    ordered, place = scores.sort(dim=-1, descending=True, stable=True)
+    ordered, place = ordered[:, :count], place[:, :count]
+    if place.shape[1] < count:
+        missing = (0, count - place.shape[1])
+        ordered = torch.nn.functional.pad(ordered, missing, value=-torch.inf)
+        place = torch.nn.functional.pad(place, missing)
+    valid = inside.view(batch, -1).gather(1, place) & (ordered > -torch.inf)
+    return Best(place // vocab, tokens.view(batch, -1).gather(1, place), ordered, valid)

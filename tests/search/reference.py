@@ -1,0 +1,100 @@
+"""Saffron-1 without an engine: one full forward pass per sequence, plain lists, PAPER.md's definitions word for word.
+
+Slow and obvious on purpose; it shares no code with the library. Besides the chosen continuations it reports the smallest
+decision margin: how far the closest call (a nucleus border, a reward comparison) was from going the other way.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+UNSEEN = -1024.0
+
+
+@dataclass
+class Sequence:
+    tokens: list[int] = field(default_factory=list)
+    reward: float = -math.inf
+    finished: bool = False
+
+
+@dataclass
+class Reference:
+    tokens: list[int]
+    reward: float
+    margin: float
+
+
+def last_logits(model: Any, ids: list[int]) -> torch.Tensor:
+    with torch.no_grad():
+        return model(torch.tensor([ids])).logits[0, -1]
+
+
+def saffron_reference(
+    policy: Any,
+    mrm: Any,
+    prompt: list[int],
+    *,
+    width: int,
+    top_p: float,
+    max_new_tokens: int,
+    min_new_tokens: int,
+    eos: int,
+    unseen: list[bool] | None,
+    mrm_prompt: list[int],
+    semantics: str,
+) -> Reference:
+    beam = [Sequence()]
+    margin = math.inf
+    for step in range(max_new_tokens):
+        if all(sequence.finished for sequence in beam):
+            break
+        pool: list[tuple[float, Sequence, int | None]] = []  # (own reward, sequence, token) in generation order
+        for sequence in beam:
+            if sequence.finished:
+                pool.append((sequence.reward, sequence, None))
+                continue
+            logits = last_logits(policy, prompt + sequence.tokens)
+            if step < min_new_tokens:
+                logits[eos] = -math.inf
+            probs = torch.softmax(logits, -1).tolist()
+            rewards = last_logits(mrm, mrm_prompt + sequence.tokens).tolist()
+            mass = 0.0
+            for token in sorted(range(len(probs)), key=lambda t: -probs[t]):
+                margin = min(margin, abs(mass - top_p))
+                if mass >= top_p or probs[token] == 0:
+                    break
+                mass += probs[token]
+                reward = UNSEEN if unseen is not None and unseen[token] else rewards[token]
+                pool.append((reward, sequence, token))
+        if semantics == "paper":
+            ranked = sorted(pool, key=lambda entry: -entry[0])
+            margin = min(margin, gaps(ranked, width))
+            beam = [child(sequence, token, reward, eos, reward) for reward, sequence, token in ranked[:width]]
+        else:
+            finished = [sequence for _, sequence, token in pool if token is None]
+            ranked = sorted((entry for entry in pool if entry[2] is not None), key=lambda entry: -entry[0])
+            margin = min(margin, gaps(ranked, width))
+            children = [
+                child(sequence, token, reward, eos, reward if token == eos else -math.inf)
+                for reward, sequence, token in ranked[:width]
+            ]
+            beam = sorted(finished + children, key=lambda sequence: -sequence.reward)[:width]
+            rewards = sorted(sequence.reward for sequence in finished + children if sequence.finished)
+            margin = min([margin, *(b - a for a, b in zip(rewards, rewards[1:], strict=False) if b != a)])
+    best = max(beam, key=lambda sequence: sequence.reward)
+    return Reference(best.tokens, best.reward, margin)
+
+
+def child(parent: Sequence, token: int | None, reward: float, eos: int, carried: float) -> Sequence:
+    return parent if token is None else Sequence([*parent.tokens, token], carried, token == eos)
+
+
+def gaps(ranked: list[tuple[float, Sequence, int | None]], width: int) -> float:
+    """Smallest difference between neighbours whose order decides something; exact ties are decided by position."""
+    values = [entry[0] for entry in ranked[: width + 1]]
+    return min((a - b for a, b in zip(values, values[1:], strict=False) if a != b), default=math.inf)

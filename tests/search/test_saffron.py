@@ -1,0 +1,276 @@
+"""Saffron-1 on the engine against the cache-free reference, token for token."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from saffron.search import search_tokens
+from saffron.search.saffron import MRMScorer, search
+from saffron.search.selection import best, best_dense, nucleus
+from saffron.trie import TrieError
+
+
+def _load_reference() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("reference", Path(__file__).parent / "reference.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    import sys
+
+    sys.modules["reference"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+reference = _load_reference()
+VOCAB = 24
+EOS = 3
+
+
+def model(seed: int, dtype: torch.dtype = torch.float64, scale: float = 1.0, bias: bool = False, vocab: int = VOCAB) -> Any:
+    """A random Llama whose logits have the spread ``scale``."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=vocab,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=4,
+        initializer_range=0.3,
+    )
+    llama = LlamaForCausalLM(config)
+    head = torch.nn.Linear(16, vocab, bias=bias)
+    torch.nn.init.normal_(head.weight, std=scale / 4)
+    if bias:
+        torch.nn.init.normal_(head.bias, std=2.0)
+    llama.lm_head = head
+    return llama.to(dtype).eval().requires_grad_(False)
+
+
+def expected(policy: Any, mrm: Any, prompts: list[list[int]], mrm_prompts: list[list[int]] | None = None, **options: Any) -> list:
+    unseen = options.pop("unseen", None)
+    return [
+        reference.saffron_reference(
+            policy,
+            mrm,
+            prompt,
+            eos=options["eos_token_id"],
+            mrm_prompt=mrm_prompt,
+            unseen=None if unseen is None else unseen.tolist(),
+            **{name: value for name, value in options.items() if name != "eos_token_id"},
+        )
+        for prompt, mrm_prompt in zip(prompts, mrm_prompts or prompts, strict=True)
+    ]
+
+
+def options(**changes: Any) -> dict[str, Any]:
+    usual = {"width": 4, "top_p": 0.8, "max_new_tokens": 7, "min_new_tokens": 2, "eos_token_id": EOS, "semantics": "paper"}
+    return usual | changes
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    width=st.integers(1, 6),
+    top_p=st.sampled_from([0.05, 0.3, 0.8, 0.95, 1.0]),
+    scale=st.sampled_from([0.3, 2.0, 8.0]),
+    limits=st.sampled_from([(1, 0), (3, 0), (6, 2), (9, 9), (4, 6)]),
+    semantics=st.sampled_from(["paper", "released"]),
+    unseen_share=st.sampled_from([None, 0.5, 1.0]),
+    lengths=st.lists(st.integers(1, 5), min_size=1, max_size=3),
+)
+def test_equals_the_reference(seed, width, top_p, scale, limits, semantics, unseen_share, lengths):
+    random = np.random.default_rng(seed)
+    policy, mrm = model(seed, scale=scale), model(seed + 1, bias=seed % 2 == 0)
+    if seed % 3 == 0:
+        policy.lm_head.weight[EOS] = policy.lm_head.weight[5]  # an end that ties with another token
+    prompts = [random.integers(0, VOCAB, n).tolist() for n in lengths]
+    mrm_prompts = [random.integers(0, VOCAB, 1 + n // 2).tolist() for n in lengths]
+    unseen = None if unseen_share is None else torch.from_numpy(random.random(VOCAB) < unseen_share)
+    given = options(
+        width=width, top_p=top_p, max_new_tokens=limits[0], min_new_tokens=limits[1], semantics=semantics, unseen=unseen
+    )
+    outputs = search_tokens(policy, mrm, prompts, mrm_prompt_ids=mrm_prompts, **given)
+    references = expected(policy, mrm, prompts, mrm_prompts, **given)
+    assert outputs == [each.tokens if each.margin > 1e-12 else output for each, output in zip(references, outputs, strict=True)]
+
+
+@pytest.mark.parametrize("semantics", ["paper", "released"])
+def test_equals_the_reference_in_float32_where_no_decision_is_close(semantics):
+    compared = 0
+    for seed in range(12):
+        policy, mrm = model(seed, torch.float32, 3.0), model(seed + 50, torch.float32)
+        prompts = [[1, 2, 5, 7], [4]]
+        given = options(semantics=semantics, width=3)
+        outputs = search_tokens(policy, mrm, prompts, **given)
+        for output, each in zip(outputs, expected(policy, mrm, prompts, **given), strict=True):
+            if each.margin > 1e-5:
+                compared += 1
+                assert output == each.tokens
+    assert compared > 10
+
+
+@pytest.mark.parametrize("semantics", ["paper", "released"])
+@pytest.mark.parametrize("at", range(1, 7))
+def test_end_at_every_position(semantics, at):
+    """An end that is rewarded most, allowed from one position on."""
+    policy, mrm = model(1, scale=0.2), model(2, bias=True)
+    mrm.lm_head.bias[EOS] = 40.0
+    for width in (1, 4):
+        given = options(width=width, min_new_tokens=at - 1, max_new_tokens=6, top_p=1.0, semantics=semantics)
+        outputs = search_tokens(policy, mrm, [[1], [2, 4, 6]], **given)
+        assert outputs == [each.tokens for each in expected(policy, mrm, [[1], [2, 4, 6]], **given)]
+        assert all(output.index(EOS) == len(output) - 1 >= at - 1 for output in outputs)
+        assert width > 1 or [len(output) for output in outputs] == [at, at]
+
+
+@pytest.mark.parametrize("semantics", ["paper", "released"])
+def test_nuclei_of_one_token_follow_the_greedy_path(semantics):
+    policy, mrm = model(3), model(4)
+    prompt = [5, 6]
+    greedy: list[int] = []
+    for step in range(5):
+        logits = reference.last_logits(policy, prompt + greedy)
+        if step < 5:
+            logits[EOS] = -torch.inf
+        greedy.append(int(logits.argmax()))
+    given = options(top_p=1e-9, max_new_tokens=5, min_new_tokens=5, semantics=semantics)
+    assert search_tokens(policy, mrm, [prompt], **given) == [greedy]
+
+
+@pytest.mark.parametrize("semantics", ["paper", "released"])
+def test_all_rewards_tie_when_every_token_is_unseen(semantics):
+    """The filler is chosen in beam order, then by probability: the answer is the greedy continuation."""
+    policy, mrm = model(5), model(6)
+    unseen = torch.ones(VOCAB, dtype=torch.bool)
+    given = options(width=5, unseen=unseen, min_new_tokens=7, semantics=semantics)
+    [output] = search_tokens(policy, mrm, [[1, 2]], **given)
+    assert output == expected(policy, mrm, [[1, 2]], **given)[0].tokens
+    greedy: list[int] = []
+    for _ in range(7):
+        logits = reference.last_logits(policy, [1, 2, *greedy])
+        logits[EOS] = -torch.inf
+        greedy.append(int(logits.argmax()))
+    assert output == greedy
+
+
+def test_ties_of_probability_and_reward_are_decided_by_token_id():
+    policy, mrm = model(7), model(8)
+    policy.lm_head.weight.zero_()
+    mrm.lm_head.weight.zero_()
+    given = options(width=3, top_p=0.5, max_new_tokens=3, min_new_tokens=0)
+    assert (
+        search_tokens(policy, mrm, [[1]], **given)
+        == [[0, 0, 0]]
+        == [each.tokens for each in expected(policy, mrm, [[1]], **given)]
+    )
+    given = options(width=2, top_p=0.5, max_new_tokens=3, min_new_tokens=0, eos_token_id=0)
+    assert search_tokens(policy, mrm, [[1]], **given) == [[0]]
+
+
+def test_the_bias_of_the_unembedding_is_used():
+    policy, mrm = model(9, scale=0.1), model(10, bias=True)
+    mrm.lm_head.bias.zero_()
+    mrm.lm_head.bias[11] = 1000.0
+    assert search_tokens(policy, mrm, [[1]], **options(width=1, top_p=1.0, max_new_tokens=3)) == [[11, 11, 11]]
+
+
+def test_released_prefers_any_finished_sequence_and_paper_does_not():
+    policy, mrm = model(11, scale=0.1), model(12, scale=0.1, bias=True)
+    mrm.lm_head.bias.zero_()
+    mrm.lm_head.bias[EOS] = -2.0
+    given = options(width=VOCAB, top_p=1.0, min_new_tokens=0, max_new_tokens=4)
+    assert EOS in search_tokens(policy, mrm, [[1]], **given | {"semantics": "released"})[0]
+    assert EOS not in search_tokens(policy, mrm, [[1]], **given)[0]
+
+
+def test_prompts_of_one_batch_do_not_influence_each_other():
+    policy, mrm = model(13, scale=4.0), model(14)
+    policy.lm_head.weight[EOS] *= 2
+    prompts = [[1], [2, 3, 4, 5, 6, 7], [8, 9], [10, 11, 12]]
+    given = options(max_new_tokens=12, min_new_tokens=1, top_p=0.9)
+    alone = [search_tokens(policy, mrm, [prompt], **given)[0] for prompt in prompts]
+    assert len({len(output) for output in alone}) > 1
+    assert search_tokens(policy, mrm, prompts, **given) == alone
+
+
+@pytest.mark.parametrize("semantics", ["paper", "released"])
+@pytest.mark.parametrize("seed", range(4))
+def test_selection_on_the_device_equals_selection_on_the_host(semantics, seed):
+    policy, mrm = model(seed, scale=3.0), model(seed + 20)
+    unseen = torch.arange(VOCAB) % 3 == 0
+    prompts = [[1, 2], [3], [4, 5, 6]]
+    given = options(max_new_tokens=10, semantics=semantics)
+    outcomes = [search(policy, MRMScorer(mrm, prompts, unseen, 16), prompts, listed=listed, **given) for listed in (True, False)]
+    assert outcomes[0].tokens == outcomes[1].tokens
+    assert outcomes[0].rewards == outcomes[1].rewards
+    assert torch.equal(outcomes[0].ledger.nominal, outcomes[1].ledger.nominal)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    data=st.data(),
+    batch=st.integers(1, 3),
+    rows=st.integers(1, 4),
+    count=st.integers(1, 9),
+    top_p=st.sampled_from([0.01, 0.5, 0.75, 0.8, 1.0]),
+)
+def test_both_selections_agree_under_ties(data, batch, rows, count, top_p):
+    """Coarse probabilities and rewards, so that ties abound."""
+    size = (batch, rows, 8)
+    weights = torch.tensor(data.draw(st.lists(st.integers(0, 3), min_size=batch * rows * 8, max_size=batch * rows * 8))).view(
+        size
+    )
+    weights[..., 0] += 1
+    probs = weights.double() / weights.sum(-1, keepdim=True)
+    drawn = data.draw(st.lists(st.integers(-2, 2), min_size=batch * rows * 8, max_size=batch * rows * 8))
+    rewards = torch.tensor(drawn).view(size).double()
+    alive = torch.tensor(data.draw(st.lists(st.booleans(), min_size=batch * rows, max_size=batch * rows))).view(batch, rows)
+    dense = best_dense(probs, alive, rewards, top_p, count)
+    candidates = nucleus(probs, alive, top_p)
+    values = rewards.numpy()[candidates.prompt, candidates.row, candidates.token]
+    if not len(values):
+        assert not dense.valid.any()
+        return
+    sparse = best(candidates, values, batch, count)
+    assert torch.equal(dense.valid, sparse.valid)
+    for name in ("row", "token", "reward"):
+        ours, theirs = getattr(dense, name), getattr(sparse, name)
+        assert torch.equal(ours[dense.valid], theirs[dense.valid])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"width": 0}, "width"),
+        ({"top_p": 0.0}, "top_p"),
+        ({"max_new_tokens": -1}, "max_new_tokens"),
+        ({"eos_token_id": VOCAB}, "eos_token_id"),
+        ({"unseen": torch.ones(3, dtype=torch.bool)}, "unseen"),
+        ({"semantics": "other"}, "semantics"),
+        ({"mrm_prompt_ids": []}, "prompts"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        search_tokens(model(0), model(1), [[1]], **options(**changes))
+
+
+def test_vocabularies_must_agree_and_prompts_must_not_be_empty():
+    with pytest.raises(ValueError, match="vocabular"):
+        search_tokens(model(0), model(1, vocab=VOCAB + 1), [[1]], **options())
+    with pytest.raises(TrieError, match="prompt"):
+        search_tokens(model(0), model(1), [[1], []], **options())
+    assert search_tokens(model(0), model(1), [], **options()) == []
+    assert search_tokens(model(0), model(1), [[1]], **options(max_new_tokens=0)) == [[]]
