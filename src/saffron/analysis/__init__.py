@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from saffron.analysis.study import CORE, Study, ordered, proposition1_quantities
 from saffron.config import Config
 from saffron.layout import Layout
 
-__all__ = ["ANALYSIS", "CELLS", "CLAIMS", "CLAIMS_TABLE", "run"]
+__all__ = ["ANALYSIS", "CELLS", "CLAIMS", "CLAIMS_TABLE", "inputs", "run"]
 
 #: Files in ``layout.analysis``.
 ANALYSIS, CELLS, CLAIMS, CLAIMS_TABLE = "analysis.json", "cells.parquet", "claims.json", "claims.md"
@@ -102,6 +103,14 @@ def all_quantities(study: Study) -> dict[str, Estimate]:
     return found
 
 
+def inputs(config: Config, layout: Layout) -> list[Path]:
+    """Files that the analysis reads, except models and reference data."""
+    study = Study(config, layout)
+    found = [layout.search(seed, name) for name in CORE if study.has(name) for seed in config.train_seeds]
+    found += [layout.mrm(seed) / "evaluation.parquet" for seed in config.train_seeds]
+    return found + [path for path in map(layout.search_trees, config.train_seeds) if path.exists()]
+
+
 def run(config: Config, layout: Layout) -> None:
     """Analyse the stored results of a config and write ``layout.analysis``.
 
@@ -118,6 +127,7 @@ def run(config: Config, layout: Layout) -> None:
     with records.replacing(folder / CELLS) as temporary:
         cells.to_parquet(temporary, index=False, compression="zstd")
     record = sections(study)
+    record["inputs"] = {str(path.relative_to(layout.root)): records.sha256(path) for path in inputs(config, layout)}
     record["quantities"] = {name: estimate.as_record() for name, estimate in ours.items()}
     if by_oracle is not None:
         record["quantities_by_oracle"] = {name: estimate.as_record() for name, estimate in by_oracle.items()}

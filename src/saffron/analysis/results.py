@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -98,10 +99,12 @@ class ExperimentResults:
         """Outcomes of each cell and training seed, [outcomes, prompts], means over search seeds."""
         names = ["method", "settings_id", "budget", "train_seed"]
         mean = self.frame.groupby([*names, "prompt_id"])[list(OUTCOMES)].mean().sort_index()
-        return {
-            (Key(*cell), seed): rows.to_numpy(dtype=float).T
-            for (*cell, seed), rows in ((tuple(index), rows) for index, rows in mean.groupby(level=names))  # type: ignore[call-overload]
-        }
+        arrays: dict[tuple[Key, int], np.ndarray] = {}
+        index: Any
+        for index, rows in mean.groupby(level=names):
+            method, settings_id, budget, seed = index
+            arrays[Key(str(method), str(settings_id), int(budget)), int(seed)] = rows.to_numpy(dtype=float).T
+        return arrays
 
     def outcomes(self, key: Key, budgets: dict[int, int] | None = None) -> np.ndarray:
         """Outcomes of one cell, [outcomes, training seeds, prompts], means over search seeds.

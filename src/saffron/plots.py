@@ -1,0 +1,538 @@
+"""Every figure, in one style: functions from a :class:`View` to a matplotlib figure, and saving that is byte-stable."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch, Patch, Rectangle
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from saffron.analysis import paper, scaling, tries
+from saffron.analysis.matching import Convention
+from saffron.analysis.view import View
+from saffron.records import replacing
+
+#: Widths in inches: the text of the paper's template, and half of it.
+FULL, HALF = 5.5, 2.7
+
+#: One colour per method in every figure (Okabe and Ito, told apart with any colour vision), and one marker.
+COLOURS = {
+    "no_defense": "#555555",
+    "best_of_n": "#0072B2",
+    "saffron": "#D55E00",
+    "rebase": "#009E73",
+    "deal": "#CC79A7",
+    "beam_search": "#E69F00",
+    "deepalign": "#56B4E9",
+}
+MARKERS = {"no_defense": "x", "best_of_n": "s", "saffron": "o", "rebase": "^", "deal": "D", "beam_search": "v", "deepalign": "P"}
+LABELS = {
+    "no_defense": "No defense",
+    "best_of_n": "Best-of-N",
+    "saffron": "Saffron-1",
+    "rebase": "Rebase",
+    "deal": "DeAL",
+    "beam_search": "Beam search",
+    "deepalign": "DeepAlign",
+}
+#: KV blocks of Figure 3 and the PRM of Figure 1: no method's colour.
+SHARED, PRIVATE, PROMPT, PRM = "#33415C", "#A8B5CC", "#999999", "#33415C"
+
+STYLE: dict[str, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "grid.linewidth": 0.4,
+    "grid.color": "#DDDDDD",
+    "lines.linewidth": 1.1,
+    "lines.markersize": 4,
+    "pdf.fonttype": 42,
+    "ps.fonttype": 42,
+    "svg.hashsalt": "saffron",
+    "svg.fonttype": "none",
+    "figure.dpi": 100,
+    "savefig.dpi": 200,
+    "legend.frameon": False,
+}
+
+UNITS = ((1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"), (1e3, "kFLOP"), (1.0, "FLOP"))
+
+
+def unit(flops: Sequence[float] | float) -> tuple[float, str]:
+    """Scale and name of the unit in which these FLOPs are read best."""
+    largest = float(np.max(flops))
+    return next(((scale, name) for scale, name in UNITS if largest >= scale), UNITS[-1])
+
+
+def with_unit(flops: float) -> str:
+    """FLOPs with their unit, three digits."""
+    scale, name = unit(flops)
+    return f"{flops / scale:.3g} {name}"
+
+
+def save(figure: Figure, folder: str | Path, name: str) -> None:
+    """Write ``<name>.pdf`` and ``<name>.png``, the same bytes for the same figure, and close it."""
+    with matplotlib.rc_context(STYLE):
+        with replacing(Path(folder) / f"{name}.pdf") as temporary:
+            figure.savefig(temporary, format="pdf", metadata={"CreationDate": None})
+        with replacing(Path(folder) / f"{name}.png") as temporary:
+            figure.savefig(temporary, format="png", metadata={"Software": None})
+    plt.close(figure)
+
+
+def _compute_axis(ax: Axes, values: Sequence[float], label: str) -> None:
+    """A logarithmic compute axis with plain numbers."""
+    ax.set_xscale("log")
+    low, high = min(values), max(values)
+    ax.set_xlim(low / 1.35, high * 1.35)
+    ax.xaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.minorticks_off()
+    ax.set_xlabel(label)
+
+
+def _asr_axis(ax: Axes, label: str = "attack success rate") -> None:
+    ax.set_ylim(0, 1)
+    ax.set_ylabel(label)
+    ax.grid(True, axis="y")
+    ax.set_axisbelow(True)
+
+
+def _regression(ax: Axes, x: Sequence[float], y: Sequence[float], colour: str) -> None:
+    """Dashed logarithmic fit with its 95 % band, as ``seaborn.regplot`` draws it (bootstrap over the points, fixed seed).
+
+    Three points give no band: most of their resamples hold one or two distinct points.
+    """
+    import seaborn
+
+    seaborn.regplot(
+        x=np.asarray(x, dtype=float),
+        y=np.asarray(y, dtype=float),
+        logx=True,
+        scatter=False,
+        ci=95 if len(x) > 3 else None,
+        n_boot=1000,
+        seed=0,
+        truncate=True,
+        color=colour,
+        line_kws={"linestyle": "--", "linewidth": 0.9},
+        ax=ax,
+    )
+
+
+def _points(ax: Axes, curve: dict[str, Any], scale: float, method: str) -> None:
+    y, low, high = (np.asarray(curve[name], dtype=float) for name in ("asr", "low", "high"))
+    x = np.asarray(curve["flops"], dtype=float) / scale
+    errors = np.abs(np.stack([y - low, high - y]))
+    ax.errorbar(
+        x, y, errors, fmt=MARKERS[method], color=COLOURS[method], elinewidth=0.6, capsize=0, label=LABELS[method], zorder=3
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------- figure 1
+def figure1(view: View, most: int = 7) -> Figure:
+    """Figure 1: one real step of Saffron-1, scored by PRM calls (one per candidate) and by a single MRM call."""
+    step = view.recorded.step
+    shown = list(step.candidates[:most])
+    left_out = len(step.candidates) - len(shown)
+    with matplotlib.rc_context(STYLE):
+        figure, axes = plt.subplots(1, 2, figsize=(FULL, 0.62 + 0.27 * (len(shown) + bool(left_out))))
+        titles = (
+            f"PRM: {_calls(step.prm_calls)}, {with_unit(step.prm_flops)}",
+            f"MRM (Saffron-1): {_calls(step.mrm_calls)}, {with_unit(step.mrm_flops)}",
+        )
+        for ax, title, kind in zip(axes, titles, ("prm", "mrm"), strict=True):
+            _draw_step(ax, step, shown, left_out, kind, view.show_text)
+            ax.set_title(title, loc="left", fontweight="bold")
+        prefix = _prefix(step.prefix, view.show_text)
+        figure.text(0.01, 0.985, prefix, fontsize=7, va="top")
+        figure.subplots_adjust(left=0.01, right=0.99, top=1 - 0.46 / figure.get_figheight(), bottom=0.02, wspace=0.06)
+    return figure
+
+
+def _signed(value: float) -> str:
+    """A reward with its sign, as a proper minus."""
+    return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _calls(n: int) -> str:
+    return f"{n} call" + ("s" if n != 1 else "")
+
+
+def _prefix(prefix: Sequence[str], show_text: bool) -> str:
+    if not show_text:
+        return f"Beam sequence of {len(prefix)} tokens (text withheld)."
+    text = "".join(prefix)
+    return "Beam sequence: “" + (text if len(text) <= 75 else "…" + text[-74:]).strip() + "”"
+
+
+def _draw_step(ax: Axes, step: tries.Step, shown: list[tries.Candidate], left_out: int, kind: str, show_text: bool) -> None:
+    rows = len(shown)
+    colour = PRM if kind == "prm" else COLOURS["saffron"]
+    ax.set_xlim(0, 10)
+    ax.set_ylim(-0.7 - bool(left_out), rows - 0.3)
+    ax.axis("off")
+    middle = (rows - 1) / 2
+
+    def box(x: float, y: float, width: float, height: float, text: str, face: str, *, bold: bool = False) -> None:
+        ax.add_patch(
+            FancyBboxPatch(
+                (x, y - height / 2), width, height, boxstyle="round,pad=0.02,rounding_size=0.12", fc=face, ec=colour, lw=0.7
+            )
+        )
+        ax.text(
+            x + width / 2, y, text, ha="center", va="center", fontsize=7, fontweight="bold" if bold else "normal", color="#111111"
+        )
+
+    box(0.05, middle, 1.25, 0.8, "prefix", "white")
+    if kind == "mrm":
+        box(2.1, middle, 1.3, 0.8, "MRM", "#FBE3D4", bold=True)
+        ax.annotate("", (2.05, middle), (1.35, middle), arrowprops={"arrowstyle": "->", "lw": 0.8, "color": colour})
+    for i, candidate in enumerate(shown):
+        y = rows - 1 - i
+        name = repr(candidate.text.strip() or candidate.text)[1:-1] if show_text else f"candidate {i + 1}"
+        value = candidate.prm_reward if kind == "prm" else candidate.mrm_reward
+        if kind == "prm":
+            ax.annotate("", (2.05, y), (1.35, middle), arrowprops={"arrowstyle": "->", "lw": 0.7, "color": colour})
+            box(2.1, y, 2.6, 0.72, name[:13], "white")
+            ax.annotate("", (5.35, y), (4.75, y), arrowprops={"arrowstyle": "->", "lw": 0.7, "color": colour})
+            box(5.4, y, 1.2, 0.72, "PRM", "#DEE4EE", bold=True)
+            ax.annotate("", (7.25, y), (6.65, y), arrowprops={"arrowstyle": "->", "lw": 0.7, "color": colour})
+            ax.text(8.7, y, _signed(value), ha="right", va="center", fontsize=7.5)
+        else:
+            ax.annotate("", (4.3, y), (3.45, middle), arrowprops={"arrowstyle": "->", "lw": 0.7, "color": colour})
+            box(4.35, y, 2.6, 0.72, name[:13], "white")
+            number = _signed(value) if candidate.seen else "unseen"
+            ax.text(8.7, y, number, ha="right", va="center", fontsize=7.5)
+        if kind == "mrm" and candidate.kept:
+            ax.text(8.9, y, "kept", ha="left", va="center", fontsize=7, color=colour, fontweight="bold")
+    if left_out:
+        ax.text(5.5, -1, f"and {left_out} more", ha="center", va="center", fontsize=7, color="#555555")
+
+
+# ---------------------------------------------------------------------------------------------------------- figure 2
+SCALED = ("best_of_n", "saffron", "rebase", "deal")
+
+
+def figure2(view: View, convention: Convention = "true") -> Figure:
+    """Figure 2: attack success against compute, logarithmic fits with bands; beside it the paper's points and fits."""
+    curves = {method: _curve(view, method, convention) for method in SCALED if method in view.section("curves")["guard"]}
+    scale, name = unit([max(curve["flops"]) for curve in curves.values()])
+    with matplotlib.rc_context(STYLE):
+        figure, (ax, beside) = plt.subplots(1, 2, figsize=(FULL, 2.75), sharey=True, width_ratios=(1.55, 1))
+        for method, curve in curves.items():
+            if len(curve["flops"]) > 2:
+                _regression(ax, [f / scale for f in curve["flops"]], curve["asr"], COLOURS[method])
+            _points(ax, curve, scale, method)
+        _no_defense_line(ax, view)
+        _mark_equal_asr(ax, view, convention, scale)
+        how = "" if convention == "true" else ", counted as in the paper"
+        _compute_axis(ax, [f / scale for curve in curves.values() for f in curve["flops"]], f"{name} per prompt{how}")
+        _asr_axis(ax)
+        ax.set_title(f"this replication ({view.config.name})", loc="left")
+        _paper_curves(beside)
+        beside.set_ylabel("")
+        figure.legend(*ax.get_legend_handles_labels(), loc="lower center", ncols=5, columnspacing=1.2, handletextpad=0.4)
+        figure.subplots_adjust(left=0.085, right=0.985, top=0.92, bottom=0.25, wspace=0.07)
+    return figure
+
+
+def _curve(view: View, method: str, convention: Convention, judge: str = "guard") -> dict[str, Any]:
+    """A stored curve with its compute in one convention."""
+    curve = dict(view.section("curves")[judge][method])
+    if convention == "paper":
+        from saffron.compute import paper_multiplier
+
+        curve["flops"] = [flops * paper_multiplier(method) for flops in curve["flops"]]
+    return curve
+
+
+def _no_defense_line(ax: Axes, view: View) -> None:
+    curve = view.section("curves")["guard"].get("no_defense")
+    if curve:
+        ax.axhline(curve["asr"][0], color=COLOURS["no_defense"], ls=":", lw=1, label=LABELS["no_defense"], zorder=1)
+
+
+def _mark_equal_asr(ax: Axes, view: View, convention: Convention, scale: float) -> None:
+    """An arrow at the lowest ASR of Best-of-N that Saffron-1's measured points enclose, with the compute ratio."""
+    rows = view.analysis.get("equal_asr", {}).get("guard", {}).get(convention, [])
+    rows = [row for row in rows if row["relation"] == "" and row["ratio"] is not None]
+    if not rows:
+        return
+    row = min(rows, key=lambda r: r["asr"])
+    a, b = row["saffron_flops"] / scale, row["flops"] / scale
+    ax.annotate(
+        "",
+        (a, row["asr"]),
+        (b, row["asr"]),
+        arrowprops={"arrowstyle": "<->", "lw": 0.8, "color": "#222222", "shrinkA": 0, "shrinkB": 0},
+    )
+    ax.annotate(
+        f"{row['ratio']:.2g}×",
+        (np.sqrt(a * b), row["asr"]),
+        (0, -3),
+        textcoords="offset points",
+        ha="center",
+        va="top",
+        fontsize=8,
+    )
+
+
+def _paper_curves(ax: Axes) -> None:
+    points, fits = paper.table("figure2"), paper.table("figure2_fits").set_index("method")
+    for method in SCALED:
+        rows = points[points["method"] == method]
+        colour = COLOURS[method]
+        x = np.geomspace(rows["tflop"].min(), rows["tflop"].max(), 50)
+        fit = scaling.LogFit(fits.loc[method, "intercept"], fits.loc[method, "slope_per_ln_tflop"], float("nan"), len(rows))
+        ax.plot(x, fit.at(x), ls="--", lw=0.8, color=colour, alpha=0.6)
+        ax.plot(rows["tflop"], rows["asr"], MARKERS[method], color=colour, mfc="white", ms=3.5, mew=0.8)
+    none = paper.table("table3")
+    ax.axhline(float(none.loc[none["search_width"] == 0, "asr"].iloc[0]), color=COLOURS["no_defense"], ls=":", lw=1)
+    _compute_axis(ax, points["tflop"].tolist(), "TFLOP per prompt, as printed")
+    _asr_axis(ax)
+    ax.set_title("the paper", loc="left")
+
+
+# ---------------------------------------------------------------------------------------------------------- figure 3
+def figure3(view: View, tokens: int = 9, sequences: int = 5) -> Figure:
+    """Figure 3: the trie of a real Saffron-1 search in KV blocks, part of it with its tokens, and Proposition 2's savings."""
+    search = next(s for s in view.recorded.searches if s.method == "saffron")
+    with matplotlib.rc_context(STYLE):
+        figure = plt.figure(figsize=(FULL, 4.5))
+        grid = figure.add_gridspec(2, 2, width_ratios=(1.9, 1), height_ratios=(1.5, 1), wspace=0.25, hspace=0.5)
+        whole = figure.add_subplot(grid[0, :])
+        _draw_blocks(whole, search, search.leaves)
+        whole.set_title(f"(a) the whole trie: {len(search.leaves)} explored sequences, one block per cached token", loc="left")
+        part = figure.add_subplot(grid[1, 0])
+        _draw_part(part, search, tokens, sequences, view.show_text)
+        part.set_title(f"(b) first {tokens} tokens of {min(sequences, len(search.leaves))} sequences", loc="left")
+        savings = figure.add_subplot(grid[1, 1])
+        _draw_savings(savings, view.recorded.searches)
+        handles = [Patch(color=c, label=label) for c, label in ((PROMPT, "prompt"), (SHARED, "shared"), (PRIVATE, "private"))]
+        figure.legend(handles=handles, loc="lower left", ncols=3, bbox_to_anchor=(0.02, 0.0), columnspacing=1, handlelength=1)
+        figure.subplots_adjust(left=0.03, right=0.985, top=0.94, bottom=0.09)
+    return figure
+
+
+def _lexicographic(search: tries.Search, leaves: Sequence[int]) -> list[int]:
+    return sorted(leaves, key=lambda leaf: tuple(search.token[node] for node in search.path(leaf)))
+
+
+def _rows(search: tries.Search, leaves: Sequence[int]) -> tuple[dict[int, list[int]], dict[int, int]]:
+    """Rows (in lexicographic order) of the sequences through each node, and each node's depth."""
+    through: dict[int, list[int]] = {}
+    depth: dict[int, int] = {}
+    for row, leaf in enumerate(_lexicographic(search, leaves)):
+        for position, node in enumerate(search.path(leaf)):
+            through.setdefault(node, []).append(row)
+            depth[node] = position
+    return through, depth
+
+
+def _draw_blocks(ax: Axes, search: tries.Search, leaves: Sequence[int]) -> None:
+    through, depth = _rows(search, leaves)
+    width = 1.6
+    ax.add_patch(Rectangle((-width, 0), width - 0.12, len(leaves), fc=PROMPT, ec="none"))
+    ax.text(
+        -width / 2 - 0.06,
+        len(leaves) / 2,
+        f"prompt, {search.prompt_tokens} tokens",
+        rotation=90,
+        ha="center",
+        va="center",
+        fontsize=7,
+        color="white",
+    )
+    gap = 0.12 if len(leaves) <= 40 else 0.06
+    for node, rows in through.items():
+        colour = SHARED if len(rows) > 1 else PRIVATE
+        ax.add_patch(Rectangle((depth[node], min(rows) + gap / 2), 0.9, len(rows) - gap, fc=colour, ec="none"))
+    last = max(depth.values()) + 1
+    ax.set_xlim(-width, last)
+    ax.set_ylim(len(leaves), 0)
+    ax.set_yticks([])
+    ax.spines["left"].set_visible(False)
+    ax.set_xticks(np.arange(0, last, 4) + 0.45, [str(i + 1) for i in range(0, last, 4)])
+    ax.set_xlabel("position of the new token")
+
+
+def _draw_part(ax: Axes, search: tries.Search, tokens: int, sequences: int, show_text: bool) -> None:
+    long = [leaf for leaf in _lexicographic(search, search.leaves) if len(search.path(leaf)) >= tokens] or search.leaves
+    chosen = [long[round(i)] for i in np.linspace(0, len(long) - 1, min(sequences, len(long)))]
+    through, depth = _rows(search, chosen)
+    for node, rows in through.items():
+        if depth[node] >= tokens:
+            continue
+        colour, ink = (SHARED, "white") if len(rows) > 1 else (PRIVATE, "black")
+        top, height = min(rows), len(rows)
+        ax.add_patch(Rectangle((depth[node], top + 0.08), 0.94, height - 0.16, fc=colour, ec="none"))
+        label = search.text[node].strip() or "·"
+        if show_text:
+            ax.text(
+                depth[node] + 0.47,
+                top + height / 2,
+                label[:7],
+                ha="center",
+                va="center",
+                fontsize=5.5,
+                color=ink,
+                clip_on=True,
+            )
+    ax.set_xlim(0, tokens)
+    ax.set_ylim(len(chosen), 0)
+    ax.axis("off")
+
+
+def _draw_savings(ax: Axes, searches: Sequence[tries.Search]) -> None:
+    """Share of the unshared cost that remains, mean over recorded searches of each method."""
+    methods = [m for m in ("best_of_n", "saffron") if any(s.method == m for s in searches)]
+    for i, method in enumerate(methods):
+        costs = [s.cost() for s in searches if s.method == method]
+        for j, (used, unshared) in enumerate((("time", "time_unshared"), ("space", "space_unshared"))):
+            share = sum(getattr(c, used) for c in costs) / sum(getattr(c, unshared) for c in costs)
+            x = j + (i - (len(methods) - 1) / 2) * 0.36
+            ax.bar(x, share, 0.32, color=COLOURS[method], label=LABELS[method] if j == 0 else None)
+            ax.text(x, share + 0.02, f"{share:.0%}", ha="center", va="bottom", fontsize=7)
+    ax.axhline(1, color="#555555", lw=0.7, ls=":")
+    ax.set_ylim(0, 1.45)
+    ax.set_yticks([0, 0.5, 1])
+    ax.set_xticks([0, 1], ["time", "space"])
+    ax.set_title("(c) share of unshared cost", loc="left")
+    ax.legend(loc="upper left", ncols=2, handlelength=1, columnspacing=1, handletextpad=0.4)
+
+
+# --------------------------------------------------------------------------------------------------------- figure 4
+def figure4a(view: View) -> Figure:
+    """Figure 4a: Saffron-1's scaling curve beside the no-defense line; the paper's curve lightly, in relative compute."""
+    curve = _curve(view, "saffron", "true")
+    scale, name = unit(curve["flops"])
+    x = [flops / scale for flops in curve["flops"]]
+    with matplotlib.rc_context(STYLE):
+        figure, ax = plt.subplots(figsize=(FULL * 0.62, 2.7))
+        points = paper.table("figure2")
+        points = points[points["method"] == "saffron"]
+        relative = points["tflop"] / points["tflop"].iloc[0] * x[0]
+        ax.plot(
+            relative,
+            points["asr"],
+            "-",
+            color="#BBBBBB",
+            marker="o",
+            mfc="white",
+            ms=3.5,
+            lw=0.8,
+            label="the paper (compute scaled to N = 1)",
+            zorder=1,
+        )
+        if len(x) > 2:
+            _regression(ax, x, curve["asr"], COLOURS["saffron"])
+        _points(ax, curve, scale, "saffron")
+        for flops, asr, budget in zip(x, curve["asr"], curve["budget"], strict=True):
+            ax.annotate(
+                f"{budget}",
+                (flops, asr),
+                (-2, -4),
+                textcoords="offset points",
+                fontsize=6.5,
+                color=COLOURS["saffron"],
+                ha="right",
+                va="top",
+            )
+        if "oracle" in view.section("curves"):
+            oracle = view.section("curves")["oracle"]["saffron"]
+            ax.plot(
+                x, oracle["asr"], marker="o", mfc="none", ls="none", color=COLOURS["saffron"], label="Saffron-1, by the oracle"
+            )
+        _no_defense_line(ax, view)
+        _compute_axis(ax, [*x, *relative], f"{name} per prompt")
+        _asr_axis(ax)
+        figure.legend(*ax.get_legend_handles_labels(), loc="lower center", ncols=2, columnspacing=1, handletextpad=0.5)
+        figure.subplots_adjust(left=0.13, right=0.98, top=0.97, bottom=0.31)
+    return figure
+
+
+def figure4b(view: View) -> Figure:
+    """Figure 4b: M(s)[a] against R(sa) on held-out prefixes, as a density where points overlap."""
+    frame = view.mrm_evaluation
+    r, m = frame["prm_reward"].to_numpy(float), frame["mrm_reward"].to_numpy(float)
+    low, high = np.floor(min(r.min(), m.min())), np.ceil(max(r.max(), m.max()))
+    with matplotlib.rc_context(STYLE):
+        figure, ax = plt.subplots(figsize=(FULL * 0.62, 2.9))
+        ax.fill_between([low, high], [low - 1, high - 1], [low + 1, high + 1], color="#EEEEEE", zorder=0, label="within ±1")
+        shading = ax.hexbin(
+            r, m, gridsize=45, bins="log", mincnt=1, extent=(low, high, low, high), cmap="cividis_r", linewidths=0.1, zorder=2
+        )
+        ax.plot([low, high], [low, high], color=COLOURS["saffron"], lw=0.8, zorder=3, label="M(s)[a] = R(sa)")
+        ax.set_xlim(low, high)
+        ax.set_ylim(low, high)
+        ax.set_xlabel("PRM reward R(sa), logits")
+        ax.set_ylabel("MRM reward M(s)[a], logits")
+        bar = figure.colorbar(shading, ax=ax, pad=0.02)
+        bar.set_label("prefixes per cell")
+        bar.outline.set_visible(False)  # type: ignore[operator]
+        from saffron.analysis.mrm import summary
+
+        values = summary(frame)
+        text = f"n = {len(frame):,}\nMAE = {values['mae']:.3f}\nR² = {values['r_squared']:.3f}\n"
+        text += f"within ±1: {values['fraction_within_1']:.1%}"
+        ax.text(0.03, 0.97, text, transform=ax.transAxes, va="top", fontsize=7)
+        ax.legend(loc="lower right")
+        figure.subplots_adjust(left=0.15, right=0.93, top=0.97, bottom=0.15)
+    return figure
+
+
+# ----------------------------------------------------------------------------------------------------------- table 1
+def scaleff_against_limit(view: View) -> Figure:
+    """ScalEff of Table 1's rows as a function of the compute limit, with the limits that were fixed beforehand."""
+    rows = view.section("exploration")
+    methods = sorted({row["method"] for row in rows})
+    with matplotlib.rc_context(STYLE):
+        figure, axes = plt.subplots(1, len(methods), figsize=(FULL, 2.3), squeeze=False)
+        for ax, method in zip(axes[0], methods, strict=True):
+            own = [row for row in rows if row["method"] == method]
+            scale, name = unit([row["flops"] for row in own])
+            limits = np.geomspace(max(row["flops"] for row in own), 40 * own[0]["flops"], 200)
+            for row, style in zip(own, ("-", "--", ":"), strict=False):
+                values = [scaling.scaleff(row["flops"], row["guard"]["value"], limit) for limit in limits]
+                if values[0] is not None:
+                    ax.plot(
+                        limits / scale,
+                        np.array(values, dtype=float),
+                        style,
+                        color=COLOURS[method],
+                        label=f"{row['knob']} = {row['value']}",
+                    )
+            ax.axvline(own[0]["limit"] / scale, color="#555555", lw=0.7, ls=":")
+            ax.annotate(
+                "limit used",
+                (own[0]["limit"] / scale, 0.02),
+                (3, 0),
+                xycoords=("data", "axes fraction"),
+                textcoords="offset points",
+                fontsize=6.5,
+            )
+            _compute_axis(ax, (limits / scale).tolist(), f"compute limit, {name} per prompt")
+            ax.set_ylabel("ScalEff")
+            ax.grid(True, axis="y")
+            ax.set_title(LABELS[method], loc="left")
+            ax.legend(loc="lower right")
+        figure.tight_layout(pad=0.4)
+    return figure
