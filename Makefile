@@ -72,7 +72,7 @@ benchmark: env ## measure engine and searches; results go to benchmarks/
 	python -m benchmarks
 
 replica: env ## the paper's code path on tiny models with the real vocabulary and special tokens
-	python -m pytest tests/replica --replica
+	config=$$(python tests/replica build/replica large | tail -n 1); snakemake --cores $(CORES) --workflow-profile profiles/$(PROFILE) --configfile $$config
 
 test: lint ## everything that must hold: lint, types, unit tests, the workflow itself
 	python -m pytest -n 2 -m "not dag"
@@ -93,8 +93,8 @@ format: env ## format code and workflow
 	ruff format .
 	snakefmt Snakefile workflow
 
-docs: env ## regenerate the config schema and the key table
-	saffron config-reference
+docs: env ## regenerate the config schema, the key table and the README's numbers
+	saffron docs
 
 lock: env ## write requirements.lock from what is installed
 	{ sed -n '/^#/p' requirements.lock; python -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } > requirements.lock.new

@@ -25,20 +25,29 @@ Seed = Annotated[int | None, typer.Option("--seed", help="Training seed [default
 Shard = Annotated[int, typer.Option("--shard", min=0, help="Which of the stage's shards.")]
 Variant = Annotated[str, typer.Option("--variant", help="Name in mrm.variants.")]
 ExperimentName = Annotated[str, typer.Option("--experiment", help="Name in search.experiments.")]
-RunKey = Annotated[str, typer.Option("--run", metavar="METHOD-SETTINGS", help="Run of the experiment, for instance best_of_n-default.")]
+RunKey = Annotated[
+    str, typer.Option("--run", metavar="METHOD-SETTINGS", help="Run of the experiment, for instance best_of_n-default.")
+]
 
 DEFAULT_CONFIG = Path("config/sandbox.yaml")
 HERE = Path()
 
-_options = {"no_args_is_help": True, "pretty_exceptions_enable": False, "add_completion": False}
-app = typer.Typer(**_options, help="Replicate SAFFRON-1: Safety Inference Scaling. One sub-command per stage; `make replicate` runs them all.")
-models_app = typer.Typer(**_options, help="Make tokenizer, policy, guard and the DeepAlign policy.")
-safety4m_app = typer.Typer(**_options, help="Label every response prefix with the guard's reward (Safety4M).")
-mrm_app = typer.Typer(**_options, help="Train and evaluate Saffron-1, the multifurcation reward model.")
-search_app = typer.Typer(**_options, help="Run the search methods under attack.")
-figures_app = typer.Typer(**_options, help="Execute the notebooks and write figures, tables and the report.")
-for name, group in {"models": models_app, "safety4m": safety4m_app, "mrm": mrm_app, "search": search_app, "figures": figures_app}.items():
-    app.add_typer(group, name=name)
+
+def _group(text: str) -> typer.Typer:
+    return typer.Typer(help=text, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+
+
+app = _group("Replicate SAFFRON-1: Safety Inference Scaling. One sub-command per stage; `make replicate` runs them all.")
+models_app = _group("Make tokenizer, policy, guard and the DeepAlign policy.")
+safety4m_app = _group("Label every response prefix with the guard's reward (Safety4M).")
+mrm_app = _group("Train and evaluate Saffron-1, the multifurcation reward model.")
+search_app = _group("Run the search methods under attack.")
+figures_app = _group("Execute the notebooks and write figures, tables and the report.")
+app.add_typer(models_app, name="models")
+app.add_typer(safety4m_app, name="safety4m")
+app.add_typer(mrm_app, name="mrm")
+app.add_typer(search_app, name="search")
+app.add_typer(figures_app, name="figures")
 
 
 def _open(path: Path, out: Path) -> tuple[Config, Layout]:
@@ -187,7 +196,9 @@ def search_gather(experiment: ExperimentName, config: ConfigPath = DEFAULT_CONFI
 
 
 @search_app.command("experiment")
-def search_experiment(experiment: ExperimentName, config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = HERE) -> None:
+def search_experiment(
+    experiment: ExperimentName, config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = HERE
+) -> None:
     """Search all runs and shards of an experiment in this one process, then join them."""
     settings, layout = _open(config, out)
     from saffron import search, workflow
@@ -267,7 +278,10 @@ def validate(config: ConfigPath = DEFAULT_CONFIG) -> None:
     """Check a config and say what it would run."""
     settings = configs.load(config)
     runs = sum(len(experiment.runs) for experiment in settings.search.experiments.values())
-    typer.echo(f"{config}: valid; {len(settings.train_seeds)} training seed(s), {len(settings.search.experiments)} experiments, {runs} runs")
+    typer.echo(
+        f"{config}: valid; {len(settings.train_seeds)} training seed(s), "
+        f"{len(settings.search.experiments)} experiments, {runs} runs"
+    )
 
 
 @app.command()
@@ -297,12 +311,13 @@ def publish(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
     publisher.publish(settings, layout)
 
 
-@app.command("config-reference")
-def config_reference() -> None:
-    """Regenerate workflow/schemas/config.schema.json and the key table of config/README.md."""
-    from saffron import config_reference as generator
+@app.command()
+def docs() -> None:
+    """Regenerate the config schema, the key table of config/README.md and the README's numbers."""
+    from saffron import config_reference, publish
 
-    generator.write()
+    config_reference.write()
+    publish.write_readme()
 
 
 def main() -> None:

@@ -48,7 +48,9 @@ def schema() -> str:
 
 def table() -> str:
     """``config/README.md``: every key with its type, default and meaning."""
-    return _HEADER + "".join(f"| `{key}` | {kind} | {default} | {meaning} |\n" for key, kind, default, meaning in _rows(Config, ""))
+    return _HEADER + "".join(
+        f"| `{key}` | {kind} | {default} | {meaning} |\n" for key, kind, default, meaning in _rows(Config, "")
+    )
 
 
 def write(root: Path = Path()) -> None:

@@ -20,6 +20,9 @@ from saffron import records
 from saffron.config import Config
 from saffron.layout import Layout
 
+#: What results depend on besides the config's values.
+DEPENDED_ON = ("Snakefile", "workflow", "src", "notebooks", "requirements.lock", "data/reference/paper")
+
 STAGES = ("sources", "models", "safety4m", "mrm", "search", "analysis", "figures")
 
 
@@ -39,7 +42,8 @@ def collect(config: Config, layout: Layout) -> dict[str, Any]:
         "hardware": hardware(),
         "versions": versions(),
         "outputs": {
-            path.relative_to(layout.root).as_posix(): {"sha256": records.sha256(path), "bytes": path.stat().st_size} for path in outputs(layout)
+            path.relative_to(layout.root).as_posix(): {"sha256": records.sha256(path), "bytes": path.stat().st_size}
+            for path in outputs(layout)
         },
     }
 
@@ -69,9 +73,9 @@ def seeds(config: Config) -> dict[str, Any]:
 
 
 def git() -> dict[str, Any]:
-    """Commit of the code and whether files differ from it; nulls outside a repository."""
+    """Commit of the code and whether what results depend on differs from it; nulls outside a repository."""
     commit = _output("git", "rev-parse", "HEAD")
-    changes = _output("git", "status", "--porcelain", "--untracked-files=no")
+    changes = _output("git", "status", "--porcelain", "--", *DEPENDED_ON)
     return {"commit": commit or None, "modified": None if commit is None else bool(changes)}
 
 
@@ -99,7 +103,9 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         lines = []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor() or "unknown")
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor() or "unknown"
+    )
 
 
 def _output(*command: str) -> str | None:
@@ -159,7 +165,9 @@ def render_runtimes(record: dict[str, Any]) -> str:
     """The table of wall times, one line per stage."""
     lines = [f"{'stage':<12}{'jobs':>6}{'wall':>10}{'job time':>11}{'memory':>10}"]
     for stage, row in [*record["stages"].items(), ("total", record["total"])]:
-        lines.append(f"{stage:<12}{row['jobs']:>6}{_time(row['wall_s']):>10}{_time(row['job_s']):>11}{row['max_rss_mb']:>7.0f} MB")
+        lines.append(
+            f"{stage:<12}{row['jobs']:>6}{_time(row['wall_s']):>10}{_time(row['job_s']):>11}{row['max_rss_mb']:>7.0f} MB"
+        )
     return "\n".join(lines)
 
 

@@ -22,7 +22,15 @@ FIGURES = ("figure1", "figure2", "figure3", "figure4a", "figure4b")
 TABLES = ("table1", "table2", "table3")
 
 #: Published numbers of the paper that the analysis compares with, below data/reference/paper/.
-PAPER_RECORDS = ("claims.yaml", "figure2.csv", "figure2_fits.csv", "figure4b_summary.csv", "table1.csv", "table2.csv", "table3.csv")
+PAPER_RECORDS = (
+    "claims.yaml",
+    "figure2.csv",
+    "figure2_fits.csv",
+    "figure4b_summary.csv",
+    "table1.csv",
+    "table2.csv",
+    "table3.csv",
+)
 
 #: Modules whose effect a rule already sees otherwise: values in params, paths in outputs, the command line in the rule.
 _SEEN_OTHERWISE = frozenset({"saffron", "saffron.cli", "saffron.config", "saffron.layout", "saffron.workflow"})
@@ -86,7 +94,11 @@ def _files(root: Path, name: str, *, whole: bool) -> list[Path]:
 # --------------------------------------------------------------------------------------------------------------- jobs
 def prompt_sets(config: Config) -> list[str]:
     """Names of the prompt sets that the sources write; the first is the benchmark of the scaling figures."""
-    return ["guild_a", "guild_b", "development", "benign"] if config.sources.origin == "sandbox" else ["harmful_hexphi", "ai2_refusals"]
+    return (
+        ["guild_a", "guild_b", "development", "benign"]
+        if config.sources.origin == "sandbox"
+        else ["harmful_hexphi", "ai2_refusals"]
+    )
 
 
 def corpora(config: Config, layout: Layout) -> list[Path]:
@@ -169,7 +181,9 @@ def models_slice(config: Config, which: str) -> str:
     section = configs.as_dict(config.models)[config.models.origin]
     keys = ("vocab_size",) if which == "tokenizer" and config.models.origin == "sandbox" else _MODEL_KEYS[which]
     settings = {key: section[key] for key in keys if key in section}
-    return _line(origin=config.models.origin, settings=settings, **({} if which == "tokenizer" else {"runtime": _runtime(config)}))
+    return _line(
+        origin=config.models.origin, settings=settings, **({} if which == "tokenizer" else {"runtime": _runtime(config)})
+    )
 
 
 def safety4m_slice(config: Config) -> str:
@@ -226,7 +240,11 @@ def search_gather_slice(config: Config, experiment: str) -> str:
 
 def trees_slice(config: Config) -> str:
     """What recording whole searches reads."""
-    return _line(**_search_common(config), methods=configs.as_dict(config.search.methods), mrm=configs.as_dict(config.mrm.variants["default"]))
+    return _line(
+        **_search_common(config),
+        methods=configs.as_dict(config.search.methods),
+        mrm=configs.as_dict(config.mrm.variants["default"]),
+    )
 
 
 def analysis_slice(config: Config) -> str:

@@ -5,25 +5,29 @@ rule analyse:
     input:
         search=rules.search.input,
         mrm=rules.mrm.input,
-        tables=[LAYOUT.mrm(seed) / "evaluation.parquet" for seed in SEEDS],
+        evaluations=expand(rules.evaluate_mrm.output.table, seed=SEEDS, variant=stages.variants(CONFIG)),
+        heads=expand(rules.train_mrm.output.head, seed=SEEDS, variant=stages.variants(CONFIG)),
         prompts=rules.build_sources.output.prompts,
-        cards=expand(rules.gather_labels.output.card, seed=SEEDS),
+        labels=expand(rules.gather_labels.output, seed=SEEDS),
         paper=[f"{REFERENCE}/{name}" for name in stages.PAPER_RECORDS],
         code=stages.modules("analysis"),
     output:
-        directory(LAYOUT.analysis),
-    params:
-        config=RESOLVED,
-        reads=stages.analysis_slice(CONFIG),
+        record=LAYOUT.analysis / "analysis.json",
+        cells=LAYOUT.analysis / "cells.parquet",
+        claims=LAYOUT.analysis / "claims.json",
+        claims_table=LAYOUT.analysis / "claims.md",
     log:
         logged("analysis", "analyse"),
     benchmark:
         timed("analysis", "analyse")
+    conda:
+        "../../environment.yml"
     resources:
         mem_mb=4000,
         runtime=60,
-    conda:
-        "../../environment.yml"
+    params:
+        config=RESOLVED,
+        reads=stages.analysis_slice(CONFIG),
     shell:
         "saffron analysis --config {params.config} > {log} 2>&1"
 

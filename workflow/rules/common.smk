@@ -70,7 +70,10 @@ def search_tables(group):
 def mrm_folders(group):
     """What the MRM variants of an experiment group consist of, all training seeds."""
     return [
-        LAYOUT.mrm(seed, variant) / part for seed in SEEDS for variant in stages.variants(CONFIG, group) for part in ("evaluation.json", "README.md")
+        LAYOUT.mrm(seed, variant) / part
+        for seed in SEEDS
+        for variant in stages.variants(CONFIG, group)
+        for part in ("evaluation.json", "README.md")
     ]
 
 

@@ -9,20 +9,22 @@ rule figure:
         code=stages.modules("figures", "plots"),
     output:
         pdf=LAYOUT.figures / "{figure}.pdf",
-        png=report(LAYOUT.figures / "{figure}.png", caption="../report/figure.rst", category="Figures", labels={"figure": "{figure}"}),
-    params:
-        config=RESOLVED,
-        reads=stages.report_slice(CONFIG),
+        png=report(
+            LAYOUT.figures / "{figure}.png", caption="../report/figure.rst", category="Figures", labels={"figure": "{figure}"}
+        ),
     log:
         text=logged("figures", "{figure}"),
         notebook=f"{LAYOUT.data}/logs/figures/{{figure}}.ipynb",
     benchmark:
         timed("figures", "{figure}")
+    conda:
+        "../../environment.yml"
     resources:
         mem_mb=2000,
         runtime=30,
-    conda:
-        "../../environment.yml"
+    params:
+        config=RESOLVED,
+        reads=stages.report_slice(CONFIG),
     shell:
         "saffron figures notebook {wildcards.figure} --config {params.config} --log {log.notebook} > {log.text} 2>&1"
 
@@ -36,19 +38,19 @@ rule table:
         csv=report(LAYOUT.figures / "{table}.csv", caption="../report/table.rst", category="Tables", labels={"table": "{table}"}),
         md=LAYOUT.figures / "{table}.md",
         tex=LAYOUT.figures / "{table}.tex",
-    params:
-        config=RESOLVED,
-        reads=stages.report_slice(CONFIG),
     log:
         text=logged("figures", "{table}"),
         notebook=f"{LAYOUT.data}/logs/figures/{{table}}.ipynb",
     benchmark:
         timed("figures", "{table}")
+    conda:
+        "../../environment.yml"
     resources:
         mem_mb=2000,
         runtime=30,
-    conda:
-        "../../environment.yml"
+    params:
+        config=RESOLVED,
+        reads=stages.report_slice(CONFIG),
     shell:
         "saffron figures notebook {wildcards.table} --config {params.config} --log {log.notebook} > {log.text} 2>&1"
 
@@ -63,18 +65,18 @@ rule report:
         code=stages.modules("figures", "plots"),
     output:
         LAYOUT.figures / "report.html",
-    params:
-        config=RESOLVED,
-        reads=stages.report_slice(CONFIG),
     log:
         logged("figures", "report"),
     benchmark:
         timed("figures", "report")
+    conda:
+        "../../environment.yml"
     resources:
         mem_mb=2000,
         runtime=30,
-    conda:
-        "../../environment.yml"
+    params:
+        config=RESOLVED,
+        reads=stages.report_slice(CONFIG),
     shell:
         "saffron figures report --config {params.config} > {log} 2>&1"
 

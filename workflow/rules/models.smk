@@ -10,18 +10,18 @@ rule tokenizer:
         code=stages.modules("models"),
     output:
         directory(LAYOUT.tokenizer),
-    params:
-        config=RESOLVED,
-        reads=stages.models_slice(CONFIG, "tokenizer"),
     log:
         logged("models", "tokenizer"),
     benchmark:
         timed("models", "tokenizer")
+    conda:
+        "../../environment.yml"
     resources:
         mem_mb=4000,
         runtime=60,
-    conda:
-        "../../environment.yml"
+    params:
+        config=RESOLVED,
+        reads=stages.models_slice(CONFIG, "tokenizer"),
     shell:
         "saffron models tokenizer --config {params.config} > {log} 2>&1"
 
@@ -33,19 +33,19 @@ rule policy:
         code=stages.modules("models"),
     output:
         directory(LAYOUT.model("policy", "{seed}")),
-    params:
-        config=RESOLVED,
-        reads=stages.models_slice(CONFIG, "policy"),
     log:
         logged("models", "policy.seed{seed}"),
     benchmark:
         timed("models", "policy.seed{seed}")
+    conda:
+        "../../environment.yml"
     threads: CONFIG.runtime.torch_threads
     resources:
         mem_mb=MEM_MB,
         runtime=RUNTIME,
-    conda:
-        "../../environment.yml"
+    params:
+        config=RESOLVED,
+        reads=stages.models_slice(CONFIG, "policy"),
     shell:
         "saffron models policy --config {params.config} --seed {wildcards.seed} > {log} 2>&1"
 
@@ -57,19 +57,19 @@ rule guard:
         code=stages.modules("models"),
     output:
         directory(LAYOUT.model("guard", "{seed}")),
-    params:
-        config=RESOLVED,
-        reads=stages.models_slice(CONFIG, "guard"),
     log:
         logged("models", "guard.seed{seed}"),
     benchmark:
         timed("models", "guard.seed{seed}")
+    conda:
+        "../../environment.yml"
     threads: CONFIG.runtime.torch_threads
     resources:
         mem_mb=MEM_MB,
         runtime=RUNTIME,
-    conda:
-        "../../environment.yml"
+    params:
+        config=RESOLVED,
+        reads=stages.models_slice(CONFIG, "guard"),
     shell:
         "saffron models guard --config {params.config} --seed {wildcards.seed} > {log} 2>&1"
 
@@ -82,19 +82,19 @@ rule deepalign:
         code=stages.modules("models"),
     output:
         directory(LAYOUT.model("deepalign", "{seed}")),
-    params:
-        config=RESOLVED,
-        reads=stages.models_slice(CONFIG, "deepalign"),
     log:
         logged("models", "deepalign.seed{seed}"),
     benchmark:
         timed("models", "deepalign.seed{seed}")
+    conda:
+        "../../environment.yml"
     threads: CONFIG.runtime.torch_threads
     resources:
         mem_mb=MEM_MB,
         runtime=RUNTIME,
-    conda:
-        "../../environment.yml"
+    params:
+        config=RESOLVED,
+        reads=stages.models_slice(CONFIG, "deepalign"),
     shell:
         "saffron models deepalign --config {params.config} --seed {wildcards.seed} > {log} 2>&1"
 

@@ -12,20 +12,20 @@ rule train_mrm:
         adapter=directory(LAYOUT.mrm("{seed}", "{variant}") / "adapter"),
         merged=directory(LAYOUT.mrm("{seed}", "{variant}") / "merged"),
         head=LAYOUT.mrm("{seed}", "{variant}") / "head.safetensors",
-    params:
-        config=RESOLVED,
-        reads=lambda wildcards: stages.mrm_train_slice(CONFIG, wildcards.variant),
     log:
         logged("mrm", "train_mrm.seed{seed}.{variant}"),
     benchmark:
         timed("mrm", "train_mrm.seed{seed}.{variant}")
+    conda:
+        "../../environment.yml"
     threads: CONFIG.runtime.torch_threads
     resources:
         gpu=GPU,
         mem_mb=MEM_MB,
         runtime=RUNTIME,
-    conda:
-        "../../environment.yml"
+    params:
+        config=RESOLVED,
+        reads=lambda wildcards: stages.mrm_train_slice(CONFIG, wildcards.variant),
     shell:
         "saffron mrm train --config {params.config} --seed {wildcards.seed} --variant {wildcards.variant} > {log} 2>&1"
 
@@ -40,20 +40,20 @@ rule evaluate_mrm:
         table=LAYOUT.mrm("{seed}", "{variant}") / "evaluation.parquet",
         record=LAYOUT.mrm("{seed}", "{variant}") / "evaluation.json",
         readme=LAYOUT.mrm("{seed}", "{variant}") / "README.md",
-    params:
-        config=RESOLVED,
-        reads=stages.mrm_evaluate_slice(CONFIG),
     log:
         logged("mrm", "evaluate_mrm.seed{seed}.{variant}"),
     benchmark:
         timed("mrm", "evaluate_mrm.seed{seed}.{variant}")
+    conda:
+        "../../environment.yml"
     threads: CONFIG.runtime.torch_threads
     resources:
         gpu=GPU,
         mem_mb=MEM_MB,
         runtime=RUNTIME,
-    conda:
-        "../../environment.yml"
+    params:
+        config=RESOLVED,
+        reads=stages.mrm_evaluate_slice(CONFIG),
     shell:
         "saffron mrm evaluate --config {params.config} --seed {wildcards.seed} --variant {wildcards.variant} > {log} 2>&1"
 

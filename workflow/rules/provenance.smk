@@ -13,17 +13,17 @@ rule provenance:
         code=stages.modules("provenance"),
     output:
         LAYOUT.provenance,
-    params:
-        config=RESOLVED,
-        reads=stages.whole_config(CONFIG),
     log:
         logged("provenance", "provenance"),
     benchmark:
         timed("provenance", "provenance")
+    conda:
+        "../../environment.yml"
     resources:
         mem_mb=2000,
         runtime=30,
-    conda:
-        "../../environment.yml"
+    params:
+        config=RESOLVED,
+        reads=stages.whole_config(CONFIG),
     shell:
         "saffron provenance --config {params.config} > {log} 2>&1"

@@ -9,20 +9,20 @@ rule label:
         code=stages.modules("safety4m"),
     output:
         LAYOUT.safety4m_shard("{seed}", "{shard}"),
-    params:
-        config=RESOLVED,
-        reads=stages.safety4m_slice(CONFIG),
     log:
         logged("safety4m", "label.seed{seed}.shard{shard}"),
     benchmark:
         timed("safety4m", "label.seed{seed}.shard{shard}")
+    conda:
+        "../../environment.yml"
     threads: CONFIG.runtime.torch_threads
     resources:
         gpu=GPU,
         mem_mb=MEM_MB,
         runtime=RUNTIME,
-    conda:
-        "../../environment.yml"
+    params:
+        config=RESOLVED,
+        reads=stages.safety4m_slice(CONFIG),
     shell:
         "saffron safety4m label --config {params.config} --seed {wildcards.seed} --shard {wildcards.shard} > {log} 2>&1"
 
@@ -39,18 +39,18 @@ rule gather_labels:
         mask=LAYOUT.safety4m("{seed}") / "unseen_mask.safetensors",
         card=LAYOUT.safety4m("{seed}") / "card.json",
         readme=LAYOUT.safety4m("{seed}") / "README.md",
-    params:
-        config=RESOLVED,
-        reads=stages.safety4m_slice(CONFIG),
     log:
         logged("safety4m", "gather_labels.seed{seed}"),
     benchmark:
         timed("safety4m", "gather_labels.seed{seed}")
+    conda:
+        "../../environment.yml"
     resources:
         mem_mb=8000,
         runtime=60,
-    conda:
-        "../../environment.yml"
+    params:
+        config=RESOLVED,
+        reads=stages.safety4m_slice(CONFIG),
     shell:
         "saffron safety4m gather --config {params.config} --seed {wildcards.seed} > {log} 2>&1"
 

@@ -15,20 +15,20 @@ if CONFIG.search.jobs == "runs":
             code=stages.modules("search"),
         output:
             LAYOUT.search_run("{seed}", "{experiment}", "{run}", "{shard}"),
-        params:
-            config=RESOLVED,
-            reads=lambda wildcards: stages.search_run_slice(CONFIG, wildcards.experiment, wildcards.run),
         log:
             logged("search", "search_run.seed{seed}.{experiment}.{run}.shard{shard}"),
         benchmark:
             timed("search", "search_run.seed{seed}.{experiment}.{run}.shard{shard}")
+        conda:
+            "../../environment.yml"
         threads: CONFIG.runtime.torch_threads
         resources:
             gpu=GPU,
             mem_mb=MEM_MB,
             runtime=RUNTIME,
-        conda:
-            "../../environment.yml"
+        params:
+            config=RESOLVED,
+            reads=lambda wildcards: stages.search_run_slice(CONFIG, wildcards.experiment, wildcards.run),
         shell:
             "saffron search run --config {params.config} --seed {wildcards.seed} --experiment {wildcards.experiment}"
             " --run {wildcards.run} --shard {wildcards.shard} > {log} 2>&1"
@@ -36,23 +36,25 @@ if CONFIG.search.jobs == "runs":
     rule gather_search:
         input:
             runs=lambda wildcards: [
-                LAYOUT.search_run(wildcards.seed, wildcards.experiment, key, shard) for key in run_keys(wildcards.experiment) for shard in SHARDS
+                LAYOUT.search_run(wildcards.seed, wildcards.experiment, key, shard)
+                for key in run_keys(wildcards.experiment)
+                for shard in SHARDS
             ],
             code=stages.modules("search"),
         output:
             LAYOUT.search("{seed}", "{experiment}"),
-        params:
-            config=RESOLVED,
-            reads=lambda wildcards: stages.search_gather_slice(CONFIG, wildcards.experiment),
         log:
             logged("search", "gather_search.seed{seed}.{experiment}"),
         benchmark:
             timed("search", "gather_search.seed{seed}.{experiment}")
+        conda:
+            "../../environment.yml"
         resources:
             mem_mb=2000,
             runtime=30,
-        conda:
-            "../../environment.yml"
+        params:
+            config=RESOLVED,
+            reads=lambda wildcards: stages.search_gather_slice(CONFIG, wildcards.experiment),
         shell:
             "saffron search gather --config {params.config} --seed {wildcards.seed} --experiment {wildcards.experiment} > {log} 2>&1"
 
@@ -65,20 +67,20 @@ else:
             code=stages.modules("search"),
         output:
             LAYOUT.search("{seed}", "{experiment}"),
-        params:
-            config=RESOLVED,
-            reads=lambda wildcards: stages.search_experiment_slice(CONFIG, wildcards.experiment),
         log:
             logged("search", "search_experiment.seed{seed}.{experiment}"),
         benchmark:
             timed("search", "search_experiment.seed{seed}.{experiment}")
+        conda:
+            "../../environment.yml"
         threads: CONFIG.runtime.torch_threads
         resources:
             gpu=GPU,
             mem_mb=MEM_MB,
             runtime=RUNTIME,
-        conda:
-            "../../environment.yml"
+        params:
+            config=RESOLVED,
+            reads=lambda wildcards: stages.search_experiment_slice(CONFIG, wildcards.experiment),
         shell:
             "saffron search experiment --config {params.config} --seed {wildcards.seed} --experiment {wildcards.experiment} > {log} 2>&1"
 
@@ -96,20 +98,20 @@ rule record_trees:
         code=stages.modules("search"),
     output:
         LAYOUT.search_trees("{seed}"),
-    params:
-        config=RESOLVED,
-        reads=stages.trees_slice(CONFIG),
     log:
         logged("search", "record_trees.seed{seed}"),
     benchmark:
         timed("search", "record_trees.seed{seed}")
+    conda:
+        "../../environment.yml"
     threads: CONFIG.runtime.torch_threads
     resources:
         gpu=GPU,
         mem_mb=MEM_MB,
         runtime=RUNTIME,
-    conda:
-        "../../environment.yml"
+    params:
+        config=RESOLVED,
+        reads=stages.trees_slice(CONFIG),
     shell:
         "saffron search trees --config {params.config} --seed {wildcards.seed} > {log} 2>&1"
 
@@ -117,7 +119,7 @@ rule record_trees:
 rule search:
     input:
         search_tables("replicate"),
-        LAYOUT.search_trees(SEEDS[0]),
+        expand(rules.record_trees.output, seed=SEEDS),
 
 
 rule ablations:

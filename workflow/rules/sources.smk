@@ -9,18 +9,18 @@ rule build_sources:
         prompts=[LAYOUT.prompts(name) for name in stages.prompt_sets(CONFIG)],
         corpus=stages.corpora(CONFIG, LAYOUT),
         record=LAYOUT.sources_record,
-    params:
-        config=RESOLVED,
-        reads=stages.sources_slice(CONFIG),
     log:
         logged("sources", "build_sources"),
     benchmark:
         timed("sources", "build_sources")
+    conda:
+        "../../environment.yml"
     resources:
         mem_mb=4000,
         runtime=120,
-    conda:
-        "../../environment.yml"
+    params:
+        config=RESOLVED,
+        reads=stages.sources_slice(CONFIG),
     shell:
         "saffron sources --config {params.config} > {log} 2>&1"
 

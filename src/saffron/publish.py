@@ -1,0 +1,129 @@
+"""Our published numbers: ``data/reference/ours/<config>.json`` from a finished run, and the README's blocks from those.
+
+A block of the README stands between ``<!-- generated: NAME CONFIG -->`` and ``<!-- end -->`` and is a function of the
+published record of that config alone, so a test can make it again and compare. Nothing else writes either of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from saffron import provenance, records
+from saffron.analysis import claims
+from saffron.config import Config
+from saffron.layout import Layout
+from saffron.workflow import TABLES
+
+OURS = Path("data/reference/ours")
+README = Path("README.md")
+
+_BLOCK = re.compile(
+    r"(?P<head><!-- generated: (?P<name>[a-z0-9_]+) (?P<config>[a-z0-9-]+) -->\n).*?(?P<tail><!-- end -->)", re.DOTALL
+)
+
+
+class PublishError(ValueError):
+    """A run that cannot be published, or a README block that cannot be made; says what to do."""
+
+
+def publish(config: Config, layout: Layout) -> None:
+    """Write the published record of a finished run and the README's blocks.
+
+    Raises:
+        PublishError: if the run is of another config, is not finished, was changed since, or ran from uncommitted code.
+    """
+    records.write_json(layout.root / OURS / f"{config.name}.json", collect(config, layout))
+    write_readme(layout.root)
+
+
+def write_readme(root: Path = Path()) -> None:
+    """Make the README's generated blocks again from the published records."""
+    text = regenerate((root / README).read_text(), published(root))
+    with records.replacing(root / README) as temporary:
+        temporary.write_text(text)
+
+
+def collect(config: Config, layout: Layout) -> dict[str, Any]:
+    """What is published of a run: where it comes from, what it measured, the claims' verdicts, its tables and times."""
+    run = _finished(config, layout)
+    return {
+        **{key: run[key] for key in ("config", "config_sha256", "seeds", "git", "hardware")},
+        "versions": {name: run["versions"][name] for name in ("python", "torch", "transformers", "peft", "snakemake")},
+        "runtimes": {key: value for key, value in provenance.write_runtimes(layout).items() if key in ("stages", "total")},
+        "analysis": records.read_json(layout.analysis / "analysis.json"),
+        "claims": records.read_json(layout.analysis / "claims.json"),
+        "tables": {name: (layout.figures / f"{name}.md").read_text() for name in TABLES},
+    }
+
+
+def _finished(config: Config, layout: Layout) -> dict[str, Any]:
+    run = records.read_json(layout.provenance)
+    again = f"run `make replicate CONFIG={config.name}` first"
+    if run["config_sha256"] != provenance.config_sha256(config):
+        raise PublishError(f"{layout.provenance}: of another config than the one given; {again}")
+    if run["git"]["commit"] is None or run["git"]["modified"]:
+        raise PublishError(f"{layout.provenance}: the code was not committed; commit it, delete this file and {again}")
+    for name, output in run["outputs"].items():
+        path = layout.root / name
+        if not path.exists() or records.sha256(path) != output["sha256"]:
+            raise PublishError(f"{path}: missing, or not what the run wrote; {again}")
+    return run
+
+
+def published(root: Path = Path()) -> dict[str, dict[str, Any]]:
+    """Every published record, by config name."""
+    return {path.stem: records.read_json(path) for path in sorted((root / OURS).glob("*.json"))}
+
+
+# ------------------------------------------------------------------------------------------------------------- blocks
+def regenerate(text: str, ours: dict[str, dict[str, Any]]) -> str:
+    """The text with every generated block made anew; a block of a config that is not published yet says so.
+
+    Raises:
+        PublishError: if a block has an unknown name.
+    """
+
+    def block(match: re.Match[str]) -> str:
+        name, config = match["name"], match["config"]
+        if name not in BLOCKS:
+            raise PublishError(f"README block {name!r} is unknown; there are {sorted(BLOCKS)}")
+        content = BLOCKS[name](ours[config]) if config in ours else f"Not published yet (`make publish CONFIG={config}`)."
+        return f"{match['head']}{content.strip()}\n{match['tail']}"
+
+    return _BLOCK.sub(block, text)
+
+
+def _run(record: dict[str, Any]) -> str:
+    hardware, seeds = record["hardware"], record["seeds"]
+    machine = ", ".join([hardware["processor"], f"{hardware['cores']} cores", f"{hardware['memory_gib']} GiB", *hardware["gpus"]])
+    return (
+        f"Config `{record['config']}` (sha256 `{record['config_sha256'][:12]}`), commit `{record['git']['commit'][:12]}`, "
+        f"training seeds {seeds['train']}, benchmark seed {seeds['benchmark']}, on {machine}; "
+        f"torch {record['versions']['torch']}."
+    )
+
+
+def _runtimes(record: dict[str, Any]) -> str:
+    rows = [*record["runtimes"]["stages"].items(), ("total", record["runtimes"]["total"])]
+    lines = ["| stage | jobs | wall time | job time | memory of the largest job |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {name} | {row['jobs']} | {row['wall_s']:.0f} s | {row['job_s']:.0f} s | {row['max_rss_mb']:.0f} MB |"
+        for name, row in rows
+    ]
+    return "\n".join(lines)
+
+
+def _table(name: str) -> Callable[[dict[str, Any]], str]:
+    return lambda record: record["tables"][name]
+
+
+#: Name of a block → its content from one published record.
+BLOCKS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "run": _run,
+    "runtimes": _runtimes,
+    "claims": lambda record: claims.markdown(record["claims"]),
+    **{name: _table(name) for name in TABLES},
+}

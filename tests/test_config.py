@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from saffron import config as configs
+from saffron.config import Config, ConfigError
+
+ROOT = Path(__file__).parents[1]
+SHIPPED = sorted((ROOT / "config").glob("*.yaml"))
+
+
+def values(name: str = "sandbox") -> dict[str, Any]:
+    return yaml.safe_load((ROOT / f"config/{name}.yaml").read_text())
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """The sandbox's values with one key set; list items are addressed by index."""
+    result = values()
+    at: Any = result
+    *parents, last = path.split(".")
+    for part in parents:
+        at = at[int(part)] if isinstance(at, list) else at.setdefault(part, {})
+    at[last] = value
+    return result
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_configs_are_valid_and_named_after_their_file(path: Path) -> None:
+    assert configs.load(path).name == path.stem
+
+
+def test_every_expected_config_is_shipped() -> None:
+    assert {"sandbox", "sandbox-seeds", "smoke", "paper", "paper-1b"} <= {path.stem for path in SHIPPED}
+
+
+def test_seeds_config_differs_from_the_sandbox_in_name_and_seeds_alone() -> None:
+    ours, theirs = values("sandbox-seeds"), values("sandbox")
+    assert len(ours["train_seeds"]) == 3
+    assert {key for key in theirs if ours[key] != theirs[key]} == {"name", "train_seeds"}
+    assert ours.keys() == theirs.keys()
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_resolved_config_reads_back_as_the_same(path: Path) -> None:
+    config = configs.load(path)
+    assert configs.parse(yaml.safe_load(yaml.safe_dump(configs.as_dict(config))), "resolved") == config
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        ("serach", {}, ["serach: unknown key", "config/README.md"]),
+        ("search.blocksize", 4, ["search.blocksize: unknown key"]),
+        ("search.block_size", 0, ["search.block_size", "greater than or equal to 1", "got 0"]),
+        ("search.block_size", "16", ["search.block_size", "valid integer", "got '16'"]),
+        ("runtime.dtype", "float16", ["runtime.dtype", "'float64', 'float32' or 'bfloat16'", "got 'float16'"]),
+        ("search.experiments.scaling.runs.0.method", "beams", ["search.experiments.scaling.runs.0.method", "got 'beams'"]),
+        (
+            "search.experiments.scaling.runs.2.settings",
+            {"top_q": 0.5},
+            ["experiments.scaling.runs[saffron-default].settings.top_q"],
+        ),
+        (
+            "search.experiments.scaling.runs.2.settings",
+            {"mrm": "other"},
+            ["run saffron-default uses the MRM other", "mrm.variants"],
+        ),
+        ("search.experiments.scaling.runs.1.method", "no_defense", ["runs ['no_defense-default'] stand twice", "settings_id"]),
+        ("search.experiments.matched.match.method", "beam_search", ["match.method beam_search is not among the runs: add it"]),
+        ("sources.from", "hub", ["sources.from is hub: add the section sources.hub"]),
+        ("models.from", "hub", ["models.from is hub: add the section models.hub"]),
+        ("mrm.from", "released", ["mrm.from is released: set mrm.released"]),
+        ("mrm.variants", {"other": {}}, ["mrm.variants needs the entry default"]),
+        ("train_seeds", [], ["train_seeds", "at least 1 item"]),
+        ("name", "Sand Box", ["name", "got 'Sand Box'"]),
+    ],
+)
+def test_an_impossible_config_names_the_key_and_the_remedy(path: str, value: Any, expected: list[str]) -> None:
+    with pytest.raises(ConfigError) as error:
+        configs.parse(changed(path, value), "config/x.yaml")
+    message = str(error.value)
+    assert message.startswith("config/x.yaml: ")
+    for part in expected:
+        assert part in message
+
+
+def test_a_missing_key_names_where_its_meaning_stands() -> None:
+    without = values()
+    del without["search"]["oracle"]
+    with pytest.raises(ConfigError, match=r"search.oracle: missing; add it .*config/README.md"):
+        configs.parse(without, "config/x.yaml")
+
+
+def test_every_problem_is_named_at_once() -> None:
+    broken = changed("search.block_size", 0) | {"serach": {}}
+    with pytest.raises(ConfigError, match=r"2 problem\(s\)"):
+        configs.parse(broken, "config/x.yaml")
+
+
+def test_missing_and_unreadable_files_are_config_errors(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such config"):
+        configs.load(tmp_path / "none.yaml")
+    (tmp_path / "bad.yaml").write_text("name: [")
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        configs.load(tmp_path / "bad.yaml")
+    (tmp_path / "list.yaml").write_text("- 1")
+    with pytest.raises(ConfigError, match="must be a mapping"):
+        configs.load(tmp_path / "list.yaml")
+
+
+def test_a_run_overrides_its_methods_defaults() -> None:
+    config = configs.parse(changed("search.experiments.scaling.runs.2.settings", {"top_p": 0.5}), "x")
+    run = config.search.experiments["scaling"].runs[2]
+    assert config.search.settings_of(run).top_p == 0.5  # type: ignore[attr-defined]
+    assert config.search.methods.saffron.top_p == 0.8
+
+
+def test_sections_are_immutable() -> None:
+    config: Config = configs.load(ROOT / "config/sandbox.yaml")
+    with pytest.raises(ValueError, match="frozen"):
+        config.search.block_size = 3  # type: ignore[misc]

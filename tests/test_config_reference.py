@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from saffron import config_reference
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_schema_and_key_table_are_what_the_classes_say() -> None:
+    assert (ROOT / config_reference.SCHEMA).read_text() == config_reference.schema(), "run `make docs`"
+    assert (ROOT / config_reference.TABLE).read_text() == config_reference.table(), "run `make docs`"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_configs_fit_the_schema(path: Path) -> None:
+    jsonschema.validate(yaml.safe_load(path.read_text()), json.loads(config_reference.schema()))
+
+
+def test_schema_refuses_an_unknown_key() -> None:
+    values = yaml.safe_load((ROOT / "config/sandbox.yaml").read_text())
+    values["search"]["blocksize"] = 4
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(values, json.loads(config_reference.schema()))
+
+
+def test_every_key_has_a_meaning() -> None:
+    rows = [
+        line.split(" | ")
+        for line in config_reference.table().splitlines()
+        if line.startswith("| `") and "." in line.split("`")[1]
+    ]
+    assert len(rows) > 100
+    assert [row[0] for row in rows if not row[-1].strip(" |")] == []

@@ -1,0 +1,95 @@
+"""The project's own files agree with each other."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+LOCK = {
+    canonicalize_name(requirement.name): requirement
+    for line in (ROOT / "requirements.lock").read_text().splitlines()
+    if line and not line.startswith("#")
+    for requirement in [Requirement(line)]
+}
+PROFILES = {path.parent.name: yaml.safe_load(path.read_text()) for path in sorted((ROOT / "profiles").glob("*/config*.yaml"))}
+SHARED = ("rerun-triggers", "max-checksum-file-size", "rerun-incomplete", "show-failed-logs", "printshellcmds")
+
+
+def test_the_lock_pins_every_package_exactly_once() -> None:
+    text = (ROOT / "requirements.lock").read_text()
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    assert len(lines) == len(LOCK)
+    for line in lines:
+        assert re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line), line
+
+
+def test_the_lock_has_every_dependency_in_its_bounds() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for text in project["dependencies"]:
+        wanted = Requirement(text)
+        pinned = LOCK[canonicalize_name(wanted.name)]
+        assert wanted.specifier.contains(next(iter(pinned.specifier)).version), text
+
+
+def test_the_lock_holds_the_tools_that_the_tests_call() -> None:
+    assert {
+        "ruff",
+        "snakefmt",
+        "mypy",
+        "pytest",
+        "pytest-xdist",
+        "hypothesis",
+        "ipykernel",
+        "snakemake-executor-plugin-slurm",
+    } <= LOCK.keys()
+
+
+def test_the_conda_environment_installs_the_lock_and_nothing_that_disagrees_with_it() -> None:
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    pip = next(item["pip"] for item in environment["dependencies"] if isinstance(item, dict))
+    assert "-r requirements.lock" in pip
+    python = next(item for item in environment["dependencies"] if isinstance(item, str) and item.startswith("python="))
+    assert python == "python=3.11"
+    assert ">=3.11,<3.12" in (ROOT / "pyproject.toml").read_text()
+    for item in [*pip, *(item for item in environment["dependencies"] if isinstance(item, str) and item not in (python, "pip"))]:
+        if not item.startswith("-"):
+            pinned = Requirement(item.replace("=", "==") if "==" not in item else item)
+            assert pinned.specifier == LOCK[canonicalize_name(pinned.name)].specifier, item
+
+
+def test_every_profile_has_the_shared_keys_with_the_same_values() -> None:
+    """A profile given on the command line replaces profiles/default and does not extend it."""
+    assert {"default", "gpu", "slurm"} <= PROFILES.keys()
+    for name, profile in PROFILES.items():
+        for key in SHARED:
+            assert profile[key] == PROFILES["default"][key], f"profiles/{name}: {key}"
+
+
+def test_the_command_line_is_declared() -> None:
+    project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["scripts"] == {"saffron": "saffron.cli:main"}
+
+
+@pytest.mark.parametrize("path", ["LICENSE", "CITATION.cff", "README.md", ".ci/run"])
+def test_project_files_are_there(path: str) -> None:
+    assert (ROOT / path).stat().st_size > 0
+
+
+def test_citation_agrees_with_the_package() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert f'__version__ = "{citation["version"]}"' in (ROOT / "src/saffron/__init__.py").read_text()
+    assert citation["license"] == "MIT"
+
+
+def test_continuous_integration_is_make_test() -> None:
+    script = ROOT / ".ci/run"
+    assert script.stat().st_mode & 0o111
+    assert "make test" in script.read_text()

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from saffron import config as configs
+from saffron import provenance, records
+from saffron.layout import Layout
+
+ROOT = Path(__file__).parents[1]
+CONFIG = configs.load(ROOT / "config/smoke.yaml")
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    layout = Layout("smoke", tmp_path)
+    for name in (
+        "search/seed0/scaling.parquet",
+        "search/seed0/scaling/.blocks/x.parquet",
+        "models/seed0/policy/.snakemake_timestamp",
+    ):
+        (layout.data / name).parent.mkdir(parents=True, exist_ok=True)
+        (layout.data / name).write_text(name)
+    for path in (layout.figures / "figure2.pdf", layout.data / "logs/search/run.log", layout.data / "config.yaml"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    return layout
+
+
+def test_provenance_lists_every_output_with_its_digest(layout: Layout) -> None:
+    provenance.write(CONFIG, layout)
+    record = records.read_json(layout.provenance)
+    assert set(record["outputs"]) == {"data/smoke/search/seed0/scaling.parquet", "figures/smoke/figure2.pdf"}
+    output = record["outputs"]["figures/smoke/figure2.pdf"]
+    assert output == {"sha256": records.sha256(layout.figures / "figure2.pdf"), "bytes": 1}
+
+
+def test_provenance_says_what_ran_where_and_from_which_seeds(layout: Layout) -> None:
+    record = provenance.collect(CONFIG, layout)
+    assert record["seeds"] == {"train": [0], "search": [0], "analysis": 0, "world": 7, "benchmark": 7}
+    assert record["config_sha256"] == provenance.config_sha256(CONFIG)
+    assert {"torch", "snakemake", "transformers", "python"} <= set(record["versions"])
+    assert record["hardware"]["cores"] >= 1
+    json.dumps(record, allow_nan=False)
+
+
+def test_the_configs_digest_follows_its_values_alone() -> None:
+    same = configs.parse(configs.as_dict(CONFIG), "again")
+    other = configs.parse({**configs.as_dict(CONFIG), "train_seeds": [1]}, "other")
+    assert provenance.config_sha256(same) == provenance.config_sha256(CONFIG)
+    assert provenance.config_sha256(other) != provenance.config_sha256(CONFIG)
+
+
+def benchmark(layout: Layout, stage: str, job: str, end: float, seconds: float, memory: str = "100.0") -> None:
+    path = layout.benchmarks / stage / f"{job}.tsv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"s\th:m:s\tmax_rss\n{seconds}\t0:00:00\t{memory}\n")
+    os.utime(path, (end, end))
+
+
+def test_wall_time_counts_jobs_side_by_side_once(layout: Layout) -> None:
+    benchmark(layout, "search", "a", end=1010, seconds=10)
+    benchmark(layout, "search", "b", end=1012, seconds=8, memory="-")
+    benchmark(layout, "search", "c", end=2003, seconds=3, memory="250.5")  # rerun much later: the gap is not counted
+    benchmark(layout, "analysis", "analyse", end=2005, seconds=2)
+    record = provenance.write_runtimes(layout)
+    assert record["stages"]["search"] == {"jobs": 3, "wall_s": 15.0, "job_s": 21.0, "max_rss_mb": 250.5}
+    assert record["total"]["wall_s"] == 17.0
+    assert list(record["stages"]) == ["search", "analysis"]
+    assert records.read_json(layout.runtimes) == record
+    table = provenance.render_runtimes(record)
+    assert [line.split()[0] for line in table.splitlines()] == ["stage", "search", "analysis", "total"]
+    assert "0:00:15" in table
+
+
+def test_no_benchmark_files_is_an_error(layout: Layout) -> None:
+    with pytest.raises(records.RecordError, match="run the workflow first"):
+        provenance.write_runtimes(layout)

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from saffron import config as configs
+from saffron import workflow
+from saffron.config import Config
+
+ROOT = Path(__file__).parents[1]
+
+SLICES: dict[str, Callable[[Config], str]] = {
+    "sources": workflow.sources_slice,
+    "tokenizer": lambda config: workflow.models_slice(config, "tokenizer"),
+    "policy": lambda config: workflow.models_slice(config, "policy"),
+    "guard": lambda config: workflow.models_slice(config, "guard"),
+    "deepalign": lambda config: workflow.models_slice(config, "deepalign"),
+    "safety4m": workflow.safety4m_slice,
+    "train_mrm": lambda config: workflow.mrm_train_slice(config, "default"),
+    "evaluate_mrm": workflow.mrm_evaluate_slice,
+    "scaling/saffron": lambda config: workflow.search_run_slice(config, "scaling", "saffron-default"),
+    "scaling/best_of_n": lambda config: workflow.search_run_slice(config, "scaling", "best_of_n-default"),
+    "matched/saffron": lambda config: workflow.search_run_slice(config, "matched", "saffron-default"),
+    "trees": workflow.trees_slice,
+    "analysis": workflow.analysis_slice,
+    "report": workflow.report_slice,
+}
+SEARCHES = {"scaling/saffron", "scaling/best_of_n", "matched/saffron"}
+MODELS = {"policy", "guard", "deepalign"}
+
+
+def sandbox(**edits: Any) -> Config:
+    """The sandbox with some keys set, ``section__key=value``; list items are addressed by index."""
+    values = yaml.safe_load((ROOT / "config/sandbox.yaml").read_text())
+    for path, value in edits.items():
+        at: Any = values
+        *parents, last = path.split("__")
+        for part in parents:
+            at = at[int(part)] if isinstance(at, list) else at.setdefault(part, {})
+        at[last] = value
+    return configs.parse(values, "test")
+
+
+@pytest.mark.parametrize(
+    ("edit", "value", "reads_it"),
+    [
+        ("sources__sandbox__benchmark_seed", 99, {"sources"}),
+        ("models__sandbox__vocab_size", 900, {"tokenizer"}),
+        ("models__sandbox__policy_safety__steps", 7, {"policy"}),
+        ("models__sandbox__guard_outcome_share", 0.1, {"guard"}),
+        ("models__sandbox__deepalign_training__steps", 7, {"deepalign"}),
+        ("safety4m__turns", "first", {"safety4m"}),
+        ("mrm__lora_rank", 8, {"train_mrm"}),
+        ("mrm__evaluation_prefixes", 50, {"evaluate_mrm"}),
+        ("mrm__variants", {"default": {}, "other": {"bias": "absent"}}, set()),
+        ("mrm__variants", {"default": {"reads_prefill": True}}, {"scaling/saffron", "matched/saffron", "trees"}),
+        ("search__max_new_tokens", 20, SEARCHES | {"trees"}),
+        ("search__methods", {"saffron": {"top_p": 0.7}}, {"scaling/saffron", "matched/saffron", "trees"}),
+        ("search__experiments__scaling__runs__2__budgets", [1, 2], {"scaling/saffron"}),
+        ("search__experiments__matched__match__budget", 16, {"matched/saffron"}),
+        ("search__experiments__scaling__prompts", 5, {"scaling/saffron", "scaling/best_of_n"}),
+        ("search__jobs", "experiments", set()),
+        ("analysis__confidence", 0.9, {"analysis"}),
+        ("report__show_text", False, {"report"}),
+        ("runtime__dtype", "float64", MODELS | SEARCHES | {"safety4m", "train_mrm", "evaluate_mrm", "trees"}),
+    ],
+)
+def test_a_slice_changes_if_and_only_if_its_stage_reads_the_key(edit: str, value: Any, reads_it: set[str]) -> None:
+    before, after = sandbox(), sandbox(**{edit: value})
+    assert {name for name, of in SLICES.items() if of(before) != of(after)} == reads_it
+
+
+def test_slices_are_one_line_of_json_and_stable() -> None:
+    for of in SLICES.values():
+        line = of(sandbox())
+        assert "\n" not in line
+        assert json.loads(line)
+        assert line == of(sandbox())
+
+
+def test_matched_runs_wait_for_the_run_they_are_matched_to() -> None:
+    config = sandbox()
+    assert workflow.references(config, "matched", "saffron-default") == ["best_of_n-default"]
+    assert workflow.references(config, "matched", "best_of_n-default") == []
+    assert workflow.references(config, "scaling", "saffron-default") == []
+    assert workflow.run_order(config, "matched")[0] == "best_of_n-default"
+    assert sorted(workflow.run_order(config, "matched")) == sorted(run.key for run in config.search.experiments["matched"].runs)
+
+
+def test_groups_pick_their_experiments_and_mrm_variants() -> None:
+    config = sandbox(
+        mrm__variants={"default": {}, "other": {"bias": "absent"}, "unused": {}},
+        search__experiments__extra={
+            "dataset": "guild_a",
+            "group": "ablations",
+            "runs": [{"method": "saffron", "budgets": [2], "settings": {"mrm": "other"}}],
+        },
+    )
+    assert "extra" not in workflow.experiments(config)
+    assert list(workflow.experiments(config, "ablations")) == ["extra"]
+    assert workflow.variants(config) == ["default"]
+    assert workflow.variants(config, "ablations") == ["default", "other"]
+    assert workflow.variants(config, None) == ["default", "other", "unused"]
+
+
+def test_only_saffron_with_its_own_model_loads_an_mrm() -> None:
+    config = sandbox()
+    used = {run.key: workflow.mrm_of(config, run) for run in config.search.experiments["scaling"].runs}
+    assert {key for key, name in used.items() if name} == {"saffron-default"}
+    prm = sandbox(search__experiments__scaling__runs__2__settings={"scorer": "prm"})
+    assert workflow.mrm_of(prm, prm.search.experiments["scaling"].runs[2]) is None
+
+
+# --------------------------------------------------------------------------------------------------------------- code
+@pytest.fixture
+def package(tmp_path: Path) -> str:
+    """A small package: search imports models inside a function, models imports chat; config is imported by all."""
+    files = {
+        "__init__.py": "",
+        "config.py": "",
+        "chat.py": "import saffron.config",
+        "other.py": "",
+        "models/__init__.py": "from saffron import chat, config\nfrom saffron.chat import Format",
+        "models/hub.py": "import os",
+        "search/__init__.py": "def run():\n    from saffron.models import hub",
+        "search/saffron.py": "from saffron.search import base",
+        "search/base.py": "",
+    }
+    for name, text in files.items():
+        path = tmp_path / "saffron" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return str(tmp_path)
+
+
+def test_code_of_a_stage_is_its_modules_and_all_they_import(package: str) -> None:
+    names = [str(Path(path).relative_to(Path(package) / "saffron")) for path in workflow.modules("search", root=package)]
+    assert names == [
+        "chat.py",
+        "models/__init__.py",
+        "models/hub.py",
+        "search/__init__.py",
+        "search/base.py",
+        "search/saffron.py",
+    ]
+
+
+def test_code_of_a_module_that_does_not_exist_is_an_error(package: str) -> None:
+    with pytest.raises(FileNotFoundError, match="serach"):
+        workflow.modules("serach", root=package)
+
+
+# ------------------------------------------------------------------------------------------------------------- floors
+FLOORS = {
+    **dict.fromkeys(["config", "records", "layout", "chat", "compute", "fingerprint", "hub"], 0),
+    **dict.fromkeys(["sources", "analysis", "trie"], 1),
+    "models": 2,
+    **dict.fromkeys(["safety4m", "mrm", "search"], 3),
+}
+
+
+def test_imports_run_one_way_floor_by_floor() -> None:
+    """Stages meet in files: none imports one beside or above it, except modules of its own and what lies on the lowest floor."""
+    package = ROOT / "src/saffron"
+    wrong = []
+    for path in sorted(package.rglob("*.py")):
+        mine = path.relative_to(package).parts[0].removesuffix(".py")
+        if mine not in FLOORS:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [f"saffron.{alias.name}" for alias in node.names] if node.module == "saffron" else [node.module]
+            for name in names:
+                parts = name.split(".")
+                if parts[0] != "saffron" or len(parts) < 2 or parts[1] == mine or parts[1] not in FLOORS:
+                    continue
+                if FLOORS[parts[1]] >= FLOORS[mine] > 0 or FLOORS[parts[1]] > FLOORS[mine]:
+                    wrong.append(f"{path.relative_to(ROOT)} imports {name}")
+    assert wrong == []
