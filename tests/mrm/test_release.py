@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from replica.models import random_model
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from saffron import models, mrm
+from saffron.chat import ChatFormat, ChatFormats
+from saffron.config import MRM, Config, Runtime
+from saffron.layout import Layout
+from saffron.mrm import release
+from saffron.mrm.release import ReleaseError
+
+LAYERS, VOCABULARY, UNSEEN, EOS = 16, 40, 29, 39
+
+
+def write_release(folder: Path, seed: int = 0) -> None:
+    """A made-up release in the exact format: 64 float32 tensors, a bfloat16 Parameter, a bool mask with EOS unseen."""
+    adapted: Any = get_peft_model(
+        random_model(1, tied=True, layers=LAYERS, vocabulary=VOCABULARY),
+        LoraConfig(r=4, lora_alpha=4, lora_dropout=0.0, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"),
+    )
+    torch.manual_seed(seed)
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:  # zero at first
+            nn.init.normal_(parameter)
+    adapted.save_pretrained(folder)
+    unseen = torch.zeros(VOCABULARY, dtype=torch.bool)
+    unseen[-UNSEEN:] = True
+    torch.save(nn.Parameter(torch.randn(VOCABULARY).bfloat16()), folder / "lm_head_bias.pt")
+    torch.save(unseen, folder / "unseen_mask.pt")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> tuple[Layout, Path]:
+    """A guard and its tokenizer folder as the models stage leaves them, and a release for it."""
+    layout = Layout("c", tmp_path)
+    random_model(1, tied=True, layers=LAYERS, vocabulary=VOCABULARY).save_pretrained(layout.model("guard", 0))
+    chat = ChatFormat((1,), (2,), ())
+    ChatFormats(chat, chat, chat, safe_id=3, unsafe_id=4, eos_id=EOS).save(layout.tokenizer)
+    source = tmp_path / "Saffron-1-1B"
+    write_release(source)
+    return layout, source
+
+
+def config_for(source: Path, **changes: object) -> Config:
+    section = MRM.model_validate({"from": "released", "released": str(source), "released_unseen": UNSEEN, **changes})
+    return Config.model_construct(name="c", runtime=Runtime(device="cpu"), mrm=section, models=models_section())
+
+
+def models_section() -> Any:
+    from saffron.config import Models
+
+    files = {role: {"id": f"someone/{role}", "path": "."} for role in ("policy", "guard")}
+    return Models.model_validate({"from": "hub", "hub": files})
+
+
+def test_the_release_becomes_the_files_that_training_writes(run: tuple[Layout, Path]) -> None:
+    layout, source = run
+    mrm.train(config_for(source), layout, 0)
+    model, unseen = models.load_mrm(layout.mrm(0), Runtime(device="cpu"))
+    ids = torch.tensor([[1, 5, 2, 7]])
+    guard = models.load_lm(layout.model("guard", 0), Runtime(device="cpu"))
+    reference = PeftModel.from_pretrained(guard, str(source)).merge_and_unload()
+    torch.testing.assert_close(model(ids).logits, reference(ids).logits, rtol=1e-5, atol=1e-4)
+    assert not torch.allclose(model(ids).logits, models.load_lm(layout.model("guard", 0), Runtime(device="cpu"))(ids).logits)
+    mask = torch.load(source / "unseen_mask.pt", weights_only=True)
+    assert not unseen[EOS] and mask[EOS]  # the default variant counts EOS as seen, the release does not
+    assert torch.equal(unseen[:EOS], mask[:EOS])
+    assert len(load_file(layout.mrm(0) / "adapter" / "adapter_model.safetensors")) == 64
+
+
+def test_the_bias_is_added_only_when_asked_for(run: tuple[Layout, Path]) -> None:
+    layout, source = run
+    ids = torch.tensor([[1, 5, 2, 7]])
+    mrm.train(config_for(source), layout, 0)
+    without = models.load_mrm(layout.mrm(0), Runtime(device="cpu"))[0](ids).logits
+    mrm.train(config_for(source, released_bias=True), layout, 0)
+    bias = torch.load(source / "lm_head_bias.pt", weights_only=True).detach().float()
+    torch.testing.assert_close(
+        models.load_mrm(layout.mrm(0), Runtime(device="cpu"))[0](ids).logits, without + bias, rtol=1e-5, atol=1e-4
+    )
+
+
+def test_the_releases_own_variant_keeps_eos_unseen(run: tuple[Layout, Path]) -> None:
+    layout, source = run
+    variants = {"default": {}, "released": {"eos_seen": False}}
+    mrm.train(config_for(source, variants=variants), layout, 0, "released")
+    _, unseen = models.load_mrm(layout.mrm(0, "released"), Runtime(device="cpu"))
+    assert torch.equal(unseen, torch.load(source / "unseen_mask.pt", weights_only=True))
+
+
+def test_export_and_load_give_the_same_model(run: tuple[Layout, Path], tmp_path: Path) -> None:
+    layout, source = run
+    mrm.train(config_for(source, released_bias=True), layout, 0)
+    exported = tmp_path / "exported"
+    release.export(layout.mrm(0), exported)
+    assert {path.name for path in exported.iterdir()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "lm_head_bias.pt",
+        "unseen_mask.pt",
+    }
+    bias = torch.load(exported / "lm_head_bias.pt", weights_only=True)
+    assert isinstance(bias, nn.Parameter) and bias.dtype == torch.bfloat16
+    seen_eos = UNSEEN - 1
+    again = Layout("again", tmp_path)
+    for path in (layout.model("guard", 0), layout.tokenizer):
+        target = again.data / path.relative_to(layout.data)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to(path)
+    mrm.train(config_for(exported, released_bias=True, released_unseen=seen_eos), again, 0)
+    for name in ("merged/model.safetensors", "head.safetensors"):
+        ours, theirs = load_file(again.mrm(0) / name), load_file(layout.mrm(0) / name)
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    with pytest.raises(ReleaseError, match="not empty; name a new folder"):
+        release.export(layout.mrm(0), exported)
+    with pytest.raises(ReleaseError, match="no trained MRM here; run the stage mrm"):
+        release.export(tmp_path / "absent", tmp_path / "new")
+
+
+def _edit(change: Callable[[dict[str, Tensor]], object]) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        tensors = load_file(folder / release.ADAPTER)
+        change(tensors)
+        save_file(tensors, folder / release.ADAPTER)
+
+    return apply
+
+
+LAST = "base_model.model.model.layers.15.self_attn.v_proj.lora_B.weight"
+
+
+def _other_rank(folder: Path) -> None:
+    path = folder / release.ADAPTER_CONFIG
+    path.write_text(json.dumps({**json.loads(path.read_text()), "r": 8}))
+
+
+def _pickled(folder: Path) -> None:
+    (folder / release.MASK).write_bytes(pickle.dumps(Path("x")))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (_edit(lambda tensors: tensors.pop(LAST)), r"63 tensors, the guard takes 64; it is another model's adapter"),
+        (
+            _edit(lambda tensors: tensors.update({LAST: torch.zeros(3, 4)})),
+            r"v_proj\.lora_B\.weight is torch\.float32 of shape \(3, 4\), expected",
+        ),
+        (_edit(lambda tensors: tensors.update({LAST: tensors[LAST].half()})), r"lora_B\.weight is torch\.float16 of shape"),
+        (_edit(lambda tensors: tensors.update({"other": tensors.pop(LAST)})), r"lora_B\.weight is missing, expected float32"),
+        (_other_rank, r"adapter_config\.json: r is 8, but mrm\.lora_rank is 4; make them agree"),
+        (
+            lambda folder: (folder / release.ADAPTER).unlink(),
+            r"lacks a readable adapter_config\.json or adapter_model\.safetensors",
+        ),
+        (
+            lambda folder: (folder / release.MASK).unlink(),
+            r"unseen_mask\.pt: missing; mrm\.released must name the release's whole folder",
+        ),
+        (_pickled, r"unseen_mask\.pt: not a file of tensors alone"),
+        (lambda folder: torch.save([1, 2], folder / release.MASK), r"unseen_mask\.pt: holds list, expected a tensor"),
+        (
+            lambda folder: torch.save(torch.ones(VOCABULARY, dtype=torch.bool), folder / release.MASK),
+            r"40 unseen tokens, .* says 29; is it",
+        ),
+        (
+            lambda folder: torch.save(torch.ones(7, dtype=torch.bool), folder / release.MASK),
+            r"of shape \(7,\), expected bool of shape \(40,\)",
+        ),
+        (
+            lambda folder: torch.save(torch.ones(7), folder / release.BIAS),
+            r"lm_head_bias\.pt: .* of shape \(7,\), expected numbers",
+        ),
+    ],
+)
+def test_a_release_that_differs_is_refused(run: tuple[Layout, Path], spoil: Callable[[Path], object], message: str) -> None:
+    layout, source = run
+    spoil(source)
+    with pytest.raises(ReleaseError, match=message):
+        mrm.train(config_for(source), layout, 0)
+    assert not layout.mrm(0).exists()
+
+
+def test_the_real_releases_shapes_are_sixty_four_tensors() -> None:
+    shapes = release.expected_shapes(random_model(0, tied=True, layers=16, vocabulary=8), rank=4)
+    assert len(shapes) == 64
+    assert shapes["base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"] == (4, 16)
+    assert shapes["base_model.model.model.layers.15.self_attn.v_proj.lora_B.weight"] == (8, 4)
