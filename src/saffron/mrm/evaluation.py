@@ -1,0 +1,146 @@
+"""Held-out agreement of the MRM with the guard (Figure 4b): M(s)[a] against R(sa) for observed prefixes s and tokens a."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from saffron import models, records
+from saffron.chat import ChatFormats
+from saffron.config import Config
+from saffron.layout import Layout
+from saffron.mrm import card
+from saffron.mrm.model import observed_rewards
+from saffron.mrm.targets import Targets, collate
+
+#: Responses read together.
+BATCH = 16
+RESAMPLES = 1000
+
+
+def evaluate(config: Config, layout: Layout, seed: int, variant: str = "default") -> None:
+    """Compare MRM and guard on prefixes of the test split: ``evaluation.parquet``, ``evaluation.json`` and the model card.
+
+    The prefixes are a seeded choice of ``mrm.evaluation_prefixes`` (or all, if there are fewer), the same for every
+    variant.
+
+    Raises:
+        RecordError: if labels or weights are missing, or the labels have no test split.
+    """
+    torch.set_num_threads(config.runtime.torch_threads)
+    path = layout.safety4m(seed) / "labels.parquet"
+    labels = records.read_table(path, records.SAFETY4M)
+    held_out = labels[labels["split"] == "test"].reset_index(drop=True)
+    if not len(held_out):
+        raise records.RecordError(f"{path}: no labels in the test split; nothing to evaluate the MRM on")
+    folder = layout.mrm(seed, variant)
+    model, _ = models.load_mrm(folder, config.runtime)
+    points = predictions(model, held_out, ChatFormats.load(layout.tokenizer), config.mrm.evaluation_prefixes, seed)
+    record = statistics(points)
+    record["held_out_prefixes"] = int(held_out["rewards"].map(len).sum())
+    record["confidence"] = config.analysis.confidence
+    record["intervals"] = intervals(points, config.analysis.confidence, seed)
+    records.write_table(folder / "evaluation.parquet", points, records.MRM_EVALUATION)
+    records.write_json(folder / "evaluation.json", record)
+    card.write(folder, config, layout, seed, variant, record)
+
+
+@torch.inference_mode()
+def predictions(model: Any, labels: pd.DataFrame, formats: ChatFormats, count: int, seed: int) -> pd.DataFrame:
+    """M(s)[a] and R(sa) at ``count`` prefixes of ``labels``, chosen by seed, as records.MRM_EVALUATION in source order.
+
+    Args:
+        model: as models.load_mrm gives it, its bias within the unembedding.
+        labels: a records.SAFETY4M table.
+        formats: chat formats.
+        count: prefixes (all, if there are fewer).
+        seed: of the choice.
+    """
+    targets = Targets(labels, formats, "packed")
+    chosen = np.sort(np.random.default_rng(seed).permutation(targets.total)[:count])
+    places = [targets.locate(int(prefix)) for prefix in chosen]
+    responses = sorted({response for response, _ in places})
+    head = model.get_output_embeddings()
+    predicted: dict[int, np.ndarray] = {}
+    for start in tqdm(range(0, len(responses), BATCH), desc="mrm evaluation", unit="batch", mininterval=1):
+        part = responses[start : start + BATCH]
+        batch = collate([targets.row(response) for response in part]).to(model.device)
+        rewards = observed_rewards(model.model, head.weight, head.bias, batch).float().cpu().numpy()
+        predicted |= dict(
+            zip(part, np.split(rewards, np.cumsum([targets.size(response) for response in part])[:-1]), strict=True)
+        )
+    rows = [targets.row(response) for response, _ in places]
+    return pd.DataFrame(
+        {
+            "conversation_id": labels["conversation_id"].to_numpy()[[response for response, _ in places]],
+            "position": np.array([position for _, position in places], dtype=np.int32),
+            "token": np.array([row.tokens[position] for row, (_, position) in zip(rows, places, strict=True)], dtype=np.int32),
+            "prm_reward": np.array([row.rewards[i] for row, (_, i) in zip(rows, places, strict=True)], dtype=np.float32),
+            "mrm_reward": np.array([predicted[response][i] for response, i in places], dtype=np.float32),
+        }
+    )
+
+
+def statistics(points: pd.DataFrame) -> dict[str, Any]:
+    """The statistics of ``figure4b_summary.csv`` under its names; null where one is undefined (a constant reward)."""
+    prm = points["prm_reward"].to_numpy(np.float64)
+    mrm = points["mrm_reward"].to_numpy(np.float64)
+    return {
+        "n_points": len(prm),
+        "prm_reward_min": float(prm.min()),
+        "prm_reward_max": float(prm.max()),
+        "prm_reward_mean": float(prm.mean()),
+        "fraction_prm_negative": float((prm < 0).mean()),
+        **{name: _defined(value) for name, value in _agreement(_moments(prm, mrm)[None]).items()},
+    }
+
+
+def intervals(points: pd.DataFrame, confidence: float, seed: int, resamples: int = RESAMPLES) -> dict[str, list[float] | None]:
+    """Percentile bootstrap intervals of the agreement; responses are resampled whole, as their prefixes are alike.
+
+    Args:
+        points: a records.MRM_EVALUATION table.
+        confidence: level.
+        seed: of the resamples.
+        resamples: how many.
+    """
+    prm, mrm = points["prm_reward"].to_numpy(np.float64), points["mrm_reward"].to_numpy(np.float64)
+    clusters = points.groupby("conversation_id", sort=True).indices.values()
+    moments = np.stack([_moments(prm[index], mrm[index]) for index in clusters])
+    drawn = np.random.default_rng(seed).multinomial(len(moments), np.full(len(moments), 1 / len(moments)), size=resamples)
+    tails = [50 * (1 - confidence), 50 * (1 + confidence)]
+    bounds = {name: np.percentile(values, tails) for name, values in _agreement(drawn @ moments).items()}
+    return {name: [float(low), float(high)] if np.isfinite(low + high) else None for name, (low, high) in bounds.items()}
+
+
+def _moments(prm: np.ndarray, mrm: np.ndarray) -> np.ndarray:
+    """Sums over points from which every statistic of the agreement follows, so that a resample is a weighted sum."""
+    error = mrm - prm
+    terms = [np.ones_like(prm), prm, mrm, prm**2, mrm**2, prm * mrm, error, np.abs(error), error**2]
+    terms += [(np.abs(error) <= 1).astype(float), ((prm < 0) == (mrm < 0)).astype(float)]
+    return np.array([term.sum() for term in terms])
+
+
+def _agreement(moments: np.ndarray) -> dict[str, np.ndarray]:
+    """Statistics [...] of sums [..., 11] as :func:`_moments` gives them."""
+    n, p, m, pp, mm, pm, error, absolute, square, within, sign = np.moveaxis(moments, -1, 0)
+    spread_p, spread_m = pp - p**2 / n, mm - m**2 / n
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return {
+            "mae": absolute / n,
+            "rmse": np.sqrt(square / n),
+            "mean_signed_error": error / n,
+            "fraction_within_1": within / n,
+            "pearson_r": (pm - p * m / n) / np.sqrt(spread_p * spread_m),
+            "r_squared": 1 - square / spread_p,
+            "sign_agreement": sign / n,
+        }
+
+
+def _defined(value: np.ndarray) -> float | None:
+    number = float(value.item())
+    return number if np.isfinite(number) else None

@@ -1,0 +1,82 @@
+"""The multifurcation reward model: the guard with LoRA on q_proj and v_proj and a bias on its unembedding."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import Tensor, nn
+
+from saffron.mrm.targets import Batch
+
+Bias = Literal["trained", "frozen_random", "absent"]
+
+#: Layers with LoRA in the released adapter.
+LORA_MODULES = ("q_proj", "v_proj")
+
+
+class MultifurcationRewardModel(nn.Module):
+    """M(s): one reward for every next token (Section 4.1), of which training reads the observed token's only.
+
+    The unembedding's weight stays the guard's; its bias is a parameter of its own. So a token that is never a target has
+    a bias gradient of exactly zero and keeps its initial bias (Proposition 1).
+
+    Args:
+        guard: causal LM to start from; becomes part of this module.
+        rank: of LoRA.
+        alpha: of LoRA.
+        bias: ``trained`` starts at zero; ``frozen_random`` is an untouched initialisation of a linear layer, as in the
+            released weights; ``absent`` is none.
+        seed: of LoRA's initialisation and the random bias; the global generator is left as it was.
+    """
+
+    def __init__(self, guard: Any, *, rank: int, alpha: float, bias: Bias, seed: int) -> None:
+        super().__init__()
+        head = guard.get_output_embeddings()
+        config = LoraConfig(
+            r=rank,
+            lora_alpha=alpha,  # type: ignore[arg-type]  # peft divides it by the rank: any number does
+            lora_dropout=0.0,
+            bias="none",
+            target_modules=list(LORA_MODULES),
+            task_type="CAUSAL_LM",
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            random = (2 * torch.rand(head.out_features) - 1) / head.in_features**0.5
+            self.adapted = get_peft_model(guard, config)
+        precision = torch.promote_types(head.weight.dtype, torch.float32)
+        initial = random if bias == "frozen_random" else torch.zeros(head.out_features)
+        self.bias = nn.Parameter(initial.to(head.weight.device, precision), requires_grad=bias == "trained")
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Predicted rewards [targets] of the observed tokens."""
+        guard = self.adapted.get_base_model()
+        return observed_rewards(guard.model, guard.get_output_embeddings().weight, self.bias, batch)
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """What is trained, by name: LoRA, and the bias if it is."""
+        return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
+
+
+def observed_rewards(decoder: Any, weight: Tensor, bias: Tensor, batch: Batch) -> Tensor:
+    """M(s)[a] for each prefix s and observed next token a: only these rows of the unembedding are multiplied.
+
+    Args:
+        decoder: the causal LM without its unembedding.
+        weight: [V, hidden] unembedding.
+        bias: [V].
+        batch: rows and targets.
+
+    Returns:
+        [targets], in float32 at least.
+    """
+    precision = torch.promote_types(weight.dtype, torch.float32)
+    hidden = decoder(input_ids=batch.input_ids, use_cache=False).last_hidden_state[batch.row, batch.position]
+    return (hidden.to(precision) * weight[batch.tokens].to(precision)).sum(-1) + bias[batch.tokens].to(precision)
+
+
+def squared_error(predicted: Tensor, batch: Batch, targets: int) -> Tensor:
+    """Eq. 5: squared errors summed over the batch's targets, divided by the number of ``targets`` of the whole step."""
+    return (predicted - batch.rewards.to(predicted.dtype)).square().sum() / targets

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from tests.mrm.examples import FORMATS, config_with, labels
+
+from saffron import models, mrm, records
+from saffron.config import Runtime
+from saffron.mrm.evaluation import intervals, predictions, statistics
+
+PAPER = Path(__file__).parents[2] / "data" / "reference" / "paper" / "figure4b_summary.csv"
+
+
+def points(prm, mrm_rewards, clusters=None):
+    clusters = clusters if clusters is not None else range(len(prm))
+    return pd.DataFrame({"conversation_id": [f"c{c}" for c in clusters], "prm_reward": prm, "mrm_reward": mrm_rewards})
+
+
+def test_every_statistic_of_the_paper_has_its_name():
+    with PAPER.open() as stream:
+        names = {row["statistic"] for row in csv.DictReader(stream)}
+    assert set(statistics(points([0.0, 1.0], [0.5, 1.0]))) == names
+
+
+def test_statistics_by_hand():
+    found = statistics(points([-1.0, 0.0, 1.0, 4.0], [-1.5, -0.5, 1.0, 6.0]))
+    assert found["n_points"] == 4
+    assert (found["prm_reward_min"], found["prm_reward_max"], found["prm_reward_mean"]) == (-1.0, 4.0, 1.0)
+    assert found["fraction_prm_negative"] == 0.25
+    assert found["mae"] == pytest.approx(0.75)
+    assert found["rmse"] == pytest.approx(np.sqrt(4.5 / 4))
+    assert found["mean_signed_error"] == pytest.approx(0.25)
+    assert found["fraction_within_1"] == 0.75
+    assert found["sign_agreement"] == 0.75
+    assert found["pearson_r"] == pytest.approx(np.corrcoef([-1, 0, 1, 4], [-1.5, -0.5, 1, 6])[0, 1])
+    assert found["r_squared"] == pytest.approx(1 - 4.5 / 14)
+
+
+def test_undefined_statistics_are_null():
+    found = statistics(points([1.0, 1.0], [1.0, 2.0]))
+    assert found["pearson_r"] is None
+    assert found["r_squared"] is None
+
+
+def test_intervals_hold_the_value_and_resample_whole_responses():
+    rng = np.random.default_rng(0)
+    prm = rng.normal(size=400)
+    error = np.repeat(rng.normal(size=20), 20)
+    alike = points(prm, prm + error, np.repeat(np.arange(20), 20))
+    single = points(prm, prm + error)
+    wide, narrow = (intervals(table, 0.95, 0)["mean_signed_error"] for table in (alike, single))
+    assert wide[0] < error.mean() < wide[1]
+    assert wide[1] - wide[0] > 2 * (narrow[1] - narrow[0])
+
+
+def test_predictions_are_the_loaded_models_logits(layout):
+    mrm.train(config_with(epochs=1.0), layout, 0)
+    model, _ = models.load_mrm(layout.mrm(0), Runtime())
+    table = labels()
+    found = predictions(model, table, FORMATS, 15, seed=4)
+    assert len(found) == 15
+    assert len(found[["conversation_id", "position"]].drop_duplicates()) == 15
+    for point in found.itertuples():
+        row = table[table["conversation_id"] == point.conversation_id].iloc[0]
+        start = row["response_start"]
+        ids = [*FORMATS.mrm.prompt(row["input_ids"][:start]), *row["input_ids"][start : start + point.position]]
+        logits = model(input_ids=torch.tensor([[int(i) for i in ids]])).logits[0, -1]
+        assert point.token == row["input_ids"][start + point.position]
+        assert point.prm_reward == row["rewards"][point.position]
+        assert point.mrm_reward == pytest.approx(float(logits[point.token]), abs=1e-5)
+
+
+def test_evaluation_reads_the_test_split_only_and_is_the_same_for_every_variant(layout):
+    config = config_with(epochs=0.5, variants={"default": {}, "none": {"bias": "absent"}})
+    for variant in ("default", "none"):
+        mrm.train(config, layout, 0, variant)
+        mrm.evaluate(config, layout, 0, variant)
+    tables = [records.read_table(layout.mrm(0, v) / "evaluation.parquet", records.MRM_EVALUATION) for v in ("default", "none")]
+    same = ["conversation_id", "position", "token", "prm_reward"]
+    pd.testing.assert_frame_equal(tables[0][same], tables[1][same])
+    test = labels().query("split == 'test'")
+    assert set(tables[0]["conversation_id"]) <= set(test["conversation_id"])
+    record = records.read_json(layout.mrm(0) / "evaluation.json")
+    assert record["n_points"] == min(20, sum(map(len, test["rewards"]))) == len(tables[0])
+    assert record["held_out_prefixes"] == sum(map(len, test["rewards"]))
+    card = (layout.mrm(0) / "README.md").read_text()
+    assert f"{record['mae']:.4f}" in card
+    assert str(layout.root) not in card

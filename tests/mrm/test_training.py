@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from tests.mrm.examples import EOS, VOCABULARY, config_with, labels, tiny_guard
+
+from saffron import models, mrm, records
+from saffron.config import Runtime
+from saffron.mrm import training
+
+OUTPUTS = ("adapter/adapter_model.safetensors", "adapter/adapter_config.json", "merged/model.safetensors", "head.safetensors")
+VARIANTS = {"default": {}, "random": {"bias": "frozen_random"}, "none": {"bias": "absent", "eos_seen": False}}
+
+
+def digests(folder):
+    return {name: records.sha256(folder / name) for name in (*OUTPUTS, "losses.parquet")}
+
+
+def test_training_writes_every_file_and_the_loader_gives_the_trained_model(layout):
+    config = config_with(epochs=4.0)
+    mrm.train(config, layout, 0)
+    folder = layout.mrm(0)
+    model, unseen = models.load_mrm(folder, Runtime(dtype="float32"))
+    head = load_file(folder / "head.safetensors")
+    assert head["lm_head_bias"].abs().max() > 0
+    assert torch.all(head["lm_head_bias"][unseen] == 0)
+    assert not unseen[EOS]
+    assert 0 < int(unseen.sum()) < VOCABULARY
+    merged = load_file(folder / "merged" / "model.safetensors")
+    assert not any("lora" in name or name.endswith("bias") for name in merged)
+    adapter = load_file(folder / "adapter" / "adapter_model.safetensors")
+    assert len(adapter) == 8
+    assert all("q_proj" in name or "v_proj" in name for name in adapter)
+    wrapped = PeftModel.from_pretrained(tiny_guard(), folder / "adapter")
+    ids = torch.tensor([[13, 14, 15, 16]])
+    with torch.no_grad():
+        expected = wrapped(input_ids=ids).logits + head["lm_head_bias"]
+        assert torch.allclose(model(input_ids=ids).logits, expected, atol=1e-5)
+    losses = records.read_table(folder / "losses.parquet", records.LOSSES)
+    assert losses["loss"].iloc[-3:].mean() < losses["loss"].iloc[:3].mean()
+    assert json.loads((folder / "adapter" / "adapter_config.json").read_text())["base_model_name_or_path"] == "sandbox/guard"
+    assert str(layout.root) not in "".join(path.read_text() for path in folder.rglob("*.json"))
+
+
+@pytest.mark.parametrize("order", ["packed", "paper"])
+def test_a_seed_gives_the_same_bytes_and_another_seed_others(layout, order):
+    config = config_with(order=order, epochs=0.5)
+    mrm.train(config, layout, 0)
+    first = digests(layout.mrm(0))
+    mrm.train(config, layout, 0)
+    assert digests(layout.mrm(0)) == first
+    layout.model("guard", 0).rename(layout.model("guard", 1).parent.parent / "guard1")
+    tiny_guard().save_pretrained(layout.model("guard", 1))
+    layout.safety4m(0).rename(layout.safety4m(1))
+    mrm.train(config, layout, 1)
+    assert records.sha256(layout.mrm(1) / OUTPUTS[0]) != first[OUTPUTS[0]]
+
+
+class Killed(Exception):
+    """Stands for the end of the process."""
+
+
+def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_bytes(layout, monkeypatch):
+    config = config_with(epochs=2.0, schedule="cosine")
+    mrm.train(config, layout, 0)
+    whole = digests(layout.mrm(0))
+    original = training.learning_rate
+    ran: list[int] = []
+
+    def dying(settings, step, total):
+        ran.append(step)
+        if step == 7 and 8 not in ran:
+            raise Killed
+        return original(settings, step, total)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "learning_rate", dying)
+        with pytest.raises(Killed):
+            mrm.train(config, layout, 0)
+        checkpoints = list(layout.mrm(0).parent.glob(".checkpoint-default/*.safetensors"))
+        assert len(checkpoints) == 1
+        before = len(ran)
+        ran.append(8)  # alive again
+        mrm.train(config, layout, 0)
+        assert ran[before + 1] == 6  # the last multiple of checkpoint_every = 3 before the kill
+    assert digests(layout.mrm(0)) == whole
+    assert not checkpoints[0].exists()
+
+
+def test_a_checkpoint_of_other_settings_is_not_used(layout, monkeypatch):
+    mrm.train(config_with(epochs=1.0), layout, 0)
+    expected = digests(layout.mrm(0))
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_curve", lambda *_: (_ for _ in ()).throw(Killed()))
+        with pytest.raises(Killed):
+            mrm.train(config_with(epochs=1.0, learning_rate=0.5), layout, 0)
+    assert list(layout.mrm(0).parent.glob(".checkpoint-default/*.safetensors"))
+    mrm.train(config_with(epochs=1.0), layout, 0)
+    assert digests(layout.mrm(0)) == expected
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_variants(layout, variant):
+    config = config_with(epochs=0.5, variants=VARIANTS)
+    mrm.train(config, layout, 0, variant)
+    _, unseen = models.load_mrm(layout.mrm(0, variant), Runtime())
+    bias = load_file(layout.mrm(0, variant) / "head.safetensors")["lm_head_bias"]
+    assert bool(unseen[EOS]) == (variant == "none")
+    trained = {
+        "default": bias.abs().max() > 0 and torch.all(bias[unseen] == 0),
+        "random": bias.abs().min() > 0,
+        "none": bias.abs().max() == 0,
+    }
+    assert trained[variant]
+
+
+def test_labels_without_a_train_split_are_refused(layout):
+    table = labels().assign(split="test")
+    records.write_table(layout.safety4m(0) / "labels.parquet", table, records.SAFETY4M)
+    with pytest.raises(records.RecordError, match="train split"):
+        mrm.train(config_with(), layout, 0)
+
+
+def test_the_unembedding_of_a_guard_with_tied_weights_is_merged_and_loaded(layout):
+    tiny_guard(tied=True).save_pretrained(layout.model("guard", 0))
+    mrm.train(config_with(epochs=1.0), layout, 0)
+    model, _ = models.load_mrm(layout.mrm(0), Runtime())
+    bias = load_file(layout.mrm(0) / "head.safetensors")["lm_head_bias"]
+    assert np.allclose(model.get_output_embeddings().bias.detach(), bias)
+    assert torch.equal(model.get_input_embeddings().weight, model.get_output_embeddings().weight)
