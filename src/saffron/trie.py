@@ -34,6 +34,8 @@ from saffron.compute import Ledger, ModelShape
 #: Parent id of first-level nodes: the prompt's last token. ``ROOT - k`` is the token k before it.
 ROOT = -1
 
+#: Stored per node: position, prompt tokens it sees, token, hash of its path.
+NODE_FIELDS = ("_depth", "_stem", "_token", "_hash")
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 KeysValues = tuple[Tensor, Tensor]
 #: (layer, keys [B, R, L, H, D], values) -> (shared part [B, H, S, D], each row's own part [B, H, R, L', D])
@@ -149,14 +151,14 @@ class TokenTrie:
         rows = tokens.shape[1]
         self._reserve(rows, 1)
         start = self.used
-        depth = self._depth_after(parents)
+        depth, stem = self._depth_after(parents), self._stem_of(parents)
         slots = slice(start, start + rows)
         ancestry = self._ancestry_of(parents)  # [B, R, start]
         self._ancestry[:, slots, :start] = ancestry
         self._ancestry[:, slots, slots] = torch.eye(rows, dtype=torch.bool, device=self.device)
-        self._record(parents[..., None], tokens[..., None], depth[..., None], alive, None, commit=1)
+        self._record(parents, stem, tokens[..., None], depth[..., None], alive, None, commit=1)
         self.used = start + rows
-        mask = self._mask(parents, self._ancestry[:, slots, : self.used])
+        mask = self._mask(stem, self._ancestry[:, slots, : self.used])
         stored = slice(0, self._prompt_width + self.used)
         written = self._slots(slots)
 
@@ -204,8 +206,8 @@ class TokenTrie:
         self._reserve(rows * commit, length, commit)
         start = self.used
         positions = self._depth_after(parents)[..., None] + torch.arange(length, device=self.device)
-        ancestry = self._ancestry_of(parents)
-        mask = self._mask(parents, ancestry)
+        stem, ancestry = self._stem_of(parents), self._ancestry_of(parents)
+        mask = self._mask(stem, ancestry)
         stored = slice(0, self._prompt_width + start)
         slots = slice(start, start + rows * commit)
         if commit:
@@ -213,7 +215,7 @@ class TokenTrie:
             chains = torch.einsum("rs,ij->risj", torch.eye(rows, dtype=torch.bool, device=self.device), own)
             self._ancestry[:, slots, :start] = ancestry.repeat_interleave(commit, dim=1)
             self._ancestry[:, slots, slots] = chains.reshape(rows * commit, rows * commit)
-        self._record(parents[..., None], tokens, positions, alive, lengths, commit=commit)
+        self._record(parents, stem, tokens, positions, alive, lengths, commit=commit)
         self.used = slots.stop
         last = (lengths if lengths is not None else torch.full_like(parents, length)) - 1
         written = self._slots(slots)
@@ -261,7 +263,7 @@ class TokenTrie:
         """
         self._keys = [key.index_select(0, keep) for key in self._keys]
         self._values = [value.index_select(0, keep) for value in self._values]
-        for name in ("_ancestry", "_depth", "_token", "_hash", "_prompt_length", "_prompt_index", "_root_hash"):
+        for name in ("_ancestry", *NODE_FIELDS, "_prompt_length", "_prompt_index", "_root_hash"):
             setattr(self, name, getattr(self, name).index_select(0, keep))
         if self._row_keys:
             self._row_keys = [key.index_select(0, keep) for key in self._row_keys]
@@ -302,6 +304,7 @@ class TokenTrie:
         square = max_nodes if packed else 0
         self._ancestry = torch.zeros(self.batch, square, square, dtype=torch.bool, device=self.device)
         self._depth = torch.zeros(self.batch, max_nodes, dtype=torch.int64, device=self.device)
+        self._stem = torch.zeros(self.batch, max_nodes, dtype=torch.int64, device=self.device)
         self._token = torch.zeros(self.batch, max_nodes, dtype=torch.int64, device=self.device)
         self._hash = torch.zeros(self.batch, max_nodes, dtype=torch.int64, device=self.device)
         self._root_hash = torch.zeros(self.batch, self._prompt_width, dtype=torch.int64, device=self.device)
@@ -346,7 +349,7 @@ class TokenTrie:
         ancestry = self._ancestry[:, : self.used, : self.used].gather(1, index).gather(2, order[:, None].expand(-1, width, -1))
         self._ancestry = torch.zeros(self.batch, max_nodes, max_nodes, dtype=torch.bool, device=self.device)
         self._ancestry[:, :width, :width] = ancestry
-        for name in ("_depth", "_token", "_hash"):
+        for name in NODE_FIELDS:
             old = getattr(self, name)
             new = old.new_zeros(self.batch, max_nodes)
             new[:, :width] = old.gather(1, order)
@@ -368,10 +371,16 @@ class TokenTrie:
         rows = self._ancestry[:, : self.used, : self.used].gather(1, parents.clamp(min=0)[..., None].expand(-1, -1, self.used))
         return rows & (parents >= 0)[..., None]
 
-    def _mask(self, parents: Tensor, nodes: Tensor) -> Tensor:
-        """[B, R, P + S] additive mask over the prompt and S node slots."""
-        visible = torch.where(parents >= 0, self._prompt_length[:, None], self._prompt_length[:, None] + parents - ROOT)
-        prompt = torch.arange(self._prompt_width, device=self.device) < visible[..., None]
+    def _stem_of(self, parents: Tensor) -> Tensor:
+        """[B, R] how many of the prompt's tokens stand above a token hung under ``parents``."""
+        below_prompt = self._prompt_length[:, None] + parents - ROOT
+        if self.used == 0:
+            return below_prompt
+        return torch.where(parents >= 0, self._stem.gather(1, parents.clamp(min=0)), below_prompt)
+
+    def _mask(self, stem: Tensor, nodes: Tensor) -> Tensor:
+        """[B, R, P + S] additive mask over the prompt's first ``stem`` tokens and S node slots."""
+        prompt = torch.arange(self._prompt_width, device=self.device) < stem[..., None]
         allowed = torch.cat([prompt, nodes], -1)
         return torch.zeros(allowed.shape, dtype=self.dtype, device=self.device).masked_fill_(~allowed, -torch.inf)
 
@@ -381,14 +390,20 @@ class TokenTrie:
 
     # ------------------------------------------------------------------------------------------------------- counts
     def _record(
-        self, parents: Tensor, tokens: Tensor, positions: Tensor, alive: Tensor | None, lengths: Tensor | None, commit: int
+        self,
+        parents: Tensor,
+        stem: Tensor,
+        tokens: Tensor,
+        positions: Tensor,
+        alive: Tensor | None,
+        lengths: Tensor | None,
+        commit: int,
     ) -> None:
         """Count the new tokens [B, R, L] that are unique, and store what nodes of the first ``commit`` need.
 
         Identity is a 64-bit hash of the path: two rows that spell the same path count once.
         """
         batch, rows, length = tokens.shape
-        parents = parents[..., 0]
         prompt_slot = (self._prompt_length[:, None] + parents).clamp(min=0, max=self._prompt_width - 1)
         state = self._root_hash.gather(1, prompt_slot)
         if self.used:
@@ -405,6 +420,7 @@ class TokenTrie:
             self._hash[:, slots] = hashes[..., :commit].reshape(batch, -1)
             self._token[:, slots] = tokens[..., :commit].reshape(batch, -1)
             self._depth[:, slots] = positions[..., :commit].reshape(batch, -1)
+            self._stem[:, slots] = stem.repeat_interleave(commit, dim=1)
 
     def _count(self, hashes: Tensor, positions: Tensor, counted: Tensor) -> None:
         """Add unique tokens to the ledger; all arguments [B, n]."""
@@ -528,9 +544,9 @@ class TokenTrie:
         self._reserve(rows, 1)
         slots = slice(self.used, self.used + rows)
         step = self.used // rows
-        depth = self._depth_after(parents)
-        mask = self._mask(parents, torch.zeros(*parents.shape, 0, dtype=torch.bool, device=self.device))
-        self._record(parents[..., None], tokens[..., None], depth[..., None], alive, None, commit=1)
+        depth, stem = self._depth_after(parents), self._stem_of(parents)
+        mask = self._mask(stem, torch.zeros(*parents.shape, 0, dtype=torch.bool, device=self.device))
+        self._record(parents, stem, tokens[..., None], depth[..., None], alive, None, commit=1)
         self.used = slots.stop
 
         def place(layer: int, k: Tensor, v: Tensor) -> tuple[KeysValues | None, KeysValues | None]:
@@ -553,7 +569,7 @@ class TokenTrie:
             for layer, kept in enumerate(store):
                 index = rows[:, None, :, None, None].expand(-1, kept.shape[1], -1, *kept.shape[3:])
                 store[layer] = kept.gather(2, index)
-        for name in ("_depth", "_token", "_hash"):
+        for name in NODE_FIELDS:
             kept = getattr(self, name)[:, : self.used].view(self.batch, steps, old)
             moved = kept.new_zeros(self.batch, self.max_nodes // old * new)
             moved[:, : steps * new] = kept.gather(2, rows[:, None].expand(-1, steps, -1)).flatten(1)

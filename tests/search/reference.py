@@ -6,6 +6,7 @@ decision margin: how far the closest call (a nucleus border, a reward comparison
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, field
 from typing import Any
@@ -85,7 +86,7 @@ def saffron_reference(
             ]
             beam = sorted(finished + children, key=lambda sequence: -sequence.reward)[:width]
             rewards = sorted(sequence.reward for sequence in finished + children if sequence.finished)
-            margin = min([margin, *(b - a for a, b in zip(rewards, rewards[1:], strict=False) if b != a)])
+            margin = min([margin, *(b - a for a, b in itertools.pairwise(rewards) if b != a)])
     best = max(beam, key=lambda sequence: sequence.reward)
     return Reference(best.tokens, best.reward, margin)
 
@@ -97,4 +98,4 @@ def child(parent: Sequence, token: int | None, reward: float, eos: int, carried:
 def gaps(ranked: list[tuple[float, Sequence, int | None]], width: int) -> float:
     """Smallest difference between neighbours whose order decides something; exact ties are decided by position."""
     values = [entry[0] for entry in ranked[: width + 1]]
-    return min((a - b for a, b in zip(values, values[1:], strict=False) if a != b), default=math.inf)
+    return min((a - b for a, b in itertools.pairwise(values) if a != b), default=math.inf)

@@ -79,7 +79,7 @@ def nucleus(probs: Tensor, alive: Tensor, top_p: float) -> Candidates:
         alive: [B, R] bool; other rows have no candidates.
         top_p: nucleus mass.
     """
-    batch, rows, vocab = probs.shape
+    _batch, rows, vocab = probs.shape
     flat = probs.reshape(-1, vocab)[alive.view(-1)] if not bool(alive.all()) else probs.reshape(-1, vocab)
     values = flat.numpy()
     descending = -values
@@ -148,7 +148,7 @@ def best_dense(probs: Tensor, alive: Tensor, rewards: Tensor, top_p: float, coun
         top_p: nucleus mass.
         count: N.
     """
-    batch, rows, vocab = probs.shape
+    batch, _rows, vocab = probs.shape
     values, tokens = probs.sort(dim=-1, descending=True, stable=True)
     mass = values.cumsum(-1, dtype=torch.float64)
     inside = torch.ones_like(alive)[..., None].expand_as(values).clone()

@@ -1,0 +1,268 @@
+"""Logits of random trees against one full forward pass per path, over what a trie can be asked to do."""
+
+from __future__ import annotations
+
+import random
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from saffron.trie import ROOT, TokenTrie, TrieError
+
+VOCAB = 19
+CLASSES = {
+    "llama": (LlamaConfig, LlamaForCausalLM),
+    "mistral": (MistralConfig, MistralForCausalLM),
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM),
+    "qwen3": (Qwen3Config, Qwen3ForCausalLM),
+}
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 0.1}
+
+
+@cache
+def model(family: str = "llama", kv_heads: int = 2, dtype: torch.dtype = torch.float64, **changes: Any) -> Any:
+    torch.manual_seed(0)
+    config_class, model_class = CLASSES[family]
+    sizes = {"vocab_size": VOCAB, "hidden_size": 24, "intermediate_size": 20, "num_hidden_layers": 2, "head_dim": 6}
+    usual = {"num_attention_heads": 4, "num_key_value_heads": kv_heads, "initializer_range": 0.3, "sliding_window": None}
+    llama = model_class(config_class(**(sizes | usual | changes)))
+    for name, parameter in llama.named_parameters():
+        if name.endswith("bias") or "norm" in name:
+            torch.nn.init.normal_(parameter, 1.0, 0.2)
+    return llama.to(dtype).eval().requires_grad_(False)
+
+
+def full(llm: Any, ids: list[int]) -> Tensor:
+    return llm(torch.tensor([ids])).logits[0, -1]
+
+
+class Mirror:
+    """A trie beside the paths its nodes should spell."""
+
+    def __init__(self, llm: Any, prompts: list[list[int]], rng: random.Random, max_nodes: int) -> None:
+        self.llm, self.prompts, self.rng = llm, prompts, rng
+        self.trie = TokenTrie(llm, prompts, max_nodes=max_nodes)
+        self.paths: list[dict[int, list[int]]] = [{} for _ in prompts]
+        self.tolerance = TOLERANCE[self.trie.dtype]
+        self.check(self.trie.root_logits, [list(prompt) for prompt in prompts])
+
+    def check(self, logits: Tensor, sequences: list[list[int]]) -> None:
+        for row, ids in zip(logits, sequences, strict=True):
+            torch.testing.assert_close(row, full(self.llm, ids), rtol=0, atol=self.tolerance)
+
+    def parents(self, rows: int) -> Tensor:
+        drawn = []
+        for prompt, paths in zip(self.prompts, self.paths, strict=True):
+            pool = [*paths, *(ROOT - back for back in range(len(prompt)))]
+            drawn.append([self.rng.choice(pool) for _ in range(rows)])
+        return torch.tensor(drawn)
+
+    def base(self, prompt: int, parent: int) -> list[int]:
+        ids = self.prompts[prompt]
+        return self.paths[prompt][parent] if parent >= 0 else ids[: len(ids) + 1 + parent]
+
+    def tokens(self, *size: int) -> Tensor:
+        return torch.tensor([self.rng.randrange(VOCAB) for _ in range(torch.Size(size).numel())]).view(size)
+
+    def extend(self, rows: int) -> None:
+        parents, tokens = self.parents(rows), self.tokens(len(self.prompts), rows)
+        alive = torch.tensor([[self.rng.random() < 0.8 for _ in range(rows)] for _ in self.prompts])
+        extension = self.trie.extend(parents, tokens, alive=alive)
+        for b in range(len(self.prompts)):
+            for r in range(rows):
+                if alive[b, r]:
+                    path = [*self.base(b, int(parents[b, r])), int(tokens[b, r])]
+                    self.check(extension.logits[b, r][None], [path])
+                    self.paths[b][int(extension.nodes[b, r])] = path
+
+    def branch(self, rows: int, length: int, commit: int) -> None:
+        parents, tokens = self.parents(rows), self.tokens(len(self.prompts), rows, length)
+        lengths = torch.tensor([[self.rng.randint(max(commit, 1), length) for _ in range(rows)] for _ in self.prompts])
+        select = torch.tensor([3, 1, 7])
+        branch = self.trie.branch(parents, tokens, commit=commit, lengths=lengths, select=select)
+        for b in range(len(self.prompts)):
+            for r in range(rows):
+                base = self.base(b, int(parents[b, r]))
+                chain = [*base, *tokens[b, r, : int(lengths[b, r])].tolist()]
+                expected = full(self.llm, chain)[select]
+                torch.testing.assert_close(branch.logits[b, r], expected, rtol=0, atol=self.tolerance)
+                for c in range(commit):
+                    self.paths[b][int(branch.nodes[b, r, c])] = [*base, *tokens[b, r, : c + 1].tolist()]
+
+    def compact(self, rows: int) -> None:
+        keep = self.parents(rows)
+        new = self.trie.compact(keep, room=self.rng.choice([None, 40]))
+        spelled = self.trie.path(new)
+        for b, prompt in enumerate(self.prompts):
+            kept = {int(n): self.paths[b][int(k)] for n, k in zip(new[b], keep[b], strict=True) if k >= 0}
+            assert all(int(n) == int(k) for n, k in zip(new[b], keep[b], strict=True) if k < 0)
+            for node, path in zip(new[b].tolist(), spelled[b], strict=True):
+                if node >= 0:
+                    below = [*prompt, *kept[node]][len(prompt) :]
+                    assert below[-len(path) :] == path
+            self.paths[b] = kept
+
+    def drop(self) -> None:
+        kept = sorted(self.rng.sample(range(len(self.prompts)), self.rng.randint(1, len(self.prompts))))
+        self.trie.drop_prompts(torch.tensor(kept))
+        self.prompts = [self.prompts[b] for b in kept]
+        self.paths = [self.paths[b] for b in kept]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    family=st.sampled_from(sorted(CLASSES)),
+    kv_heads=st.sampled_from([1, 2, 4]),
+    dtype=st.sampled_from([torch.float64, torch.float64, torch.float32]),
+    lengths=st.lists(st.integers(1, 6), min_size=1, max_size=3),
+    steps=st.lists(st.sampled_from(["extend", "extend", "branch", "compact", "drop"]), min_size=1, max_size=7),
+)
+def test_random_trees_equal_separate_forwards(seed, family, kv_heads, dtype, lengths, steps):
+    rng = random.Random(seed)
+    prompts = [[rng.randrange(VOCAB) for _ in range(n)] for n in lengths]
+    mirror = Mirror(model(family, kv_heads, dtype), prompts, rng, max_nodes=7 * 12)
+    for step in steps:
+        if step == "extend":
+            mirror.extend(rng.randint(1, 4))
+        elif step == "branch":
+            length = rng.randint(1, 4)
+            mirror.branch(rng.randint(1, 3), length, rng.randint(0, length))
+        elif step == "compact":
+            mirror.compact(rng.randint(1, 3))
+        else:
+            mirror.drop()
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    family=st.sampled_from(sorted(CLASSES)),
+    kv_heads=st.sampled_from([1, 2, 4]),
+    dtype=st.sampled_from([torch.float64, torch.float32]),
+    lengths=st.lists(st.integers(1, 5), min_size=1, max_size=3),
+    rows=st.integers(1, 5),
+    steps=st.integers(1, 5),
+)
+def test_private_rows_equal_separate_forwards(seed, family, kv_heads, dtype, lengths, rows, steps):
+    rng, llm = random.Random(seed), model(family, kv_heads, dtype)
+    prompts = [[rng.randrange(VOCAB) for _ in range(n)] for n in lengths]
+    trie = TokenTrie(llm, prompts, max_nodes=rows * steps, layout="rows", logits=False)
+    assert trie.root_logits is None
+    paths = [[list(prompt) for _ in range(rows)] for prompt in prompts]
+    nodes = torch.full((len(prompts), rows), ROOT)
+    for step in range(steps):
+        tokens = torch.tensor([[rng.randrange(VOCAB) for _ in path] for path in paths])
+        extension = trie.extend(nodes, tokens)
+        nodes = extension.nodes
+        for b, row in enumerate(paths):
+            for r, path in enumerate(row):
+                path.append(int(tokens[b, r]))
+                torch.testing.assert_close(extension.logits[b, r], full(llm, path), rtol=0, atol=TOLERANCE[dtype])
+        if step == steps // 2 and rng.random() < 0.7:
+            chosen = [
+                [rng.randrange(len(row)) for _ in range(rng.randint(1, len(row)) if not b else 1)] for b, row in enumerate(paths)
+            ]
+            width = len(chosen[0])
+            index = torch.tensor([(row * width)[:width] for row in chosen])
+            nodes = trie.compact(nodes.gather(1, index))
+            paths = [[list(row[i]) for i in picked] for row, picked in zip(paths, index.tolist(), strict=True)]
+        if step == steps // 2 and rng.random() < 0.5:
+            kept = sorted(rng.sample(range(len(paths)), rng.randint(1, len(paths))))
+            trie.drop_prompts(torch.tensor(kept))
+            nodes, paths, prompts = nodes[kept], [paths[b] for b in kept], [prompts[b] for b in kept]
+    assert trie.path(nodes) == [[path[len(p) :] for path in row] for p, row in zip(prompts, paths, strict=True)]
+
+
+def test_bfloat16_stays_in_its_dtype_and_close():
+    mirror = Mirror(model(dtype=torch.bfloat16), [[1, 2, 3], [4]], random.Random(0), 20)
+    mirror.extend(3)
+    mirror.extend(3)
+    assert mirror.trie.root_logits.dtype == torch.bfloat16
+
+
+def test_labelling_reads_a_chain_under_every_prompt_position():
+    llm, ids = model(), [1, 2, 3, 4, 5]
+    trie = TokenTrie(llm, [ids], max_nodes=0, logits=False)
+    parents = torch.tensor([[ROOT - back for back in range(4)]])
+    logits = trie.branch(parents, torch.tensor([[[7, 8, 9]] * 4])).logits
+    for back in range(4):
+        torch.testing.assert_close(logits[0, back], full(llm, [*ids[:5 - back], 7, 8, 9]), rtol=0, atol=1e-10)
+    assert trie.used == 0
+
+
+def test_scaled_rotary_embeddings_are_followed():
+    rope = {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    torch.manual_seed(1)
+    config = model().config.to_dict() | {"rope_parameters": rope | {"original_max_position_embeddings": 8}}
+    llm = LlamaForCausalLM(LlamaConfig(**config)).double().eval().requires_grad_(False)
+    Mirror(llm, [list(range(15)), [3]], random.Random(0), 8).extend(3)
+
+
+def test_kv_memory_is_the_nodes_it_holds_and_compaction_gives_back():
+    llm = model(kv_heads=2)
+    trie = TokenTrie(llm, [[1, 2, 3]], max_nodes=10)
+    per_token = trie.shape.kv_bytes_per_token(8)
+    assert trie.kv_bytes == 13 * per_token
+    nodes = trie.extend(torch.tensor([[ROOT, ROOT, ROOT]]), torch.tensor([[1, 2, 3]])).nodes
+    trie.compact(nodes[:, :1], room=2)
+    assert trie.used == 1
+    assert trie.kv_bytes == 6 * per_token
+
+
+def test_what_it_cannot_drive_is_refused():
+    other = GPT2LMHeadModel(GPT2Config(vocab_size=VOCAB, n_embd=8, n_layer=1, n_head=1)).eval()
+    with pytest.raises(TrieError, match="gpt2"):
+        TokenTrie(other, [[1]], max_nodes=1)
+    with pytest.raises(TrieError, match="Linear"):
+        TokenTrie(torch.nn.Linear(2, 2), [[1]], max_nodes=1)
+    with pytest.raises(TrieError, match="at least one token"):
+        TokenTrie(model(), [[1], []], max_nodes=1)
+    training = LlamaForCausalLM(model().config).train()
+    with pytest.raises(TrieError, match="eval"):
+        TokenTrie(training, [[1]], max_nodes=1)
+    dynamic = LlamaConfig(
+        **model().config.to_dict() | {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}}
+    )
+    with pytest.raises(TrieError, match="dynamic"):
+        TokenTrie(LlamaForCausalLM(dynamic).eval(), [[1]], max_nodes=1)
+
+
+def test_a_sliding_window_is_refused_where_it_would_bite():
+    windowed = model("mistral", sliding_window=5)
+    trie = TokenTrie(windowed, [[1, 2, 3]], max_nodes=8)
+    nodes = trie.extend(torch.tensor([[ROOT]]), torch.tensor([[1]])).nodes
+    nodes = trie.extend(nodes, torch.tensor([[1]])).nodes
+    with pytest.raises(TrieError, match="window of 5"):
+        trie.extend(nodes, torch.tensor([[1]]))
+    with pytest.raises(TrieError, match="window of 5"):
+        TokenTrie(windowed, [[1] * 6], max_nodes=1)
+
+
+def test_storage_and_layout_limits_are_stated():
+    trie = TokenTrie(model(), [[1]], max_nodes=2)
+    with pytest.raises(TrieError, match="2 nodes"):
+        trie.extend(torch.full((1, 3), ROOT), torch.zeros(1, 3, dtype=torch.long))
+    rows = TokenTrie(model(), [[1]], max_nodes=4, layout="rows")
+    with pytest.raises(TrieError, match="packed"):
+        rows.branch(torch.full((1, 2), ROOT), torch.zeros(1, 2, 3, dtype=torch.long))
+    rows.extend(torch.full((1, 2), ROOT), torch.zeros(1, 2, dtype=torch.long))
+    with pytest.raises(TrieError, match="2 rows"):
+        rows.extend(torch.full((1, 3), ROOT), torch.zeros(1, 3, dtype=torch.long))
