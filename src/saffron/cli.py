@@ -234,33 +234,31 @@ def notebook(
     name: Annotated[str, typer.Argument(help="figure1, figure2, figure3, figure4a, figure4b, table1, table2 or table3.")],
     config: ConfigPath = DEFAULT_CONFIG,
     out: Out = HERE,
-    log: Annotated[Path | None, typer.Option("--log", metavar="FILE", help="Where the executed notebook is kept.")] = None,
 ) -> None:
     """Execute one notebook; it writes its figure or table."""
-    settings, layout = _open(config, out)
+    _, layout = _open(config, out)
     from saffron import figures
 
-    figures.notebook(settings, layout, name, log)
+    figures.notebook(name, {"config": str(config), "root": str(out)}, figures.executed_copy(layout, name))
 
 
 @figures_app.command()
 def report(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
     """Write the self-contained HTML report."""
     settings, layout = _open(config, out)
-    from saffron import figures
+    from saffron import report as stage
 
-    figures.report(settings, layout)
+    stage.write(settings, layout)
 
 
 @figures_app.command("all")
 def all_figures(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
     """Execute every notebook, then write the report."""
-    settings, layout = _open(config, out)
-    from saffron import figures, workflow
+    from saffron import workflow
 
     for name in (*workflow.FIGURES, *workflow.TABLES):
-        figures.notebook(settings, layout, name, None)
-    figures.report(settings, layout)
+        notebook(name, config, out)
+    report(config, out)
 
 
 # -------------------------------------------------------------------------------------------------- about a whole run

@@ -26,7 +26,7 @@ rule figure:
         config=RESOLVED,
         reads=stages.report_slice(CONFIG),
     shell:
-        "saffron figures notebook {wildcards.figure} --config {params.config} --log {log.notebook} > {log.text} 2>&1"
+        "saffron figures notebook {wildcards.figure} --config {params.config} > {log.text} 2>&1"
 
 
 rule table:
@@ -52,7 +52,7 @@ rule table:
         config=RESOLVED,
         reads=stages.report_slice(CONFIG),
     shell:
-        "saffron figures notebook {wildcards.table} --config {params.config} --log {log.notebook} > {log.text} 2>&1"
+        "saffron figures notebook {wildcards.table} --config {params.config} > {log.text} 2>&1"
 
 
 rule report:
@@ -62,7 +62,7 @@ rule report:
         analysis=rules.analyse.output,
         trees=LAYOUT.search_trees(SEEDS[0]),
         cards=expand(rules.gather_labels.output.card, seed=SEEDS),
-        code=stages.modules("figures", "plots"),
+        code=stages.modules("report", "plots"),
     output:
         LAYOUT.figures / "report.html",
     log:
