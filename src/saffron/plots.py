@@ -287,11 +287,12 @@ def _mark_equal_asr(ax: Axes, view: View, convention: Convention, scale: float) 
     ax.annotate(
         f"{row['ratio']:.2g}×",
         (np.sqrt(a * b), row["asr"]),
-        (0, -3),
+        (0, 3),
         textcoords="offset points",
         ha="center",
-        va="top",
+        va="bottom",
         fontsize=8,
+        fontweight="bold",
     )
 
 

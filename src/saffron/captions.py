@@ -1,0 +1,103 @@
+"""One caption per figure: what it shows, on how many prompts, and how its parts were made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from saffron.analysis.view import View
+from saffron.compute import PAPER_MULTIPLIERS
+
+
+def prose(text: str) -> str:
+    """A caption on one line."""
+    return " ".join(text.split())
+
+
+def _n(view: View, experiment: str) -> str:
+    rows = view.cells[view.cells["experiment"] == experiment]
+    seeds = int(rows["n_seeds"].iloc[0])
+    trained = f"{seeds} training seed" + ("s" if seeds != 1 else "")
+    return f"n = {int(rows['n_prompts'].iloc[0])} prompts of {rows['dataset'].iloc[0]}, {trained}"
+
+
+def figure1(view: View) -> str:
+    """Figure 1."""
+    step = view.recorded.step
+    return prose(
+        f"""Figure 1. One step of a real search (prompt {step.prompt_id} of {view.recorded.dataset}, step {step.step},
+        training seed {view.seed}): a process reward model reads every candidate ({step.prm_calls} calls), the
+        multifurcation reward model scores all of them in {step.mrm_calls} call. Numbers are rewards (logits); n =
+        {len(step.candidates)} candidates; “kept” entered the next beam."""
+    )
+
+
+def figure2(view: View) -> str:
+    """Figure 2, each FLOP counted once."""
+    return prose(
+        f"""Figure 2. Attack success rate against mean compute per prompt (policy and reward model, each FLOP counted once);
+        {_n(view, "scaling")}; bars: 95 % intervals; dashed: ASR = a + b ln(compute) with the 95 % band of a bootstrap
+        over the points (none for three points); arrow: compute ratio at equal attack success between measured points.
+        Right: the paper's points and fits, in its own units."""
+    )
+
+
+def figure2_paper_convention(view: View) -> str:
+    """Figure 2, compute counted as in the paper."""
+    saffron = PAPER_MULTIPLIERS["saffron"]
+    return prose(
+        f"""Figure 2, compute counted as in the paper: FLOPs times the number of models alive,
+        {PAPER_MULTIPLIERS["best_of_n"][0]} for every PRM method and {saffron[0]} for Saffron-1 (the released script
+        loads {saffron[1]}); {_n(view, "scaling")}; otherwise as Figure 2."""
+    )
+
+
+def figure3(view: View) -> str:
+    """Figure 3."""
+    search = next(s for s in view.recorded.searches if s.method == "saffron")
+    cost = search.cost()
+    return prose(
+        f"""Figure 3. The token trie of one real Saffron-1 search (prompt {search.prompt_id} of {view.recorded.dataset},
+        width {search.budget}): {cost.space} cached tokens in place of {cost.space_unshared}. A block is shared if more
+        than one explored sequence runs through it. (c) Proposition 2: what remains of the unshared time (sum of squared
+        lengths) and space (sum of lengths), over n = {len(view.recorded.searches)} recorded searches."""
+    )
+
+
+def figure4a(view: View) -> str:
+    """Figure 4a."""
+    return prose(
+        f"""Figure 4a. Saffron-1's attack success against compute, search widths beside the points; {_n(view, "scaling")};
+        bars: 95 % intervals; dashed: logarithmic fit with band; grey: the paper's curve, its compute scaled so that N =
+        1 coincides."""
+    )
+
+
+def figure4b(view: View) -> str:
+    """Figure 4b."""
+    frame = view.mrm_evaluation
+    conversations = frame["conversation_id"].nunique()
+    return prose(
+        f"""Figure 4b. MRM reward M(s)[a] against PRM reward R(sa) on n = {len(frame):,} held-out prefixes of
+        {conversations:,} conversations (training seed {view.seed}); colour: prefixes per cell."""
+    )
+
+
+def scaleff(view: View) -> str:
+    """ScalEff against the limit."""
+    n = view.section("exploration")[0]["n"]
+    return prose(
+        f"""ScalEff (Eq. 1) of Table 1's rows as a function of the compute limit; n = {n} prompts; dotted: the limit fixed
+        beforehand."""
+    )
+
+
+#: Captions by file name of the figure.
+CAPTIONS: dict[str, Callable[[View], str]] = {
+    "figure1": figure1,
+    "figure2": figure2,
+    "figure2_paper_convention": figure2_paper_convention,
+    "figure3": figure3,
+    "figure4a": figure4a,
+    "figure4b": figure4b,
+    "scaleff": scaleff,
+}

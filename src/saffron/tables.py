@@ -1,0 +1,287 @@
+"""Every table with the paper's values beside ours, as CSV, Markdown and LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from saffron.analysis import claims, paper
+from saffron.analysis.view import View
+from saffron.captions import prose
+from saffron.plots import LABELS, with_unit
+from saffron.records import replacing
+
+#: The paper's name for each Table 1 method.
+PAPER_NAME = {"beam_search": "beam_search", "deal": "mcts"}
+BENCHMARKS = {"scaling": ("harmful_hexphi", "Harmful HEx-PHI"), "matched": ("ai2_refusals", "Ai2 Refusals")}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text cells; ``caption`` says what it shows and on how many prompts."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    caption: str
+
+    def csv(self) -> str:
+        """Comma-separated values."""
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(self.columns)
+        writer.writerows(self.rows)
+        return stream.getvalue()
+
+    def markdown(self) -> str:
+        """A Markdown table with its caption above."""
+        return f"{self.caption}\n\n{self.markdown_rows()}"
+
+    def markdown_rows(self) -> str:
+        """The table alone."""
+        lines = [self.columns, tuple("---" for _ in self.columns), *self.rows]
+        return "".join("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |\n" for line in lines)
+
+    def latex(self) -> str:
+        """A ``booktabs`` table."""
+        lines = [" & ".join(_latex(cell) for cell in row) + r" \\" for row in (self.columns, *self.rows)]
+        body = "\n".join(lines[1:])
+        return (
+            "\\begin{table}\n\\centering\n\\begin{tabular}{" + "l" * len(self.columns) + "}\n\\toprule\n"
+            f"{lines[0]}\n\\midrule\n{body}\n\\bottomrule\n\\end{{tabular}}\n\\caption{{{_latex(self.caption)}}}\n\\end{{table}}\n"
+        )
+
+
+def _latex(text: str) -> str:
+    special = {"\\": r"\textbackslash{}", "–": "--", "×": r"$\times$", "≤": r"$\leq$", "²": r"$^2$", "−": "$-$", "…": r"\dots{}"}
+    special |= {character: "\\" + character for character in "&%$#_{}"} | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    special |= {"“": "``", "”": "''", "Σ": r"$\Sigma$", "<": "$<$", ">": "$>$"}
+    return "".join(special.get(character, character) for character in text)
+
+
+def save(table: Table, folder: str | Path, name: str) -> None:
+    """Write ``<name>.csv``, ``.md`` and ``.tex``."""
+    for suffix, text in (("csv", table.csv()), ("md", table.markdown()), ("tex", table.latex())):
+        with replacing(Path(folder) / f"{name}.{suffix}") as temporary:
+            temporary.write_text(text)
+
+
+def rate(record: dict[str, Any] | None) -> str:
+    """An estimate as ``0.123 [0.100, 0.150]``."""
+    if record is None or record["value"] is None:
+        return "–"
+    if record["low"] is None or record["high"] is None or record["exact"]:
+        return f"{record['value']:.3f}"
+    return f"{record['value']:.3f} [{record['low']:.3f}, {record['high']:.3f}]"
+
+
+def _judged(view: View, row: dict[str, Any]) -> list[str]:
+    return [rate(row[judge]) for judge in view.analysis["judges"]]
+
+
+def _judge_columns(view: View) -> list[str]:
+    return ["ASR", *(["ASR by the oracle"] if "oracle" in view.analysis["judges"] else [])]
+
+
+def _seeds(view: View) -> str:
+    seeds = view.analysis["train_seeds"]
+    return "one training seed" if len(seeds) == 1 else f"{len(seeds)} training seeds"
+
+
+def table1(view: View) -> Table:
+    """Table 1: more exploration, worse ScalEff."""
+    printed = paper.table("table1").set_index(["method", "knob_value"])
+    rows = []
+    found = sorted(view.section("exploration"), key=lambda row: (row["method"], row["value"]))
+    for row in found:
+        key = (PAPER_NAME[row["method"]], row["value"])
+        theirs = printed.loc[key] if key in printed.index else None
+        printed_values = (
+            ["–"] * 3 if theirs is None else [f"{theirs['tflop']:.2f}", f"{theirs['asr']:.3f}", f"{theirs['scaleff']:.3f}"]
+        )
+        efficiency = row["scaleff_guard"]
+        ours = [
+            with_unit(row["flops"]),
+            with_unit(row["flops_paper"]),
+            *_judged(view, row),
+            "undefined" if efficiency is None else f"{efficiency:.3f}",
+        ]
+        rows.append((LABELS[row["method"]], f"{row['knob']} = {row['value']}", *ours, with_unit(row["limit"]), *printed_values))
+    columns = ("method", "exploration", "compute", "compute, paper's convention", *_judge_columns(view), "ScalEff", "limit")
+    columns += ("paper: TFLOP", "paper: ASR", "paper: ScalEff")
+    caption = prose(
+        f"""Table 1. Exploration against scaling efficiency (Eq. 1) on the first {found[0]["n"]} prompts by id,
+        {_seeds(view)}; 95 % intervals. Limits were fixed beforehand: the paper's limit over its cheaper row, times our
+        cheaper row. “DeAL” is the paper's “MCTS”."""
+    )
+    return Table(columns, tuple(rows), caption)
+
+
+def table2(view: View) -> Table:
+    """Table 2: attack success at matched compute, under both ways of counting compute."""
+    printed = paper.table("table2").set_index("method")
+    rows = []
+    for experiment, (column, title) in BENCHMARKS.items():
+        tables = view.section("matched").get(experiment, {})
+        for convention in ("true", "paper"):
+            for row in tables.get(convention, []):
+                method = row["method"]
+                ratio = "–" if row["ratio"] is None else f"{row['ratio']:.2f}" + ("" if row["within_tolerance"] else " (over)")
+                counted = "once" if convention == "true" else "as in the paper"
+                theirs = f"{printed.loc[method, f'{column}_asr']:.3f}" if method in printed.index else "–"
+                compute = with_unit(row["flops" if convention == "true" else "flops_paper"])
+                difference = "–" if method == "best_of_n" else rate(row["guard_difference"])
+                rows.append(
+                    (title, counted, LABELS[method], row["budget"], compute, ratio, *_judged(view, row), difference, theirs)
+                )
+    columns = (
+        "benchmark (role of)",
+        "compute counted",
+        "method",
+        "budget",
+        "compute",
+        "ratio to Best-of-N",
+        *_judge_columns(view),
+    )
+    columns += ("difference to Best-of-N", "paper: ASR")
+    ns = sorted(
+        {row["n"] for tables in view.section("matched").values() for found in tables.values() for row in found}, reverse=True
+    )
+    caption = prose(
+        f"""Table 2. Attack success at compute matched to Best-of-N's (largest budget within 1.05 times, chosen on compute
+        alone); n = {" and ".join(map(str, ns))} prompts, {_seeds(view)}; 95 % intervals, differences paired over
+        prompts. “over”: even the smallest budget costs more."""
+    )
+    return Table(columns, tuple(rows), caption)
+
+
+def table3(view: View) -> Table:
+    """Table 3: attack success against Saffron-1's search width."""
+    printed = paper.table("table3").set_index("search_width")["asr"]
+    judges, rows = view.analysis["judges"], []
+    curves = view.section("curves")
+    for method in ("no_defense", "saffron"):
+        curve = curves["guard"].get(method, {"budget": []})
+        for i, budget in enumerate(curve["budget"]):
+            ours = []
+            for judge in judges:
+                points = curves[judge][method]
+                ours.append(f"{points['asr'][i]:.3f} [{points['low'][i]:.3f}, {points['high'][i]:.3f}]")
+            theirs = f"{printed[budget]:.3f}" if budget in printed.index else "–"
+            rows.append((str(budget), with_unit(curve["flops"][i]), *ours, theirs))
+    n = int(view.cells.loc[view.cells["experiment"] == "scaling", "n_prompts"].iloc[0])
+    caption = prose(
+        f"""Table 3. Attack success by Saffron-1's search width (0: no defense); n = {n} prompts, {_seeds(view)}; 95 %
+        intervals."""
+    )
+    return Table(("search width", "compute", *_judge_columns(view), "paper: ASR"), tuple(rows), caption)
+
+
+SYSTEM_LABELS = {"deepalign": "DeepAlign", "saffron": "Saffron-1", "best_of_n": "Best-of-N", "no_defense": "No defense"}
+
+
+def section56(view: View) -> Table:
+    """Section 5.6: lexical variety of DeepAlign's outputs and Saffron-1's."""
+    quality = view.section("quality")
+    printed = {"deepalign": ("0.770", "0.809")}
+    rows = []
+    for system, values in quality["systems"].items():
+        label = SYSTEM_LABELS[system]
+        if system == "saffron":
+            label += f", N = {view.study.quality_width()}"
+        phrases = (
+            [values["most_common_start"][0], values["most_common_phrase"][0]] if view.show_text else ["withheld", "withheld"]
+        )
+        theirs = printed.get(system, ("–", "–"))
+        row = [
+            label,
+            phrases[0],
+            rate(values["starts_with_most_common"]),
+            theirs[0],
+            phrases[1],
+            rate(values["contains_most_common"]),
+            theirs[1],
+        ]
+        row += [f"{values[name]:.3f}" for name in ("distinct_1", "distinct_2", "distinct_3", "self_bleu")]
+        rows.append(tuple(row))
+    columns = (
+        "system",
+        "most common start",
+        "share that start so",
+        "paper: start",
+        "most common phrase",
+        "share that contain it",
+    )
+    columns += ("paper: contain", "distinct-1", "distinct-2", "distinct-3", "self-BLEU")
+    n = quality["systems"]["saffron"]["n"]
+    caption = prose(
+        f"""Section 5.6. Variety of outputs under attack, n = {n} prompts, {_seeds(view)}; phrases of
+        {quality["phrase_words"]} words; 95 % intervals. Higher distinct-n and lower self-BLEU mean more varied outputs."""
+    )
+    return Table(columns, tuple(rows), caption)
+
+
+def side_by_side(view: View, examples: int = 5) -> Table:
+    """A few prompts with DeepAlign's output beside Saffron-1's; ids, lengths and rewards where text is withheld."""
+    from saffron.analysis.results import Key
+
+    study = view.study
+    scaled, deep = study.results("scaling"), study.results("deepalign")
+    pair = (deep.rows(Key("no_defense", "deepalign", 0)), scaled.rows(Key("saffron", "default", study.quality_width())))
+    first = [
+        rows[(rows["train_seed"] == view.seed) & (rows["search_seed"] == view.config.search.seeds[0])].set_index("prompt_id")
+        for rows in pair
+    ]
+    rows = []
+    for prompt_id in scaled.prompt_ids[:examples]:
+        cells = [_output(rows_of.loc[prompt_id], view.show_text) for rows_of in first]
+        rows.append((str(prompt_id), *cells))
+    caption = prose(
+        f"""Outputs for the first {len(rows)} prompts by id (training seed {view.seed}); R is the guard's reward, below 0
+        unsafe."""
+    )
+    return Table(("prompt", "DeepAlign", f"Saffron-1, N = {study.quality_width()}"), tuple(rows), caption)
+
+
+def _output(row: Any, show_text: bool) -> str:
+    reward = f"R = {row['judge_reward']:+.2f}"
+    return f"{' '.join(row['text'].split())} ({reward})" if show_text else f"{row['n_new_tokens']} tokens, {reward}"
+
+
+def equal_asr(view: View, convention: str = "true") -> Table:
+    """Compute that Saffron-1 needs for the ASR of each Best-of-N, from measured points."""
+    rows = []
+    for row in view.section("equal_asr")["guard"][convention]:
+        needs = "not reached" if row["saffron_flops"] is None else with_unit(row["saffron_flops"])
+        ratio = "–" if row["ratio"] is None else f"{row['relation']} {row['ratio']:.2f}×".strip()
+        rows.append((str(row["best_of_n"]), f"{row['asr']:.3f}", with_unit(row["flops"]), needs, ratio))
+    caption = "Compute at equal attack success, interpolated between measured points in ln(compute); nothing is extrapolated."
+    return Table(("Best-of-N", "ASR", "its compute", "Saffron-1's compute", "ratio"), tuple(rows), caption)
+
+
+def claims_table(view: View) -> Table:
+    """Claim by claim."""
+    rows = []
+    for record in view.claims:
+        main = [q for q in record["quantities"] if not q["name"].startswith("step/")]
+        theirs = "; ".join(claims.format_number(q["paper"]) for q in main if q["paper"] is not None) or "–"
+        ours = "; ".join(claims.format_estimate(q["ours"]) for q in main)
+        oracle = claims.describe(record["oracle"]) if record["oracle"] else "–"
+        rows.append((record["source"], record["statement"], theirs, ours, claims.describe(record), oracle, record["cause"] or ""))
+    counts = {verdict: sum(record["verdict"] == verdict for record in view.claims) for verdict in claims.VERDICTS}
+    summary = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+    caption = f"Claim by claim ({summary}), {_seeds(view)}; 95 % intervals."
+    return Table(("source", "claim", "paper", "ours", "verdict", "verdict by the oracle", "note"), tuple(rows), caption)
+
+
+#: Tables by the name of their notebook.
+TABLES: dict[str, Callable[[View], Table]] = {
+    "table1": table1,
+    "table2": table2,
+    "table3": table3,
+    "section56": section56,
+    "claims": claims_table,
+}
