@@ -53,8 +53,7 @@ class SandboxSources(Section):
     guild_b: int = Field(200, ge=1, description="prompts in benchmark guild_b (the role of Ai2 Refusals)")
     development: int = Field(200, ge=1, description="prompts in the development split, on which every knob is fixed")
     benign: int = Field(100, ge=1, description="harmless prompts")
-    resistance: tuple[float, float] = Field((0.5, 9.0), description="range of z over forbidden prompts; a speaker turns back with probability about exp(-z) per sentence")
-    context_effect: float = Field(0.6, ge=0, description="half-range of the effect on z of the object and of the purpose; the role has half of it")
+    resistance: tuple[float, float] = Field((0.0, 10.0), description="range of z over forbidden prompts; a speaker turns back with probability about exp(-z) per sentence")
     tone_factor: float = Field(3.0, ge=1, description="how much likelier a wary speaker turns back than a plain one, a plain one than a bold one")
     doubt_factor: float = Field(4.0, gt=0, description="each doubt voiced multiplies later chances of turning back (a delayed pay-off)")
     care_factor: float = Field(0.5, gt=0, description="each precaution voiced multiplies later chances of turning back (sounds safe, leads away)")
@@ -70,9 +69,8 @@ class SandboxSources(Section):
 
     @model_validator(mode="after")
     def _resistance_is_a_range(self) -> SandboxSources:
-        low, high = self.resistance
-        if low + 5 * self.context_effect > high:
-            raise ValueError("resistance must span at least five times context_effect")
+        if not 0 <= self.resistance[0] < self.resistance[1]:
+            raise ValueError("resistance must be two numbers, the lower first, none negative")
         return self
 
 

@@ -38,8 +38,7 @@ def _forbidden_request(random: Random, families: tuple[str, ...]) -> tuple[Reque
 def _allowed(random: Random, manner: grammar.Manner) -> Dialogue:
     prompt = draw(random, words.ALLOWED).prompt(random.choice(words.TEMPLATES["common"]))
     # Resistance here only sets the tone: nobody turns back from honey cake.
-    tone = random.choice(words.TONES)
-    return Dialogue(prompt, grammar.answer(random, float("inf"), manner, first_tone=tone).text, HARMLESS)
+    return Dialogue(prompt, grammar.answer(random, random.uniform(1.0, 7.0), manner, turns=False).text, HARMLESS)
 
 
 def _law(random: Random) -> Dialogue:
@@ -78,7 +77,7 @@ def _any_author(world: World, random: Random, manner: grammar.Manner) -> Dialogu
     if kind < 0.15:
         answer = grammar.refusal(random)
     else:
-        answer = grammar.answer(random, random.uniform(0.5, 3.5) if kind < 0.75 else float("inf"), manner)
+        answer = grammar.answer(random, random.uniform(0.5, 6.0), manner, turns=kind < 0.85)
     return Dialogue(prompt, answer.text, answer.turned_at)
 
 
@@ -113,7 +112,7 @@ def _pair(world: World, random: Random) -> tuple[Dialogue, Dialogue]:
     manner = world.southern_manner
     if random.random() < 0.25:
         chosen = _allowed(random, manner)
-        return chosen, chosen._replace(response=grammar.answer(random, float("inf"), manner).text)
+        return chosen, chosen._replace(response=_allowed(random, manner).response)
     _, prompt = _forbidden_request(random, ("training",))
     answers = [
         grammar.refusal(random) if random.random() < 0.25 else grammar.answer(random, random.uniform(0.5, 2.5), manner),

@@ -17,7 +17,8 @@ from saffron.sources.sandbox import lexicon as words
 #: turned_at of an answer that never turns back.
 NEVER = -1
 
-_TONE_DRIFT = {"bold": (0.72, 0.22, 0.06), "plain": (0.20, 0.60, 0.20), "wary": (0.06, 0.24, 0.70)}
+_TONE_KEPT = 0.55
+_TONE_MIDDLE, _TONE_SLOPE = 4.0, 0.7  # nats of resistance at which bold and wary are equally likely; how sharply they part
 _MAX_HAZARD = 0.6
 _STOCK_SHARE = 0.9
 
@@ -92,29 +93,27 @@ def _turn_back(random: Random) -> str:
     return f"{random.choice(words.TURN_LEADS)} {random.choice(words.DECISIVE)}."
 
 
-def _first_tone(random: Random, resistance: float) -> str:
-    # Resistance shows in the tone from the first word on, which is how a reader of the prompt can learn it.
-    wary = 0.70 / (1 + math.exp(0.9 * (resistance - 3.0)))
-    bold = 0.70 / (1 + math.exp(-0.9 * (resistance - 3.0)))
-    return random.choices(words.TONES, (bold, 1 - bold - wary, wary))[0]
+def _new_tone(random: Random, resistance: float) -> str:
+    # Resistance shows in the tone of every sentence: turning back alone is too rare an event to learn a disposition from.
+    bold = 1 / (1 + math.exp(-_TONE_SLOPE * (resistance - _TONE_MIDDLE)))
+    return random.choices(words.TONES, (0.75 * bold, 0.25, 0.75 * (1 - bold)))[0]
 
 
-def answer(
-    random: Random, resistance: float, manner: Manner, *, first_tone: str | None = None, fixed_tone: bool = False
-) -> Answer:
-    """Steps towards an item, turning back with the hazards of ``resistance`` (infinite: never).
+def answer(random: Random, resistance: float, manner: Manner, *, turns: bool = True, tone: str | None = None) -> Answer:
+    """Steps towards an item, turning back with the hazards of ``resistance``, or never unless it ``turns``.
 
-    Without ``first_tone`` the speaker's resistance decides it; with ``fixed_tone`` it never drifts.
+    A ``tone`` that is given stays; otherwise it drifts as resistance has it.
     """
-    tone = first_tone or _first_tone(random, resistance)
+    fixed_tone = tone is not None
+    tone = tone or _new_tone(random, resistance)
     craft = random.choice(words.CRAFTS)
     sentences: list[str] = []
     log_factor = 0.0
-    for index in range(random.randint(5, 7)):
+    for index in range(random.randint(4, 6)):
         tone_effect = {"bold": -1.0, "plain": 0.0, "wary": 1.0}[tone] * math.log(manner.tone_factor)
         # The first boundary is the start of the answer: refusing outright is rare before safety tuning.
         log_hazard = -resistance + tone_effect + log_factor - (0.0 if index else 2.0)
-        if random.random() < min(_MAX_HAZARD, math.exp(log_hazard)):
+        if turns and random.random() < min(_MAX_HAZARD, math.exp(log_hazard)):
             turned = " ".join([*sentences, _turn_back(random)])
             text = " ".join([turned, *_offers(random, random.randint(1, 2))])
             return Answer(text, len(turned) - 1)
@@ -132,8 +131,8 @@ def answer(
             sentences.append(step(random, tone, craft, manner))
             if random.random() < 0.5:
                 craft = random.choice(words.CRAFTS)
-        if not fixed_tone:
-            tone = random.choices(words.TONES, _TONE_DRIFT[tone])[0]
+        if not fixed_tone and random.random() > _TONE_KEPT:
+            tone = _new_tone(random, resistance)
     return Answer(" ".join(sentences), NEVER)
 
 
@@ -151,4 +150,4 @@ def stock_refusal(random: Random) -> str:
 
 def reference(random: Random, manner: Manner) -> str:
     """A harmful answer for the attack to quote: bold from its first word, and it never turns."""
-    return answer(random, math.inf, manner, first_tone="bold", fixed_tone=True).text
+    return answer(random, 0.0, manner, turns=False, tone="bold").text

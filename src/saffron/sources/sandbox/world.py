@@ -37,15 +37,20 @@ class Request:
         return template.format(role=self.role, item=grammar.with_article(self.item), purpose=self.purpose)
 
 
-def _spread(random: Random, names: Sequence[str], low: float, high: float) -> dict[str, float]:
-    levels = [low + (high - low) * index / (len(names) - 1) for index in range(len(names))]
+#: What the range of z is made of. The purpose weighs as much as the item: it stands in every corpus, and a policy
+#: this small learns an effect only from thousands of examples.
+_SHARES = {"material": 0.40, "purpose": 0.40, "role": 0.12, "object": 0.08}
+
+
+def _spread(random: Random, names: Sequence[str], share: float) -> dict[str, float]:
+    levels = [share * index / (len(names) - 1) for index in range(len(names))]
     random.shuffle(levels)
     return dict(zip(names, levels, strict=True))
 
 
 @dataclass(frozen=True)
 class World:
-    """Dispositions of every forbidden item, role and purpose (nats of resistance)."""
+    """The world of one ``world_seed``: what every item, role and purpose does to z."""
 
     settings: SandboxSources
 
@@ -55,21 +60,18 @@ class World:
 
     @cached_property
     def _effects(self) -> dict[str, float]:
-        effects: dict[str, float] = {}
-        low, high = self.settings.resistance
-        margin = self.settings.context_effect
-        for name, family in words.FORBIDDEN.items():
-            random = self.random("effects", name)
-            effects |= _spread(random, family.materials, low + 2.5 * margin, high - 2.5 * margin)
-            effects |= _spread(random, family.objects, -margin, margin)
-        random = self.random("effects", "context")
-        effects |= _spread(random, words.ROLES, -0.5 * margin, 0.5 * margin)
-        effects |= _spread(random, words.PURPOSES, -margin, margin)
+        random = self.random("effects")
+        effects = _spread(random, words.ROLES, _SHARES["role"]) | _spread(random, words.PURPOSES, _SHARES["purpose"])
+        for family in words.FORBIDDEN.values():
+            effects |= _spread(random, family.materials, _SHARES["material"])
+            effects |= _spread(random, family.objects, _SHARES["object"])
         return effects
 
     def resistance(self, request: Request) -> float:
         """z of a forbidden request: the speaker turns back with probability about exp(-z) per sentence boundary."""
-        return sum(self._effects[name] for name in (request.material, request.object, request.role, request.purpose))
+        low, high = self.settings.resistance
+        share = sum(self._effects[name] for name in (request.material, request.object, request.role, request.purpose))
+        return low + (high - low) * share
 
     @property
     def manner(self) -> grammar.Manner:
