@@ -29,8 +29,8 @@ def random_model(seed: int, *, tied: bool, layers: int = 2, vocabulary: int = to
         num_key_value_heads=2,
         tie_word_embeddings=tied,
         rope_theta=500_000.0,
-        bos_token_id=128_000,
-        eos_token_id=128_009,
+        bos_token_id=128_000 if vocabulary > 128_000 else 0,
+        eos_token_id=128_009 if vocabulary > 128_000 else 1,
         initializer_range=1.0,
     )
     with torch.random.fork_rng():

@@ -1,0 +1,468 @@
+"""What a config costs before it is run: jobs, FLOPs, GPU hours, disk and memory of every stage.
+
+FLOPs come from the analytic side of :mod:`saffron.compute`: a model's shape, the lengths of what it reads, and how many
+nodes a search has. Before a run the searches are taken to be full (no sequence ends early, none begin alike) and lengths
+are the assumptions below; where a run has left tables behind, its lengths and its numbers of reward calls take their place,
+and the plan then reproduces the ledger's count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from saffron import records, workflow
+from saffron.chat import ChatFormats
+from saffron.compute import ModelShape
+from saffron.config import Architecture, Config, Experiment, HubFile, Run, SandboxModels
+from saffron.layout import Layout
+
+#: Dense bfloat16 peak of one GPU, FLOP per second (vendors' data sheets).
+PEAKS = {"A100": 312e12, "H100": 989e12, "H200": 989e12}
+#: Share of the peak that is taken to be reached: assumptions, not measurements. Searches are bound by memory traffic.
+UTILISATION = {"models": 0.35, "safety4m": 0.35, "mrm": 0.35, "search": 0.10}
+#: Least time of one forward (and backward) step, however small: launching its kernels takes that long. An assumption too.
+SECONDS_PER_STEP = 0.03
+
+#: Tokens of a prompt before anything is read (the paper's benchmarks, PAPER.md) and of a conversation's parts, cut to 128.
+PROMPT_TOKENS = 21
+CONVERSATION_PROMPT_TOKENS = 60
+RESPONSES_PER_ROW = 2
+#: Tokens of a sandbox dialogue.
+DIALOGUE_TOKENS = 64
+#: Labelled prefixes per preference pair: the release trained on 5.78 million prefixes of 160,800 pairs.
+PREFIXES_PER_ROW = 36
+
+#: The paper's chat formats: part of the project, not of a run.
+REFERENCE = Path(__file__).resolve().parents[2] / "data" / "reference" / "paper"
+
+_WIDTH = {"float64": 8, "float32": 4, "bfloat16": 2}
+_8B = {"hidden_size": 4096, "intermediate_size": 14336, "layers": 32, "heads": 32, "kv_heads": 8, "head_dim": 128}
+_1B = {"hidden_size": 2048, "intermediate_size": 8192, "layers": 16, "heads": 32, "kv_heads": 8, "head_dim": 64}
+#: Shapes of the paper's models, so that a plan needs no access to them.
+SHAPES = {
+    "meta-llama/Meta-Llama-3-8B-Instruct": ModelShape(**_8B, vocab_size=128_256),
+    "meta-llama/Llama-3.2-1B-Instruct": ModelShape(**_1B, vocab_size=128_256),
+    "meta-llama/Llama-Guard-3-1B": ModelShape(**_1B, vocab_size=128_256),
+}
+
+
+class PlanError(ValueError):
+    """Something a plan needs and cannot know; names the key and the remedy."""
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Tokens that the models read before a response begins, and around a verdict (means over prompts)."""
+
+    policy_prompt: float  # template, prompt and prefilled tokens
+    guard_prompt: float
+    mrm_prompt: float
+    guard_suffix: int
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Size of one search of one prompt: reward calls and new tokens per sequence (means over prompts)."""
+
+    calls: float
+    new_tokens: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One stage's cost over all its jobs and seeds."""
+
+    stage: str
+    jobs: int
+    flops: float  # on a GPU; 0 for stages that need none
+    disk: float  # bytes
+    memory: float  # bytes a job holds at once, on the GPU where it uses one
+    steps: float = 0.0  # forward or training steps one after another
+    note: str = ""
+
+
+# -------------------------------------------------------------------------------------------------------------- search
+def assumed_counts(run: Run, settings: Any, budget: int, new_tokens: int) -> Counts:
+    """A full search: every place taken, nothing ends early, no two samples begin alike."""
+    if run.method == "no_defense":
+        calls = 0
+    elif run.method == "best_of_n":
+        calls = budget
+    elif run.method == "rebase":
+        calls = budget * -(-new_tokens // settings.step_tokens)
+    elif run.method == "saffron" and settings.scorer == "mrm":
+        calls = 1 + budget * (new_tokens - 1)
+    else:
+        # A beam fills up step by step; a node has `children` calls (a nucleus, for Saffron-1 scored by the PRM).
+        children = getattr(settings, "children", 8)
+        nodes = 0
+        front = 1
+        for _ in range(new_tokens):
+            nodes += front
+            front = min(budget, front * children)
+        calls = nodes * children
+    return Counts(float(calls), float(new_tokens))
+
+
+def search_flops(
+    run: Run, settings: Any, budget: int, counts: Counts, lengths: Lengths, policy: ModelShape, guard: ModelShape
+) -> tuple[float, float]:
+    """Nominal FLOPs of one search of one prompt, (policy, reward model).
+
+    Args:
+        run: its method.
+        settings: the method's section of the config.
+        budget: of the run.
+        counts: size of the search.
+        lengths: of what the models read.
+        policy: shape of the policy.
+        guard: shape of the guard, and of the MRM.
+    """
+    length, calls, suffix = counts.new_tokens, counts.calls, lengths.guard_suffix
+    if run.method == "no_defense":
+        return _grown(policy, lengths.policy_prompt, length - 1, length - 1), 0.0
+    if run.method == "best_of_n":
+        generation = _grown(policy, lengths.policy_prompt, calls * (length - 1), length - 1)
+        return generation, _judged(guard, lengths.guard_prompt, calls * length, calls, length, length, suffix)
+    if run.method == "saffron" and settings.scorer == "mrm":
+        nodes = calls - 1  # the first call reads the prompt
+        return _grown(policy, lengths.policy_prompt, nodes, length - 1), _grown(guard, lengths.mrm_prompt, nodes, length - 1)
+    if run.method == "rebase":
+        written = calls * settings.step_tokens
+        fed = max(0.0, written - written / max(1.0, length))  # all but the last step's
+        return (
+            _grown(policy, lengths.policy_prompt, fed, length - 1),
+            _judged(guard, lengths.guard_prompt, written, calls, length, length / 2, suffix),
+        )
+    # Beams: of a node's children, one continues the rollout that stands already, the others begin their own.
+    lookahead = getattr(settings, "lookahead", 0)
+    children = getattr(settings, "children", 8)
+    nodes = calls / children
+    fed, written = (
+        (nodes - 1, calls)
+        if lookahead == 0
+        else (nodes * (1 + (children - 1) * lookahead), nodes * (1 + (children - 1) * (1 + lookahead)))
+    )
+    return (
+        _grown(policy, lengths.policy_prompt, fed, length - 1),
+        _judged(guard, lengths.guard_prompt, written, calls, length, length / 2, suffix),
+    )
+
+
+def _grown(shape: ModelShape, prompt: float, nodes: float, depth: float) -> float:
+    """A prompt and ``nodes`` tokens after it, spread evenly over depths 1 to ``depth``."""
+    context = prompt * (prompt + 1) / 2 + nodes * (prompt + (depth + 1) / 2)
+    return float(shape.nominal(prompt + nodes, context))
+
+
+def _judged(shape: ModelShape, prompt: float, nodes: float, calls: float, depth: float, read_at: float, suffix: int) -> float:
+    """What a guard reads: a prompt, ``nodes`` response tokens, and ``calls`` suffixes at mean depth ``read_at``."""
+    context = calls * suffix * (prompt + read_at + (suffix + 1) / 2)
+    return _grown(shape, prompt, nodes, depth) + float(shape.nominal(calls * suffix, context))
+
+
+# -------------------------------------------------------------------------------------------------------------- models
+def shape_of(config: Config, layout: Layout, role: str) -> ModelShape:
+    """Shape of ``policy`` or ``guard``: from its folder if the models stage has run, else from the config.
+
+    Raises:
+        PlanError: for a hub model that is neither there nor one of the paper's.
+    """
+    folder = layout.model(role, config.train_seeds[0])
+    if (folder / "config.json").exists():
+        return _shape_in(records.read_json(folder / "config.json"))
+    if config.models.sandbox is not None and config.models.origin == "sandbox":
+        size: Architecture = getattr(config.models.sandbox, role)
+        return _sandbox_shape(size, config.models.sandbox.vocab_size)
+    file: HubFile = getattr(config.models.hub, role)
+    if file.path is not None and (layout.root / file.path / "config.json").exists():
+        return _shape_in(records.read_json(layout.root / file.path / "config.json"))
+    if file.id in SHAPES:
+        return SHAPES[file.id]
+    raise PlanError(f"models.hub.{role}: the size of {file.id} is not known; run `saffron models {role}` first, then plan again")
+
+
+def _shape_in(values: dict[str, Any]) -> ModelShape:
+    heads = values["num_attention_heads"]
+    return ModelShape(
+        hidden_size=values["hidden_size"],
+        intermediate_size=values["intermediate_size"],
+        layers=values["num_hidden_layers"],
+        heads=heads,
+        kv_heads=values.get("num_key_value_heads") or heads,
+        head_dim=values.get("head_dim") or values["hidden_size"] // heads,
+        vocab_size=values["vocab_size"],
+    )
+
+
+def _sandbox_shape(size: Architecture, vocabulary: int) -> ModelShape:
+    return ModelShape(
+        hidden_size=size.hidden_size,
+        intermediate_size=size.intermediate_size,
+        layers=size.layers,
+        heads=size.heads,
+        kv_heads=size.kv_heads,
+        head_dim=size.hidden_size // size.heads,
+        vocab_size=vocabulary,
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------- lengths
+def lengths_of(config: Config, layout: Layout, experiment: Experiment, run: Run) -> Lengths:
+    """What the models read, from the stored prompts if sources and tokenizer are there, else assumed."""
+    formats = _formats(config, layout)
+    prefill = config.search.prefill_tokens if run.attack else 0
+    prompt = _prompt_tokens(layout, experiment) or PROMPT_TOKENS
+    judged = prefill if config.search.reward_reads_prefill else 0
+    variant = config.mrm.variants[getattr(config.search.settings_of(run), "mrm", "default")]
+    return Lengths(
+        policy_prompt=len(formats.policy.prompt([])) + prompt + prefill,
+        guard_prompt=len(formats.guard.prompt([])) + prompt + judged,
+        mrm_prompt=len(formats.mrm.prompt([])) + prompt + (prefill if variant.reads_prefill else 0),
+        guard_suffix=len(formats.guard.suffix),
+    )
+
+
+def _formats(config: Config, layout: Layout) -> ChatFormats:
+    if (layout.tokenizer / "chat_formats.json").exists():
+        return ChatFormats.load(layout.tokenizer)
+    reference = REFERENCE / "chat_formats.json"
+    if config.models.hub is not None and config.models.origin == "hub":
+        return ChatFormats.load(config.models.hub.chat_formats or reference, policy=config.models.hub.policy_format)
+    return ChatFormats.load(reference, policy="llama3_policy")
+
+
+def _prompt_tokens(layout: Layout, experiment: Experiment) -> float | None:
+    """Mean prompt length of an experiment's prompts, if they can be counted."""
+    path = layout.prompts(experiment.dataset)
+    if not path.exists() or not (layout.tokenizer / "tokenizer.json").exists():
+        return None
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(layout.tokenizer / "tokenizer.json"))
+    prompts = records.read_table(path, records.PROMPTS)["prompt"].iloc[: experiment.prompts]
+    encoded = tokenizer.encode_batch(prompts.tolist(), add_special_tokens=False)
+    return sum(len(one.ids) for one in encoded) / len(encoded)
+
+
+def _prompt_count(config: Config, layout: Layout, experiment: Experiment) -> int:
+    """Prompts of an experiment."""
+    if layout.prompts(experiment.dataset).exists():
+        count = len(records.read_table(layout.prompts(experiment.dataset), records.PROMPTS))
+    elif config.sources.hub is not None and config.sources.origin == "hub":
+        count = sum(getattr(config.sources.hub, experiment.dataset).rows.values())
+        count = min(count, config.sources.hub.max_rows or count)
+    else:
+        count = getattr(config.sources.sandbox, experiment.dataset)
+    return min(count, experiment.prompts or count)
+
+
+def _measured(layout: Layout, config: Config, name: str) -> dict[tuple[str, str, int], Counts]:
+    """Sizes of the finished searches of an experiment, by method, settings and budget."""
+    import pandas as pd
+
+    paths = [layout.search(seed, name) for seed in config.train_seeds]
+    if not all(path.exists() for path in paths):
+        return {}
+    table = pd.concat([records.read_table(path, records.SEARCH) for path in paths])
+    means = table.groupby(["method", "settings_id", "budget"])[["reward_calls", "n_new_tokens"]].mean()
+    return {key: Counts(calls, length) for key, (calls, length) in zip(means.index, means.to_numpy().tolist(), strict=True)}
+
+
+# -------------------------------------------------------------------------------------------------------------- stages
+def rows(config: Config, layout: Layout) -> list[Row]:
+    """The cost of every stage.
+
+    Raises:
+        PlanError: if a model's size is not known.
+    """
+    return [
+        _sources(config),
+        _models(config, layout),
+        _safety4m(config, layout),
+        _mrm(config, layout),
+        _search(config, layout),
+        _figures(),
+    ]
+
+
+def search_costs(config: Config, layout: Layout) -> dict[tuple[str, str, int], float]:
+    """FLOPs of every run at every budget by (experiment, run key, budget), over all its prompts and seeds.
+
+    A matched run counts once, at its largest budget, unless its table says which one was taken.
+    """
+    policy, guard = shape_of(config, layout, "policy"), shape_of(config, layout, "guard")
+    costs = {}
+    for name, experiment in config.search.experiments.items():
+        measured = _measured(layout, config, name)
+        searches = _prompt_count(config, layout, experiment) * len(config.train_seeds) * len(config.search.seeds)
+        for run in experiment.runs:
+            settings, lengths = config.search.settings_of(run), lengths_of(config, layout, experiment, run)
+            for budget in _budgets(run, experiment, measured):
+                counts = measured.get((run.method, run.settings_id, budget))
+                counts = counts or assumed_counts(run, settings, budget, config.search.max_new_tokens)
+                costs[name, run.key, budget] = searches * sum(search_flops(run, settings, budget, counts, lengths, policy, guard))
+    return costs
+
+
+def _budgets(run: Run, experiment: Experiment, measured: dict[tuple[str, str, int], Counts]) -> list[int]:
+    done = [budget for method, settings, budget in measured if (method, settings) == (run.method, run.settings_id)]
+    return sorted(done) or ([max(run.budgets)] if experiment.match else run.budgets)
+
+
+def _sources(config: Config) -> Row:
+    pairs = _pairs(config)
+    return Row("sources", 1, 0.0, pairs * 1.2e3, 4e9, note=f"{pairs:,} preference pairs")
+
+
+def _pairs(config: Config) -> int:
+    if config.sources.hub is not None and config.sources.origin == "hub":
+        counts = config.sources.hub.hh_rlhf.rows.values()
+        return sum(min(count, config.sources.hub.max_rows or count) for count in counts)
+    assert config.sources.sandbox is not None  # checked by config.Sources
+    return config.sources.sandbox.preference_pairs
+
+
+def _models(config: Config, layout: Layout) -> Row:
+    shapes = [shape_of(config, layout, role) for role in ("policy", "guard")]
+    jobs = 1 + len(config.train_seeds) * len(workflow.model_names(config))
+    size = sum(_bytes(shape, config) for shape in shapes)
+    if config.models.origin == "hub" or config.models.sandbox is None:
+        return Row("models", jobs, 0.0, size, 4e9, note="downloads; linked, not copied")
+    flops, steps = _sandbox_training(config.models.sandbox, shapes)
+    seeds = len(config.train_seeds)
+    return Row("models", jobs, seeds * flops, seeds * size, 2e9, seeds * steps, "three forward passes a step")
+
+
+def _sandbox_training(models: SandboxModels, shapes: list[ModelShape]) -> tuple[float, float]:
+    """FLOPs and steps of policy and guard of one seed."""
+    phases = [(shapes[0], models.policy_pretraining), (shapes[0], models.policy_safety), (shapes[1], models.guard_training)]
+    flops = sum(3 * phase.steps * phase.batch_size * shape.chain(0, DIALOGUE_TOKENS) for shape, phase in phases)
+    return flops, sum(phase.steps for _, phase in phases)
+
+
+def _bytes(shape: ModelShape, config: Config) -> float:
+    """Weights on disk, embedding and unembedding counted once each."""
+    width = 2 if config.models.origin == "hub" else _WIDTH[config.runtime.dtype]
+    return width * (shape.linear_weights + shape.hidden_size * shape.vocab_size)
+
+
+def _labelled(config: Config, layout: Layout) -> tuple[float, float, float]:
+    """Responses, prefixes and mean prompt length of the labels: of the stored ones, else assumed."""
+    path = layout.safety4m(config.train_seeds[0]) / "labels.parquet"
+    if path.exists():
+        table = records.read_table(path, records.SAFETY4M)
+        return len(table), float(table["rewards"].map(len).sum()), float(table["response_start"].mean())
+    pairs = _pairs(config)
+    return pairs * RESPONSES_PER_ROW, pairs * PREFIXES_PER_ROW, CONVERSATION_PROMPT_TOKENS
+
+
+def _safety4m(config: Config, layout: Layout) -> Row:
+    guard, formats = shape_of(config, layout, "guard"), _formats(config, layout)
+    responses, prefixes, prompt = _labelled(config, layout)
+    start, length = len(formats.guard.prompt([])) + prompt, prefixes / max(1, responses)
+    suffix = len(formats.guard.suffix)
+    flops = responses * _judged(guard, start, length, length, length, length / 2, suffix)
+    seeds = len(config.train_seeds)
+    packed = config.safety4m.batch_size * (start + length * (1 + suffix))
+    memory = _bytes(guard, config) + packed * guard.kv_bytes_per_token(_WIDTH[config.runtime.dtype])
+    note = f"{prefixes:,.0f} prefixes of {responses:,.0f} responses"
+    steps = seeds * responses / config.safety4m.batch_size
+    return Row("safety4m", seeds * (config.safety4m.shards + 1), seeds * flops, seeds * prefixes * 10, memory, steps, note)
+
+
+def _mrm(config: Config, layout: Layout) -> Row:
+    guard, formats = shape_of(config, layout, "guard"), _formats(config, layout)
+    responses, prefixes, prompt = _labelled(config, layout)
+    start, length = len(formats.mrm.prompt([])) + prompt, prefixes / max(1, responses)
+    body = ModelShape(**{**guard.__dict__, "vocab_size": 0})  # observed tokens' rows of the unembedding alone are multiplied
+    packed = responses * body.chain(0, round(start + length))
+    one_a_row = prefixes * body.chain(0, round(start + length / 2))
+    forward = (packed if config.mrm.order == "packed" else one_a_row) * config.mrm.epochs
+    trained = len(config.train_seeds) * len(workflow.variants(config, None))
+    # Weights are frozen: the backward pass costs one more forward pass, not two.
+    flops = 0.0 if config.mrm.origin == "released" else 2 * forward * trained
+    released = config.mrm.origin == "released"
+    per_step = (prefixes if config.mrm.order == "paper" else responses) / config.mrm.batch_size * config.mrm.epochs
+    size = _bytes(guard, config)
+    note = "loaded, not trained" if released else f"{config.mrm.order} order"
+    return Row("mrm", 2 * trained, flops, trained * size, 3 * size, 0.0 if released else trained * per_step, note)
+
+
+def _search(config: Config, layout: Layout) -> Row:
+    policy, guard = shape_of(config, layout, "policy"), shape_of(config, layout, "guard")
+    costs = search_costs(config, layout)
+    seeds = len(config.train_seeds)
+    if config.search.jobs == "runs":
+        runs = sum(len(experiment.runs) for experiment in config.search.experiments.values())
+        jobs = seeds * (runs * config.search.shards + len(config.search.experiments) + 1)
+    else:
+        jobs = seeds * (len(config.search.experiments) + 1)
+    widest = max(max(run.budgets) for experiment in config.search.experiments.values() for run in experiment.runs)
+    width = _WIDTH[config.runtime.dtype]
+    nodes = config.search.block_size * widest * config.search.max_new_tokens
+    caches = nodes * (policy.kv_bytes_per_token(width) + guard.kv_bytes_per_token(width))
+    logits = config.search.block_size * widest * policy.vocab_size * 8
+    memory = _bytes(policy, config) + 2 * _bytes(guard, config) + caches + logits
+    done = [name for name in config.search.experiments if _measured(layout, config, name)]
+    note = f"sizes of finished searches: {', '.join(done)}" if done else "full searches, the upper end"
+    searched = {
+        key: -(-_prompt_count(config, layout, config.search.experiments[key[0]]) // config.search.block_size) for key in costs
+    }
+    steps = seeds * len(config.search.seeds) * sum(searched.values()) * config.search.max_new_tokens
+    return Row("search", jobs, sum(costs.values()), 50e6, memory, steps, note)
+
+
+def _figures() -> Row:
+    return Row("analysis, figures", 1 + len(workflow.FIGURES) + len(workflow.TABLES) + 1, 0.0, 20e6, 2e9)
+
+
+# ------------------------------------------------------------------------------------------------------------- display
+def gpu_hours(row: Row, gpu: str) -> float:
+    """Hours on one GPU: FLOPs at the assumed share of its peak, but no step faster than the assumed least."""
+    computing = row.flops / (PEAKS[gpu] * UTILISATION[row.stage]) if row.flops else 0.0
+    return max(computing, row.steps * SECONDS_PER_STEP) / 3600
+
+
+def render(config: Config, layout: Layout) -> str:
+    """The plan as a markdown table.
+
+    Raises:
+        PlanError: if a model's size is not known.
+    """
+    table = rows(config, layout)
+    header = ["stage", "jobs", "PFLOP", *(f"{gpu} hours" for gpu in PEAKS), "disk", "memory per job", "note"]
+    lines = [_line(header), _line(["---", *["---:"] * (len(header) - 2), "---"])]
+    for row in table:
+        hours = [f"{gpu_hours(row, gpu):,.2f}" if row.flops else "" for gpu in PEAKS]
+        lines.append(
+            _line([row.stage, str(row.jobs), _quantity(row.flops / 1e15), *hours, _size(row.disk), _size(row.memory), row.note])
+        )
+    hours = [f"{sum(gpu_hours(row, gpu) for row in table):,.2f}" for gpu in PEAKS]
+    flops, disk = sum(row.flops for row in table) / 1e15, sum(row.disk for row in table)
+    lines.append(_line(["**total**", str(sum(row.jobs for row in table)), _quantity(flops), *hours, _size(disk), "", ""]))
+    shares = ", ".join(f"{stage} {100 * share:g} %" for stage, share in UTILISATION.items())
+    peaks = ", ".join(f"{gpu} {peak / 1e12:g}" for gpu, peak in PEAKS.items())
+    notes = [
+        "FLOPs are nominal (each token once). Hours are assumptions, not measurements: the larger of FLOPs at a share of the",
+        f"peak ({shares}; peak in TFLOP/s: {peaks}) and {1e3 * SECONDS_PER_STEP:g} ms a step. Jobs of a stage run side by side.",
+    ]
+    return "\n".join([f"Plan of {config.name}", "", *lines, "", *notes])
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _quantity(value: float) -> str:
+    return f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
