@@ -178,14 +178,15 @@ def save(model: MultifurcationRewardModel, unseen: Tensor, folder: Path, base: s
         base: name of the model the adapter belongs to, for its config.
     """
     with records.replacing_folder(folder / "adapter") as temporary:
-        model.adapted.save_pretrained(temporary)
+        model.adapted.save_pretrained(str(temporary))
         (temporary / "README.md").unlink(missing_ok=True)  # a template; the model card is one folder up
         settings = records.read_json(temporary / "adapter_config.json")
         settings["base_model_name_or_path"] = base
         settings["target_modules"] = sorted(settings["target_modules"])  # a set, stored in an order that varies
         records.write_json(temporary / "adapter_config.json", settings)
+    adapted: Any = model.adapted
     with records.replacing_folder(folder / "merged") as temporary:
-        model.adapted.merge_and_unload().save_pretrained(temporary)
+        adapted.merge_and_unload().save_pretrained(temporary)
     models.save_mrm_head(folder, model.bias, unseen)
 
 

@@ -97,8 +97,9 @@ def blocks_folder(config: Config, layout: Layout, seed: int) -> Path:
 def unseen_mask(labels: pd.DataFrame, vocab_size: int) -> np.ndarray:
     """``bool[vocab_size]``, true for tokens that are never a target in the train split (Eq. 7)."""
     mask = np.ones(vocab_size, dtype=bool)
-    for row in labels[labels["split"] == "train"].itertuples(index=False):
-        mask[row.input_ids[row.response_start :]] = False
+    train = labels[labels["split"] == "train"]
+    for ids, start in zip(train["input_ids"], train["response_start"], strict=True):
+        mask[ids[start:]] = False
     return mask
 
 
