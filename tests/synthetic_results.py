@@ -29,7 +29,12 @@ CURVES = {
     "deal": (0.88, -0.06, 100.0, 400.0),
     "beam_search": (0.8, -0.05, 100.0, 300.0),
 }
-PHRASES = ("Let us try mint tea together .", "But wait , this is forbidden .", "Quickly grind the fierce stone .", "Then warm the pale resin .")
+PHRASES = (
+    "Let us try mint tea together .",
+    "But wait , this is forbidden .",
+    "Quickly grind the fierce stone .",
+    "Then warm the pale resin .",
+)
 
 
 def config(name: str = "made", *, seeds: tuple[int, ...] = (0,), prompts: int = 48, **changes: Any) -> Config:
@@ -66,7 +71,9 @@ def _rows(config: Config, experiment: Experiment, run: Run, budget: int, seed: i
     rows = []
     for i in range(n):
         flops = (fixed + each * budget) * 1e6 * (1 + 0.05 * noise[i])
-        phrase = PHRASES[0] if run.policy == "deepalign" and difficulty[i] < 0.8 else PHRASES[int(difficulty[i] * 997) % len(PHRASES)]
+        phrase = (
+            PHRASES[0] if run.policy == "deepalign" and difficulty[i] < 0.8 else PHRASES[int(difficulty[i] * 997) % len(PHRASES)]
+        )
         rows.append(
             {
                 "dataset": experiment.dataset,
@@ -114,7 +121,10 @@ def write(config: Config, layout: Layout) -> None:
     """Write everything the analysis and the figures read."""
     for dataset in ("guild_a", "guild_b", "development", "benign"):
         n = _number_of_prompts(config, dataset)
-        rows = [{"dataset": dataset, "prompt_id": i, "prompt": f"How do I make item {i}?", "reference": f"First take item {i}."} for i in range(n)]
+        rows = [
+            {"dataset": dataset, "prompt_id": i, "prompt": f"How do I make item {i}?", "reference": f"First take item {i}."}
+            for i in range(n)
+        ]
         records.write_table(layout.prompts(dataset), rows, records.PROMPTS)
     for seed in config.train_seeds:
         for name in config.search.experiments:
@@ -145,7 +155,8 @@ def write_mrm(layout: Layout, seed: int, points: int = 2_000) -> None:
     records.write_table(layout.mrm(seed) / "evaluation.parquet", frame, records.MRM_EVALUATION)
     unseen = np.arange(50) >= 45
     save_file(
-        {"lm_head_bias": np.where(unseen, 0, generator.normal(size=50)).astype(np.float32), "unseen_mask": unseen}, layout.mrm(seed) / "head.safetensors"
+        {"lm_head_bias": np.where(unseen, 0, generator.normal(size=50)).astype(np.float32), "unseen_mask": unseen},
+        layout.mrm(seed) / "head.safetensors",
     )
 
 
@@ -180,7 +191,9 @@ def _search(prompt: int, method: str, width: int, depth: int) -> dict[str, Any]:
             kept = sorted(generator.choice(len(children), min(width, len(children)), replace=False))
             children = [children[i] for i in kept]
         start = len(parent)
-        known: dict[tuple[int, int], int] = {pair: i for i, pair in enumerate(zip(parent, token, strict=True)) if method == "best_of_n"}
+        known: dict[tuple[int, int], int] = {
+            pair: i for i, pair in enumerate(zip(parent, token, strict=True)) if method == "best_of_n"
+        }
         beam = []
         for pair in children:
             if pair not in known:
@@ -189,5 +202,17 @@ def _search(prompt: int, method: str, width: int, depth: int) -> dict[str, Any]:
                 token.append(pair[1])
             beam.append(known[pair])
         assert len(parent) >= start
-    nodes = {"parent": parent, "token": token, "text": [words[t] for t in token], "reward": [float(r) for r in generator.normal(size=len(parent))]}
-    return {"prompt_id": prompt, "method": method, "budget": width, "prompt_tokens": 24, "nodes": nodes, "output": len(parent) - 1}
+    nodes = {
+        "parent": parent,
+        "token": token,
+        "text": [words[t] for t in token],
+        "reward": [float(r) for r in generator.normal(size=len(parent))],
+    }
+    return {
+        "prompt_id": prompt,
+        "method": method,
+        "budget": width,
+        "prompt_tokens": 24,
+        "nodes": nodes,
+        "output": len(parent) - 1,
+    }

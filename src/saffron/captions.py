@@ -1,11 +1,36 @@
-"""One caption per figure: what it shows, on how many prompts, and how its parts were made."""
+"""How results are put into words: names of methods, units, and one caption per figure (what it shows, on how many prompts)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from saffron.analysis.view import View
 from saffron.compute import PAPER_MULTIPLIERS
+
+#: Names of methods in every figure and table.
+LABELS = {
+    "no_defense": "No defense",
+    "best_of_n": "Best-of-N",
+    "saffron": "Saffron-1",
+    "rebase": "Rebase",
+    "deal": "DeAL",
+    "beam_search": "Beam search",
+    "deepalign": "DeepAlign",
+}
+
+UNITS = ((1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"), (1e3, "kFLOP"), (1.0, "FLOP"))
+
+
+def unit(flops: Sequence[float] | float) -> tuple[float, str]:
+    """Scale and name of the unit in which these FLOPs are read best."""
+    largest = max([flops] if isinstance(flops, (int, float)) else flops)
+    return next(((scale, name) for scale, name in UNITS if largest >= scale), UNITS[-1])
+
+
+def with_unit(flops: float) -> str:
+    """FLOPs with their unit, three digits."""
+    scale, name = unit(flops)
+    return f"{flops / scale:.3g} {name}"
 
 
 def prose(text: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from saffron.layout import Layout
+from saffron.records import replacing
 
 NOTEBOOKS = Path("notebooks")
 
@@ -17,7 +18,7 @@ class NotebookError(RuntimeError):
 
 
 def notebook(name: str, parameters: Mapping[str, Any], executed: Path) -> None:
-    """Execute ``notebooks/<name>.ipynb``; its executed copy is kept whether it succeeds or fails.
+    """Execute ``notebooks/<name>.ipynb``; its executed copy is kept whether it succeeds or fails, as HTML too.
 
     Args:
         name: the figure or table.
@@ -43,9 +44,20 @@ def notebook(name: str, parameters: Mapping[str, Any], executed: Path) -> None:
             str(path), str(executed), parameters=dict(parameters), kernel_name="python3", progress_bar=False
         )
     except PapermillExecutionError as error:
+        _as_html(executed)
         raise NotebookError(
             f"{path}: cell {error.exec_count} failed: {error.ename}: {error.evalue} (executed copy: {executed})"
         ) from None
+    _as_html(executed)
+
+
+def _as_html(executed: Path) -> None:
+    """Write an executed notebook as a page beside it."""
+    from nbconvert import HTMLExporter
+
+    page, _ = HTMLExporter().from_filename(str(executed))
+    with replacing(executed.with_suffix(".html")) as temporary:
+        temporary.write_text(page)
 
 
 def executed_copy(layout: Layout, name: str) -> Path:

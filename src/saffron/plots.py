@@ -19,6 +19,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from saffron.analysis import paper, scaling, tries
 from saffron.analysis.matching import Convention
 from saffron.analysis.view import View
+from saffron.captions import LABELS, unit, with_unit
 from saffron.records import replacing
 
 #: Widths in inches: the text of the paper's template, and half of it.
@@ -35,15 +36,6 @@ COLOURS = {
     "deepalign": "#56B4E9",
 }
 MARKERS = {"no_defense": "x", "best_of_n": "s", "saffron": "o", "rebase": "^", "deal": "D", "beam_search": "v", "deepalign": "P"}
-LABELS = {
-    "no_defense": "No defense",
-    "best_of_n": "Best-of-N",
-    "saffron": "Saffron-1",
-    "rebase": "Rebase",
-    "deal": "DeAL",
-    "beam_search": "Beam search",
-    "deepalign": "DeepAlign",
-}
 #: KV blocks of Figure 3 and the PRM of Figure 1: no method's colour.
 SHARED, PRIVATE, PROMPT, PRM = "#33415C", "#A8B5CC", "#999999", "#33415C"
 
@@ -70,20 +62,6 @@ STYLE: dict[str, Any] = {
     "savefig.dpi": 200,
     "legend.frameon": False,
 }
-
-UNITS = ((1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"), (1e3, "kFLOP"), (1.0, "FLOP"))
-
-
-def unit(flops: Sequence[float] | float) -> tuple[float, str]:
-    """Scale and name of the unit in which these FLOPs are read best."""
-    largest = float(np.max(flops))
-    return next(((scale, name) for scale, name in UNITS if largest >= scale), UNITS[-1])
-
-
-def with_unit(flops: float) -> str:
-    """FLOPs with their unit, three digits."""
-    scale, name = unit(flops)
-    return f"{flops / scale:.3g} {name}"
 
 
 def save(figure: Figure, folder: str | Path, name: str) -> None:

@@ -11,8 +11,7 @@ from typing import Any
 
 from saffron.analysis import claims, paper
 from saffron.analysis.view import View
-from saffron.captions import prose
-from saffron.plots import LABELS, with_unit
+from saffron.captions import LABELS, prose, with_unit
 from saffron.records import replacing
 
 #: The paper's name for each Table 1 method.
@@ -50,8 +49,10 @@ class Table:
         lines = [" & ".join(_latex(cell) for cell in row) + r" \\" for row in (self.columns, *self.rows)]
         body = "\n".join(lines[1:])
         return (
-            "\\begin{table}\n\\centering\n\\begin{tabular}{" + "l" * len(self.columns) + "}\n\\toprule\n"
-            f"{lines[0]}\n\\midrule\n{body}\n\\bottomrule\n\\end{{tabular}}\n\\caption{{{_latex(self.caption)}}}\n\\end{{table}}\n"
+            "\\begin{table}\n\\centering\n\\resizebox{\\linewidth}{!}{%\n\\begin{tabular}{"
+            + "l" * len(self.columns)
+            + "}\n\\toprule\n"
+            f"{lines[0]}\n\\midrule\n{body}\n\\bottomrule\n\\end{{tabular}}}}\n\\caption{{{_latex(self.caption)}}}\n\\end{{table}}\n"
         )
 
 
@@ -126,6 +127,8 @@ def table2(view: View) -> Table:
     rows = []
     for experiment, (column, title) in BENCHMARKS.items():
         tables = view.section("matched").get(experiment, {})
+        dataset = view.config.search.experiments[experiment].dataset if tables else title
+        title = dataset if dataset == column else f"{dataset} ({title})"
         for convention in ("true", "paper"):
             for row in tables.get(convention, []):
                 method = row["method"]
