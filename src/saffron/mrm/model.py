@@ -45,7 +45,7 @@ class MultifurcationRewardModel(nn.Module):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             random = (2 * torch.rand(head.out_features) - 1) / head.in_features**0.5
-            self.adapted = get_peft_model(guard, config)
+            self.adapted: Any = get_peft_model(guard, config)
         precision = torch.promote_types(head.weight.dtype, torch.float32)
         initial = random if bias == "frozen_random" else torch.zeros(head.out_features)
         self.bias = nn.Parameter(initial.to(head.weight.device, precision), requires_grad=bias == "trained")

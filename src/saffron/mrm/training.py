@@ -184,9 +184,8 @@ def save(model: MultifurcationRewardModel, unseen: Tensor, folder: Path, base: s
         settings["base_model_name_or_path"] = base
         settings["target_modules"] = sorted(settings["target_modules"])  # a set, stored in an order that varies
         records.write_json(temporary / "adapter_config.json", settings)
-    adapted: Any = model.adapted
     with records.replacing_folder(folder / "merged") as temporary:
-        adapted.merge_and_unload().save_pretrained(temporary)
+        model.adapted.merge_and_unload().save_pretrained(temporary)
     models.save_mrm_head(folder, model.bias, unseen)
 
 

@@ -123,6 +123,7 @@ def collect(conversations: pd.DataFrame, turns: Turns) -> tuple[list[Response], 
 
 def _conversations(table: pd.DataFrame) -> Iterable[tuple[str, int, str, str]]:
     ordered = table.assign(_held_out=table["split"] != "train").sort_values(["_held_out", "split", "source_row"], kind="stable")
-    for row in ordered.itertuples(index=False):
-        for side in SIDES:
-            yield row.split, int(row.source_row), side, getattr(row, side)
+    columns = (ordered[name].tolist() for name in ("split", "source_row", *SIDES))
+    for split, source_row, *sides in zip(*columns, strict=True):
+        for side, conversation in zip(SIDES, sides, strict=True):
+            yield split, int(source_row), side, conversation
