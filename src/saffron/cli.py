@@ -231,7 +231,7 @@ def analysis(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
 
 @figures_app.command()
 def notebook(
-    name: Annotated[str, typer.Argument(help="figure1, figure2, figure3, figure4a, figure4b, table1, table2 or table3.")],
+    name: Annotated[str, typer.Argument(help="Name of a notebook, for instance figure2.")],
     config: ConfigPath = DEFAULT_CONFIG,
     out: Out = HERE,
 ) -> None:
@@ -256,7 +256,8 @@ def all_figures(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
     """Execute every notebook, then write the report."""
     from saffron import workflow
 
-    for name in (*workflow.FIGURES, *workflow.TABLES):
+    settings = configs.load(config)
+    for name in workflow.shown(settings, workflow.FIGURES | workflow.TABLES):
         notebook(name, config, out)
     report(config, out)
 

@@ -15,8 +15,9 @@ from saffron import provenance, records
 from saffron.analysis import claims
 from saffron.config import Config
 from saffron.layout import Layout
-from saffron.workflow import TABLES
+from saffron.workflow import TABLES, shown
 
+PUBLISHED_TABLES = tuple(name for name in TABLES if name != "claims")  # the claims are published as data
 OURS = Path("data/reference/ours")
 README = Path("README.md")
 
@@ -55,7 +56,9 @@ def collect(config: Config, layout: Layout) -> dict[str, Any]:
         "runtimes": {key: value for key, value in provenance.write_runtimes(layout).items() if key in ("stages", "total")},
         "analysis": records.read_json(layout.analysis / "analysis.json"),
         "claims": records.read_json(layout.analysis / "claims.json"),
-        "tables": {name: (layout.figures / f"{name}.md").read_text() for name in TABLES},
+        "tables": {
+            name: (layout.figures / f"{name}.md").read_text() for name in shown(config, TABLES) if name in PUBLISHED_TABLES
+        },
     }
 
 
@@ -125,5 +128,5 @@ BLOCKS: dict[str, Callable[[dict[str, Any]], str]] = {
     "run": _run,
     "runtimes": _runtimes,
     "claims": lambda record: claims.markdown(record["claims"]),
-    **{name: _table(name) for name in TABLES},
+    **{name: _table(name) for name in PUBLISHED_TABLES},
 }

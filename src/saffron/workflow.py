@@ -17,9 +17,15 @@ from saffron import config as configs
 from saffron.config import Config, Experiment, Run
 from saffron.layout import Layout
 
-#: The paper's figures and tables, one notebook each.
-FIGURES = ("figure1", "figure2", "figure3", "figure4a", "figure4b")
-TABLES = ("table1", "table2", "table3")
+#: Figures and tables, one notebook each, with the experiments that each shows.
+FIGURES = {"figure1": (), "figure2": ("scaling",), "figure3": (), "figure4a": ("scaling",), "figure4b": ()}
+TABLES = {
+    "table1": ("exploration",),
+    "table2": ("scaling", "matched"),
+    "table3": ("scaling",),
+    "section56": ("scaling", "deepalign"),
+    "claims": (),
+}
 
 #: Published numbers of the paper that the analysis compares with, below data/reference/paper/.
 PAPER_RECORDS = (
@@ -50,21 +56,34 @@ def modules(*names: str, root: str = "src") -> list[str]:
     Raises:
         FileNotFoundError: if a name is no module.
     """
+    return _closure([path for name in names for path in _files(Path(root), f"saffron.{name}", whole=True)], Path(root))
+
+
+def notebook_modules(notebook: str, root: str = "src") -> list[str]:
+    """The same for what the code cells of a notebook import."""
+    cells = [cell for cell in json.loads(Path(notebook).read_text())["cells"] if cell["cell_type"] == "code"]
+    return _closure(_imported("\n".join("".join(cell["source"]) for cell in cells), Path(root)), Path(root))
+
+
+def _closure(todo: list[Path], root: Path) -> list[str]:
     found: set[Path] = set()
-    todo = [path for name in names for path in _files(Path(root), f"saffron.{name}", whole=True)]
     while todo:
         path = todo.pop()
         if path not in found:
             found.add(path)
-            todo += _imports(path, Path(root))
+            todo += _imports(path, root)
     return sorted(str(path) for path in found)
 
 
 @cache
-def _imports(path: Path, root: Path) -> list[Path]:
-    """Files of this package that a file imports, anywhere in it (heavy imports stand inside functions)."""
+def _imports(path: Path, root: Path) -> tuple[Path, ...]:
+    return tuple(_imported(path.read_text(), root))
+
+
+def _imported(source: str, root: Path) -> list[Path]:
+    """Files of this package that a source text imports, anywhere in it (heavy imports stand inside functions)."""
     files: list[Path] = []
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -149,6 +168,11 @@ def variants(config: Config, group: str | None = "replicate") -> list[str]:
         return sorted(config.mrm.variants)
     used = {mrm_of(config, run) for item in experiments(config, group).values() for run in item.runs}
     return sorted({"default", *(name for name in used if name)})
+
+
+def shown(config: Config, items: dict[str, tuple[str, ...]]) -> list[str]:
+    """Those of FIGURES or TABLES whose experiments the config has."""
+    return [name for name, needed in items.items() if config.search.experiments.keys() >= set(needed)]
 
 
 # ------------------------------------------------------------------------------------------------------------- slices

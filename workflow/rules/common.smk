@@ -3,22 +3,32 @@ import sys
 from pathlib import Path
 
 import yaml
-from snakemake.exceptions import WorkflowError
+from snakemake.utils import update_config
 
 from saffron import config as configs
 from saffron import workflow as stages
 from saffron.layout import Layout
-from saffron.records import replacing
+
+
+def typed(value):
+    """Values of --config as YAML reads them: Snakemake leaves every value below the top level a string."""
+    if isinstance(value, dict):
+        return {key: typed(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [typed(item) for item in value]
+    return yaml.safe_load(value) if isinstance(value, str) else value
 
 
 def validated(values):
-    """The typed config, or the one message that says which key is wrong and what to do."""
+    """The typed config, or the one message that says which key is wrong and what to do (a WorkflowError would add frames)."""
     try:
         return configs.parse(values, ", ".join(str(Path(path).name) for path in workflow.configfiles))
     except configs.ConfigError as error:
-        raise WorkflowError(str(error)) from None
+        print(error, file=sys.stderr)
+        sys.exit(2)
 
 
+update_config(config, typed(workflow.config_settings.config))
 CONFIG = validated(config)
 LAYOUT = Layout(CONFIG.name)
 RESOLVED = f"{LAYOUT.data}/config.yaml"
@@ -46,6 +56,8 @@ shell.prefix(f"set -euo pipefail; export PATH='{Path(sys.executable).parent}':\"
 
 
 onstart:
+    from saffron.records import replacing  # loads pandas, which a dry run can do without
+
     text = yaml.safe_dump(configs.as_dict(CONFIG), sort_keys=False)
     if not Path(RESOLVED).exists() or Path(RESOLVED).read_text() != text:
         with replacing(RESOLVED) as temporary:

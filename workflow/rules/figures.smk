@@ -1,4 +1,5 @@
-# Notebooks, executed with papermill; the executed copy is a log, so that a failing cell stays readable.
+# Notebooks, executed with papermill; the executed copy is a log, so that a failing cell stays readable. Some draw a second
+# figure beside their own (the paper's convention, ScalEff against its limit), which the report shows too.
 
 
 rule figure:
@@ -6,7 +7,7 @@ rule figure:
         notebook="notebooks/{figure}.ipynb",
         analysis=rules.analyse.output,
         trees=LAYOUT.search_trees(SEEDS[0]),
-        code=stages.modules("figures", "plots"),
+        code=lambda wildcards: stages.notebook_modules(f"notebooks/{wildcards.figure}.ipynb"),
     output:
         pdf=LAYOUT.figures / "{figure}.pdf",
         png=report(
@@ -33,7 +34,7 @@ rule table:
     input:
         notebook="notebooks/{table}.ipynb",
         analysis=rules.analyse.output,
-        code=stages.modules("figures", "plots"),
+        code=lambda wildcards: stages.notebook_modules(f"notebooks/{wildcards.table}.ipynb"),
     output:
         csv=report(LAYOUT.figures / "{table}.csv", caption="../report/table.rst", category="Tables", labels={"table": "{table}"}),
         md=LAYOUT.figures / "{table}.md",
@@ -57,12 +58,12 @@ rule table:
 
 rule report:
     input:
-        figures=expand(rules.figure.output, figure=stages.FIGURES),
-        tables=expand(rules.table.output, table=stages.TABLES),
+        figures=expand(rules.figure.output, figure=stages.shown(CONFIG, stages.FIGURES)),
+        tables=expand(rules.table.output, table=stages.shown(CONFIG, stages.TABLES)),
         analysis=rules.analyse.output,
         trees=LAYOUT.search_trees(SEEDS[0]),
         cards=expand(rules.gather_labels.output.card, seed=SEEDS),
-        code=stages.modules("report", "plots"),
+        code=stages.modules("report"),
     output:
         LAYOUT.figures / "report.html",
     log:

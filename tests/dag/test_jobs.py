@@ -1,0 +1,208 @@
+"""What the workflow would run: jobs of every config and target, refused configs, lint."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from saffron import config as configs
+from saffron import workflow
+
+from .conftest import ROOT, Project
+
+pytestmark = pytest.mark.dag
+
+ONCE = ("build_sources", "tokenizer", "analyse", "report", "provenance", "all")
+
+
+def expected(name: str) -> dict[str, int]:
+    """Jobs of the default target, counted from the config."""
+    config = configs.load(ROOT / f"config/{name}.yaml")
+    seeds, shards = len(config.train_seeds), config.search.shards
+    experiments = workflow.experiments(config)
+    jobs = dict.fromkeys(ONCE, 1)
+    jobs |= dict.fromkeys([*workflow.model_names(config), "gather_labels", "record_trees"], seeds)
+    jobs |= {
+        "label": seeds * config.safety4m.shards,
+        "figure": len(workflow.shown(config, workflow.FIGURES)),
+        "table": len(workflow.shown(config, workflow.TABLES)),
+    }
+    jobs |= dict.fromkeys(["train_mrm", "evaluate_mrm"], seeds * len(workflow.variants(config)))
+    if config.search.jobs == "experiments":
+        jobs["search_experiment"] = seeds * len(experiments)
+    else:
+        jobs["search_run"] = seeds * shards * sum(len(item.runs) for item in experiments.values())
+        jobs["gather_search"] = seeds * len(experiments)
+    return jobs
+
+
+@pytest.mark.parametrize("name", ["sandbox", "sandbox-seeds", "smoke", "paper", "paper-1b"])
+def test_every_config_builds_the_jobs_it_describes(project: Project, name: str) -> None:
+    assert project.jobs(config=name) == expected(name)
+    assert not (project.root / "data" / name).exists()  # a dry run writes nothing
+
+
+def test_the_sandbox_is_these_jobs(project: Project) -> None:
+    """The counts themselves, so that the test above cannot err together with the workflow."""
+    jobs = project.jobs(config="sandbox")
+    assert jobs["search_run"] == sum(len(item["runs"]) for item in _yaml("sandbox")["search"]["experiments"].values())
+    assert (jobs["figure"], jobs["table"], jobs["train_mrm"], jobs["label"]) == (5, 5, 1, 1)
+
+
+def _yaml(name: str) -> dict:
+    return yaml.safe_load((ROOT / f"config/{name}.yaml").read_text())
+
+
+def test_the_default_config_is_the_sandbox(project: Project) -> None:
+    bare = subprocess.run(project.command("-n"), cwd=project.root, env=project.environment(), capture_output=True, text=True)
+    assert bare.returncode == 0
+    assert "data/sandbox/provenance.json" in bare.stdout + bare.stderr
+
+
+def test_the_paper_dag_is_built_quickly(project: Project) -> None:
+    before = time.process_time(), time.monotonic()
+    project.snakemake("-n", "--quiet", "all", config="paper")
+    assert time.monotonic() - before[1] < 60  # 10 s on a quiet machine; tests share theirs
+
+
+SHOW_CONFIG = """
+import json, sys
+from pathlib import Path
+from snakemake.api import SnakemakeApi
+from snakemake.settings.types import ConfigSettings, OutputSettings, Quietness, ResourceSettings
+with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
+    settings = ConfigSettings(configfiles=[Path(sys.argv[1])])
+    workflow = api.workflow(resource_settings=ResourceSettings(), config_settings=settings, snakefile=Path("Snakefile"))._workflow
+    workflow.include(workflow.main_snakefile, overwrite_default_target=True) if not workflow.globals.get("CONFIG") else None
+    print(json.dumps({"raw": workflow.config, "files": [Path(f).name for f in workflow.configfiles]}))
+"""
+
+
+def test_no_key_of_the_sandbox_reaches_the_papers_config(project: Project) -> None:
+    shown = subprocess.run(
+        [sys.executable, "-c", SHOW_CONFIG, "config/paper.yaml"],
+        cwd=project.root,
+        env=project.environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert shown.returncode == 0, shown.stderr[-3000:]
+    resolved = json.loads(shown.stdout.splitlines()[-1])
+    assert resolved["files"] == ["paper.yaml"]
+    assert resolved["raw"] == _yaml("paper")
+    assert "sandbox" not in resolved["raw"]["sources"]
+
+
+# ------------------------------------------------------------------------------------------------------------ targets
+UPSTREAM = {
+    "sources": {"build_sources"},
+    "models": {"build_sources", "tokenizer", "policy", "guard", "deepalign"},
+    "safety4m": {"build_sources", "tokenizer", "guard", "label", "gather_labels"},
+    "mrm": {"build_sources", "tokenizer", "guard", "label", "gather_labels", "train_mrm", "evaluate_mrm"},
+}
+
+
+@pytest.mark.parametrize("target", UPSTREAM)
+def test_a_stage_target_runs_that_stage_and_what_it_needs(project: Project, target: str) -> None:
+    assert set(project.jobs(target)) == UPSTREAM[target] | {target}
+
+
+def test_later_targets_contain_the_earlier_ones(project: Project) -> None:
+    search, analysis, figures = (set(project.jobs(target)) for target in ("search", "analysis", "figures"))
+    assert search - {"search"} == UPSTREAM["models"] | (UPSTREAM["mrm"] - {"evaluate_mrm"}) | {
+        "search_experiment",
+        "record_trees",
+    }
+    assert analysis - {"analysis"} == search - {"search"} | {"evaluate_mrm", "analyse"}
+    assert figures - {"figures"} == analysis - {"analysis"} | {"figure", "table", "report"}
+
+
+def test_one_figure_can_be_asked_for(project: Project) -> None:
+    jobs = project.jobs("figures/smoke/figure2.pdf")
+    assert jobs["figure"] == 1
+    assert not jobs.keys() & {"table", "report", "provenance"}
+
+
+def test_ablations_run_their_own_experiments_alone(project: Project) -> None:
+    values = _yaml("smoke")
+    values["mrm"]["variants"] = {"default": {}, "other": {"bias": "absent"}}
+    values["search"]["jobs"] = "runs"
+    run = {"method": "saffron", "budgets": [2], "settings": {"mrm": "other"}}
+    values["search"]["experiments"]["extra"] = {"dataset": "guild_a", "group": "ablations", "runs": [run]}
+    (project.root / "config/smoke.yaml").write_text(yaml.safe_dump(values))
+    jobs = project.jobs("ablations")
+    assert (jobs["search_run"], jobs["gather_search"], jobs["train_mrm"]) == (1, 1, 2)
+    everything = project.jobs()
+    assert everything["train_mrm"] == 1
+    assert everything["gather_search"] == 5
+
+
+def test_a_matched_run_waits_for_its_reference(project: Project) -> None:
+    target = "data/sandbox/search/seed0/matched/saffron-default.shard0.parquet"
+    alone = project.jobs(target, config="sandbox")
+    assert alone["search_run"] == 2  # itself and best_of_n
+    assert project.jobs(target.replace("saffron", "best_of_n"), config="sandbox")["search_run"] == 1
+
+
+# ------------------------------------------------------------------------------------------------------------ refusals
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("  block_size: 4\n", "  blocksize: 4\n", "search.blocksize: unknown key"),
+        (
+            "  max_new_tokens: 12\n",
+            "  max_new_tokens: twelve\n",
+            "search.max_new_tokens: Input should be a valid integer, got 'twelve'",
+        ),
+        ("train_seeds: [0]\n", "train_seeds: []\n", "train_seeds: List should have at least 1 item"),
+    ],
+)
+def test_a_wrong_config_is_one_message_before_anything_runs(project: Project, old: str, new: str, message: str) -> None:
+    project.edit("config/smoke.yaml", old, new)
+    result = project.snakemake("--cores", "1", check=False)
+    assert result.returncode != 0
+    assert message in result.stdout
+    assert "smoke.yaml: 1 problem(s) in the config" in result.stdout
+    assert "Traceback" not in result.stdout
+    assert ".venv" not in result.stdout and 'File "' not in result.stdout
+    assert not (project.root / "data/smoke").exists()
+
+
+def test_values_on_the_command_line_have_their_types(project: Project) -> None:
+    jobs = project.jobs("--config", "search={jobs: runs, shards: 2}", "train_seeds=[3, 4]")
+    assert (jobs["search_run"], jobs["policy"], jobs["gather_search"]) == (2 * 2 * 18, 2, 2 * 5)
+
+
+def test_values_on_the_command_line_are_checked_too(project: Project) -> None:
+    result = project.snakemake("-n", "--config", "search={block_size: 0}", check=False)
+    assert result.returncode != 0
+    assert "search.block_size: Input should be greater than or equal to 1, got 0" in result.stdout
+
+
+def test_the_workflow_is_lint_free(project: Project) -> None:
+    result = project.snakemake("--lint", check=False)
+    assert result.returncode == 0, result.stdout
+    assert "Congratulations" in result.stdout
+
+
+@pytest.mark.parametrize("profile", ["default", "gpu"])
+def test_profiles_are_accepted(project: Project, profile: str) -> None:
+    assert project.jobs("--workflow-profile", f"profiles/{profile}") == expected("smoke")
+
+
+def test_gpu_jobs_ask_for_one_gpu_each_and_cpu_jobs_for_none(project: Project) -> None:
+    paper = project.snakemake("-n", "search", config="paper").stdout
+    blocks = [block for block in paper.split("\nrule ") if block.startswith(("search_run", "train_mrm", "label"))]
+    assert blocks and all("gpu=1" in block for block in blocks)
+    assert "gpu=1" not in project.snakemake("-n", config="smoke").stdout
+
+
+def test_every_file_of_the_workflow_is_in_the_copy(project: Project) -> None:
+    assert (project.root / "workflow/report/workflow.rst").exists()
+    assert Path(project.root / "workflow/schemas/config.schema.json").exists()
