@@ -1,0 +1,167 @@
+"""Best-of-N: N independent samples, one PRM call each, the one with the highest reward.
+
+All budgets come from one sampling at the largest: the first n samples are what a run at n would have drawn. The nominal
+compute of each budget is what it would have cost alone; the executed compute is that of the one sampling behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from saffron.compute import ModelShape
+from saffron.config import BestOfN
+from saffron.search.base import RandomKey, SearchModels, SearchPrompt, SearchResult
+from saffron.search.frontier import COMPACT_EVERY, first_occurrence, take
+from saffron.search.random import inverse_cdf
+from saffron.search.verdicts import Verdicts
+from saffron.trie import ROOT, TokenTrie
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Independent samples of a block.
+
+    Attributes:
+        tokens: int64 [B, N, T], EOS from the end of a sample on.
+        lengths: int64 [B, N], EOS included.
+        executed: float64 [B], executed policy FLOPs.
+    """
+
+    tokens: Tensor
+    lengths: Tensor
+    executed: Tensor
+
+
+def draw_samples(
+    models: SearchModels, prompts: Sequence[SearchPrompt], count: int, *, key: RandomKey, max_new_tokens: int
+) -> Samples:
+    """Sample ``count`` responses per prompt at temperature 1; finished samples and prompts leave the batch."""
+    eos = models.formats.eos_id
+    policy = TokenTrie(
+        models.policy, [prompt.policy_ids for prompt in prompts], max_nodes=max(1, count * (max_new_tokens - 1)), layout="rows"
+    )
+    assert policy.root_logits is not None
+    batch, device = len(prompts), policy.device
+    prompt_ids = torch.tensor([[prompt.prompt_id] for prompt in prompts], device=device)
+    tokens = torch.full((batch, count, max_new_tokens), eos, device=device)
+    lengths = torch.zeros(batch, count, dtype=torch.int64, device=device)
+    block = torch.arange(batch, device=device)  # place in the block of each prompt still in the batch
+    samples = torch.arange(count, device=device).expand(batch, -1)  # sample index of each row
+    alive = torch.ones_like(samples, dtype=torch.bool)
+    nodes = torch.full_like(samples, ROOT)
+    logits = policy.root_logits[:, None].expand(-1, count, -1)
+    for step in range(max_new_tokens):
+        drawn = inverse_cdf(logits, key.uniform(prompt_ids[block], samples, step))
+        place = (block[:, None].expand_as(samples), samples)
+        tokens[(*place, torch.full_like(samples, step))] = torch.where(alive, drawn, eos)
+        lengths[place] += alive
+        alive = alive & (drawn != eos)
+        if step == max_new_tokens - 1:
+            break
+        if (step + 1) % COMPACT_EVERY == 0:
+            if not bool(alive.any()):
+                break
+            keep = alive.any(1).nonzero()[:, 0]
+            policy.drop_prompts(keep)
+            block, samples, alive, nodes, drawn = (x[keep] for x in (block, samples, alive, nodes, drawn))
+            rows = (~alive).to(torch.uint8).sort(dim=1, stable=True).indices[:, : int(alive.sum(1).max())]
+            nodes = policy.compact(take(nodes, rows), take(alive, rows))
+            samples, alive, drawn = take(samples, rows), take(alive, rows), take(drawn, rows)
+        extension = policy.extend(nodes, drawn, alive=alive)
+        nodes, logits = extension.nodes, extension.logits
+    return Samples(tokens, lengths, policy.ledger.executed)
+
+
+def best_of_n(
+    models: SearchModels,
+    prompts: Sequence[SearchPrompt],
+    settings: BestOfN,
+    budgets: Sequence[int],
+    *,
+    key: RandomKey,
+    max_new_tokens: int,
+    record_tree: bool = False,
+) -> list[SearchResult]:
+    """Best-of-N; a budget is a number of samples."""
+    samples = draw_samples(models, prompts, max(budgets), key=key, max_new_tokens=max_new_tokens)
+    verdicts = Verdicts(models, [prompt.guard_ids for prompt in prompts], max_nodes=0)
+    _, rewards = verdicts.read(
+        torch.full_like(samples.lengths, ROOT),
+        samples.tokens,
+        lengths=samples.lengths,
+        alive=torch.ones_like(samples.lengths, dtype=torch.bool),
+    )
+    cost = SampleCost.of(models, prompts, samples)
+    tokens, lengths, reward = samples.tokens.tolist(), samples.lengths.tolist(), rewards.cpu().numpy()
+    executed_policy, executed_reward = samples.executed.tolist(), verdicts.trie.ledger.executed.tolist()
+    results = []
+    for budget in budgets:
+        for i, prompt in enumerate(prompts):
+            best = int(np.argmax(reward[i, :budget]))  # the first of equals
+            output = tokens[i][best][: lengths[i][best]]
+            results.append(
+                SearchResult(
+                    prompt_id=prompt.prompt_id,
+                    budget=budget,
+                    output_ids=output,
+                    reward=float(reward[i, best]),
+                    finished=output[-1] == models.formats.eos_id,
+                    flops_policy=float(cost.policy[i, budget - 1]),
+                    flops_reward=float(cost.reward[i, budget - 1]),
+                    flops_executed_policy=executed_policy[i],
+                    flops_executed_reward=executed_reward[i],
+                    reward_calls=int(cost.calls[i, budget - 1]),
+                )
+            )
+    return results
+
+
+@dataclass(frozen=True)
+class SampleCost:
+    """Nominal cost of the first n samples and their verdicts, all [B, N], at index n − 1.
+
+    Each unique token of the samples' trie counts once, as in every search: what two samples begin alike is paid once, and
+    so is the verdict of two equal samples.
+    """
+
+    policy: np.ndarray  # FLOPs
+    reward: np.ndarray  # FLOPs
+    calls: np.ndarray
+
+    @classmethod
+    def of(cls, models: SearchModels, prompts: Sequence[SearchPrompt], samples: Samples) -> SampleCost:
+        """Count the samples' trie, sample by sample."""
+        count, limit = samples.tokens.shape[1:]
+        first = first_occurrence(samples.tokens) == torch.arange(count, device=samples.tokens.device)[:, None]
+        new = first.cpu().numpy()  # [B, N, T] whether a token is not in the trie of the samples before
+        lengths = samples.lengths.cpu().numpy()
+        step = np.arange(limit)
+        written = new & (step < lengths[..., None])
+        fed = written & (step < lengths[..., None] - 1)  # the last token is not fed back
+        distinct = np.take_along_axis(new, lengths[..., None] - 1, 2)[..., 0]
+        policy, guard = ModelShape.from_config(models.policy.config), ModelShape.from_config(models.guard.config)
+        policy_prompt = np.array([[len(prompt.policy_ids)] for prompt in prompts])
+        guard_prompt = np.array([[len(prompt.guard_ids)] for prompt in prompts])
+        suffix = len(models.formats.guard.suffix)
+        verdict = np.vectorize(lambda start: guard.chain(int(start), suffix), otypes=[np.float64])(guard_prompt + lengths)
+        return cls(
+            policy=_chains(policy, policy_prompt) + _nodes(policy, policy_prompt, fed).cumsum(1),
+            reward=_chains(guard, guard_prompt) + (_nodes(guard, guard_prompt, written) + verdict * distinct).cumsum(1),
+            calls=distinct.cumsum(1),
+        )
+
+
+def _chains(shape: ModelShape, lengths: np.ndarray) -> np.ndarray:
+    """FLOPs of prompts of these lengths."""
+    return shape.nominal(lengths.astype(np.float64), lengths * (lengths + 1) / 2)
+
+
+def _nodes(shape: ModelShape, prompt: np.ndarray, counted: np.ndarray) -> np.ndarray:
+    """FLOPs [B, N] of the counted tokens [B, N, T] after prompts of lengths [B, 1]."""
+    context = ((prompt[..., None] + np.arange(counted.shape[2]) + 1) * counted).sum(2)
+    return shape.nominal(counted.sum(2).astype(np.float64), context.astype(np.float64))

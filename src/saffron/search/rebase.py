@@ -1,0 +1,162 @@
+"""Rebase: reward-balanced search (Wu et al. 2025, arXiv 2408.00724, section 3.1.2 and appendix C).
+
+A budget of N samples is spread over the nodes of a front in proportion to a softmax of their rewards; each sample adds up to
+``step_tokens`` tokens; whoever ends, or reaches the token limit, is a leaf and takes one from the budget. The answer is the
+leaf with the highest reward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from saffron.config import Rebase
+from saffron.search.base import RandomKey, SearchModels, SearchPrompt, SearchResult
+from saffron.search.frontier import COMPACT_EVERY, Outputs, best_first, first_occurrence, take
+from saffron.search.random import inverse_cdf
+from saffron.search.verdicts import Verdicts
+from saffron.trie import ROOT, TokenTrie
+
+#: A share this close to a rounding edge is on it: equal rewards split a budget evenly whatever the last bits say.
+_EDGE = 1e-9
+
+
+def rebase(
+    models: SearchModels,
+    prompts: Sequence[SearchPrompt],
+    settings: Rebase,
+    budgets: Sequence[int],
+    *,
+    key: RandomKey,
+    max_new_tokens: int,
+    record_tree: bool = False,
+) -> list[SearchResult]:
+    """Rebase; a budget is the number of samples N."""
+    return [result for budget in budgets for result in _search(models, prompts, settings, budget, key, max_new_tokens)]
+
+
+def _search(
+    models: SearchModels, prompts: Sequence[SearchPrompt], settings: Rebase, budget: int, key: RandomKey, max_new_tokens: int
+) -> list[SearchResult]:
+    eos = models.formats.eos_id
+    rows = budget if settings.widths == "release" else 2 * budget  # rounding to nearest may double a budget
+    policy = TokenTrie(models.policy, [prompt.policy_ids for prompt in prompts], max_nodes=rows * max_new_tokens)
+    verdicts = Verdicts(models, [prompt.guard_ids for prompt in prompts], max_nodes=rows * max_new_tokens)
+    outputs = Outputs(policy, verdicts, max_new_tokens)
+    assert policy.root_logits is not None
+    batch, device = policy.batch, policy.device
+
+    prompt_ids = torch.tensor([[prompt.prompt_id] for prompt in prompts], device=device)
+    left = torch.full((batch,), budget, device=device)
+    alive = torch.arange(rows, device=device).expand(batch, -1) < budget
+    tokens = torch.full((batch, rows, max_new_tokens), eos, device=device)
+    logits = policy.root_logits[:, None].expand(-1, rows, -1)
+    policy_nodes = guard_nodes = torch.full((batch, rows), ROOT, device=device)
+    leaf_tokens, leaf_rewards = tokens[:, 0], torch.full((batch,), -torch.inf, dtype=torch.float64, device=device)
+    compacted = 0
+
+    for start in range(0, max_new_tokens, settings.step_tokens):
+        # propose: each row samples up to step_tokens tokens
+        stop = min(start + settings.step_tokens, max_new_tokens)
+        growing, counts = alive, torch.zeros_like(policy_nodes)
+        for step in range(start, stop):
+            drawn = inverse_cdf(logits, key.uniform(prompt_ids, torch.arange(rows, device=device), step))
+            tokens[..., step] = torch.where(growing, drawn, eos)
+            counts = counts + growing
+            growing = growing & (drawn != eos)
+            if step < stop - 1:
+                extension = policy.extend(policy_nodes, drawn, alive=growing)
+                policy_nodes, logits = extension.nodes, extension.logits
+        # score
+        distinct = take_last(first_occurrence(tokens[..., :stop]), start + counts) == torch.arange(rows, device=device)
+        nodes, rewards = verdicts.read(
+            guard_nodes, tokens[..., start:stop], lengths=counts.clamp(min=1), alive=alive, commit=stop - start, counted=distinct
+        )
+        # select: leaves leave, the others share what is left of the budget
+        growing = growing & (stop < max_new_tokens)
+        leaves = torch.where(alive & ~growing, rewards, -torch.inf)
+        best = best_first(leaves)[:, :1]
+        better = take(leaves, best)[:, 0] > leaf_rewards
+        leaf_rewards = torch.where(better, take(leaves, best)[:, 0], leaf_rewards)
+        leaf_tokens = torch.where(better[:, None], take(tokens, best)[:, 0], leaf_tokens)
+        left = left - (alive & ~growing).sum(1)
+        if stop == max_new_tokens:
+            break
+        order, widths = balance(rewards, growing, left, settings)
+        wanted = torch.zeros_like(widths).scatter(1, order, widths) > 0
+        if stop - compacted >= COMPACT_EVERY:
+            compacted = stop
+            outputs.write(leaf_tokens[:, None], leaf_rewards[:, None], leaf_rewards[:, None])
+            keep = wanted.any(1).nonzero()[:, 0]
+            outputs.drop_prompts(keep)
+            if not len(keep):
+                leaf_tokens, leaf_rewards = leaf_tokens[keep], leaf_rewards[keep]
+                break
+            state = (prompt_ids, left, tokens, leaf_tokens, leaf_rewards, policy_nodes, nodes, order, widths, wanted)
+            prompt_ids, left, tokens, leaf_tokens, leaf_rewards, policy_nodes, nodes, order, widths, wanted = (
+                x[keep] for x in state
+            )
+            policy_nodes = policy.compact(policy_nodes, wanted)
+            nodes = verdicts.trie.compact(nodes[..., -1], wanted)[..., None]
+        extension = policy.extend(policy_nodes, tokens[..., stop - 1], alive=wanted)
+        source, alive = spread(order, widths)
+        tokens, guard_nodes = take(tokens, source), take(nodes[..., -1], source)
+        policy_nodes, logits = take(extension.nodes, source), take(extension.logits, source)
+    outputs.write(leaf_tokens[:, None], leaf_rewards[:, None], leaf_rewards[:, None])
+    return outputs.results(prompts, budget, eos)
+
+
+def take_last(entries: Tensor, lengths: Tensor) -> Tensor:
+    """``entries[b, r, lengths[b, r] - 1]`` of entries [B, R, T]."""
+    return entries.gather(2, (lengths - 1).clamp(min=0)[..., None])[..., 0]
+
+
+def balance(rewards: Tensor, live: Tensor, left: Tensor, settings: Rebase) -> tuple[Tensor, Tensor]:
+    """Share the budget over the live nodes.
+
+    ``release`` goes through the nodes from the best on and rounds up, never above what is left; ``paper`` rounds each share to
+    the nearest integer (half to even), and gives the best node one child if every share rounds to zero.
+
+    Args:
+        rewards: float64 [B, R].
+        live: bool [B, R].
+        left: int64 [B], budget.
+
+    Returns:
+        Nodes [B, R], best first, and the number of children of each, both int64.
+    """
+    order = best_first(torch.where(live, rewards, -torch.inf))
+    there = take(live, order) & (left > 0)[:, None]
+    values = take(rewards, order)
+    values = values.sigmoid() if settings.weights == "sigmoid" else values
+    e = torch.where(there, ((values - values[:, :1]) / settings.balance_temperature).exp(), 0.0)
+    total = e.sum(1)
+    if settings.widths == "paper":
+        shares = left[:, None] * e / total[:, None].clamp(min=torch.finfo(e.dtype).tiny)
+        halves = (2 * shares).round()
+        shares = torch.where((2 * shares - halves).abs() < 2 * _EDGE, halves / 2, shares)
+        widths = shares.round().long()
+        widths[:, 0] += there[:, 0] & (widths.sum(1) == 0)
+        return order, widths
+    columns = []
+    rest = left.clamp(min=0)
+    for k in range(e.shape[1]):
+        share = rest * e[:, k] / total.clamp(min=torch.finfo(e.dtype).tiny)
+        width = torch.minimum((share - _EDGE).ceil().long().clamp(min=0), rest)
+        columns.append(width)
+        rest, total = rest - width, total - e[:, k]
+    return order, torch.stack(columns, 1)
+
+
+def spread(order: Tensor, widths: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows of the next front: each node as often as it has children, in order.
+
+    Returns:
+        int64 [B, R] the node behind each row, and bool [B, R] whether the row is used.
+    """
+    ends = widths.cumsum(1)
+    row = torch.arange(order.shape[1], device=order.device).expand_as(order).contiguous()
+    rank = torch.searchsorted(ends, row, right=True).clamp(max=order.shape[1] - 1)
+    return take(order, rank), row < ends[:, -1:]
