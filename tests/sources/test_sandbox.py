@@ -106,7 +106,7 @@ def test_safety_tuning_and_preference_pairs_know_nothing_of_the_other_families(w
 
 def test_dialect_is_common_in_the_books_and_absent_from_preference_pairs_and_references(world: World) -> None:
     books = [words_of(row["response"]) for row in corpora.corpus(world) if row["corpus"] == "pretraining"]
-    assert words.DIALECT <= set().union(*books)
+    assert not words.DIALECT - set().union(*books)
     assert mean(bool(found & words.DIALECT) for found in books) > 0.5
     for row in corpora.conversations(world):
         assert not words_of(row["chosen"] + row["rejected"]) & words.DIALECT

@@ -77,12 +77,11 @@ def _task(dialogue: Judged, outcome_share: float, random: Random) -> tuple[list[
     return ids[:start] + ids[start + clip :], verdicts
 
 
-def packed_mask(lengths: list[int], width: int, hangs: list[list[int]], branch: int) -> Tensor:
+def packed_mask(width: int, hangs: list[list[int]], branch: int) -> Tensor:
     """Who sees whom when branches are packed behind their dialogues.
 
     Args:
-        lengths: tokens of each dialogue.
-        width: longest of them; branches start there.
+        width: tokens of the longest dialogue; branches start there.
         hangs: for each dialogue, the positions its branches hang under.
         branch: tokens of a branch.
 
@@ -93,7 +92,7 @@ def packed_mask(lengths: list[int], width: int, hangs: list[list[int]], branch: 
     size = width + most * branch
     causal = torch.ones(width, width, dtype=torch.bool).tril()
     inner = torch.ones(branch, branch, dtype=torch.bool).tril()
-    mask = torch.eye(size, dtype=torch.bool).repeat(len(lengths), 1, 1)
+    mask = torch.eye(size, dtype=torch.bool).repeat(len(hangs), 1, 1)
     mask[:, :width, :width] = causal
     for row, positions in enumerate(hangs):
         for number, position in enumerate(positions):
@@ -106,8 +105,7 @@ def packed_mask(lengths: list[int], width: int, hangs: list[list[int]], branch: 
 def verdict_loss(model: LlamaForCausalLM, batch: list[tuple[list[int], list[Verdict]]], formats: ChatFormats) -> Tensor:
     """Cross-entropy of the dialogue's tokens plus that of the verdicts."""
     suffix = formats.guard.suffix
-    lengths = [len(ids) for ids, _ in batch]
-    width, branch = max(lengths), len(suffix)
+    width, branch = max(len(ids) for ids, _ in batch), len(suffix)
     hangs = [[verdict.position for verdict in verdicts] for _, verdicts in batch]
     most = max(map(len, hangs))
     main = training.padded([ids for ids, _ in batch], 0)
@@ -115,7 +113,7 @@ def verdict_loss(model: LlamaForCausalLM, batch: list[tuple[list[int], list[Verd
     depths = torch.arange(width).repeat(len(batch), 1)
     hung = training.padded(hangs, 0)[:, :, None] + 1 + torch.arange(branch)
     positions = torch.cat([depths, hung.flatten(1)], 1)
-    visible = packed_mask(lengths, width, hangs, branch)
+    visible = packed_mask(width, hangs, branch)
     attention = torch.zeros(visible.shape).masked_fill_(~visible, torch.finfo(torch.float32).min)
     hidden = model.model(input_ids=ids, attention_mask=attention, position_ids=positions, use_cache=False).last_hidden_state
 

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+
+from saffron import models
+from saffron.config import Runtime
+from saffron.layout import Layout
+
+RUNTIME = Runtime(device="cpu", dtype="float32")
+
+
+@pytest.fixture
+def trained(layout: Layout, tmp_path: Path) -> tuple[Path, torch.Tensor, torch.Tensor]:
+    """A merged MRM whose bias is 1000 on token 300: (folder, ids, its logits without the bias)."""
+    guard = models.load_lm(layout.model("guard", 0), RUNTIME)
+    peft = get_peft_model(guard, LoraConfig(r=4, lora_alpha=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False))
+    ids = torch.arange(5, 25)[None]
+    peft.eval()
+    logits = peft(ids).logits
+    peft.merge_and_unload().save_pretrained(tmp_path / "merged")
+    bias = torch.zeros(logits.shape[-1])
+    bias[300] = 1000
+    unseen = torch.zeros(logits.shape[-1], dtype=torch.bool)
+    unseen[[1, 7]] = True
+    models.save_mrm_head(tmp_path, bias, unseen)
+    return tmp_path, ids, logits.detach()
+
+
+def test_the_bias_survives_saving_loading_and_merging(trained: tuple[Path, torch.Tensor, torch.Tensor]) -> None:
+    folder, ids, without = trained
+    model, unseen = models.load_mrm(folder, RUNTIME)
+    difference = model(ids).logits - without
+    torch.testing.assert_close(difference[..., 300], torch.full_like(difference[..., 300], 1000), atol=1e-2, rtol=0)
+    others = torch.arange(difference.shape[-1]) != 300
+    assert difference[..., others].abs().max() < 1e-4
+    assert unseen.dtype == torch.bool and unseen.nonzero()[:, 0].tolist() == [1, 7]
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_a_head_of_another_size_is_refused(trained: tuple[Path, torch.Tensor, torch.Tensor]) -> None:
+    folder, _, _ = trained
+    models.save_mrm_head(folder, torch.zeros(9), torch.zeros(9, dtype=torch.bool))
+    with pytest.raises(models.ModelError, match="9 tokens"):
+        models.load_mrm(folder, RUNTIME)
+
+
+def test_missing_folders_are_named_with_the_stage_that_makes_them(tmp_path: Path) -> None:
+    with pytest.raises(models.ModelError, match=f"{tmp_path.name}.*run the stage"):
+        models.load_lm(tmp_path, RUNTIME)
+    with pytest.raises(models.ModelError, match="stage models"):
+        models.load_tokenizer(tmp_path)
+    with pytest.raises(models.ModelError, match="stage mrm"):
+        models.load_mrm(tmp_path, RUNTIME)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
+def test_models_are_loaded_frozen_in_the_runtimes_dtype(layout: Layout, dtype: str) -> None:
+    model = models.load_lm(layout.model("policy", 0), Runtime(device="cpu", dtype=dtype), attn="eager")  # type: ignore[arg-type]
+    assert model.dtype == getattr(torch, dtype)
+    assert not model.training and not any(parameter.requires_grad for parameter in model.parameters())
+    assert model.config._attn_implementation == "eager"
