@@ -1,0 +1,145 @@
+"""The GPUs of one machine: one job, one GPU, and a record of what the job did to it.
+
+Nothing here imports torch: a GPU is claimed before CUDA starts, by narrowing ``CUDA_VISIBLE_DEVICES``. A claim is a lock
+on a file, held by the process, so it ends with the process however that ends. Under Slurm the scheduler has already given
+the job its GPUs, under ``accelerate launch`` each process its own: both are left as they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+log = logging.getLogger(__name__)
+
+#: Set when something else has already placed this process.
+PLACED = ("SLURM_JOB_ID", "LOCAL_RANK")
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
+
+def devices() -> list[str]:
+    """Identifiers of the GPUs this process may use; none without ``nvidia-smi``."""
+    by_index = dict(line.split(", ") for line in _query("index,uuid"))
+    if VISIBLE not in os.environ:
+        return list(by_index.values())
+    return [by_index.get(name, name) for name in os.environ[VISIBLE].split(",") if name.strip()]
+
+
+@contextlib.contextmanager
+def claim(locks: Path | None = None, poll: float = 1.0) -> Iterator[str | None]:
+    """Hold one GPU while the block runs and show the process that one alone; waits while all are held.
+
+    Args:
+        locks: folder of the lock files (default: one per user in the system's temporary folder).
+        poll: seconds between two looks.
+
+    Yields:
+        The GPU, or None if there is none or something else has placed this process.
+    """
+    found = [] if any(name in os.environ for name in PLACED) else devices()
+    if not found:
+        yield None
+        return
+    folder = locks or Path(tempfile.gettempdir()) / f"saffron-gpus-{os.getuid()}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    before = os.environ.get(VISIBLE)
+    gpu, lock = _take(found, folder, poll)
+    os.environ[VISIBLE] = gpu
+    log.info("GPU %s", gpu)
+    try:
+        yield gpu
+    finally:
+        lock.close()
+        if before is None:
+            del os.environ[VISIBLE]
+        else:
+            os.environ[VISIBLE] = before
+
+
+def _take(found: list[str], folder: Path, poll: float) -> tuple[str, IO[str]]:
+    waiting = False
+    while True:
+        for gpu in found:
+            lock = (folder / f"{gpu}.lock").open("w")
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.close()
+                continue
+            return gpu, lock
+        if not waiting:
+            log.info("all %d GPUs are held by other jobs; waiting", len(found))
+            waiting = True
+        time.sleep(poll)
+
+
+@contextlib.contextmanager
+def watch(record: Path, gpu: str | None, every: float = 5.0) -> Iterator[None]:
+    """Write what the GPU reports while the block runs: peak memory (bytes) and mean utilisation (0 to 1), sampled.
+
+    Without a GPU nothing is written. Sampling reads ``nvidia-smi`` from a thread of its own.
+    """
+    if gpu is None:
+        yield
+        return
+    samples: list[tuple[float, float]] = []
+    done = threading.Event()
+
+    def sample() -> None:
+        while True:
+            samples.extend(_readings(gpu))
+            if done.wait(every):
+                return
+
+    thread = threading.Thread(target=sample, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        if samples:
+            from saffron import records
+
+            memory, utilisation = zip(*samples, strict=True)
+            values = {
+                "samples": len(samples),
+                "peak_memory_bytes": max(memory),
+                "mean_utilisation": sum(utilisation) / len(samples),
+            }
+            records.write_json(record, values)
+
+
+@contextlib.contextmanager
+def job(record: Path) -> Iterator[None]:
+    """One GPU for the block, and its record in ``record``."""
+    with claim() as gpu, watch(record, gpu or _given()):
+        yield
+
+
+def _given() -> str | None:
+    """The GPU that a scheduler gave this process."""
+    return next(iter(devices()), None) if VISIBLE in os.environ else None
+
+
+def _readings(gpu: str) -> list[tuple[float, float]]:
+    rows = [line.split(", ") for line in _query("memory.used,utilization.gpu", gpu)]
+    return [(float(memory) * 2**20, float(share) / 100) for memory, share in rows]
+
+
+def _query(fields: str, gpu: str | None = None) -> list[str]:
+    """Lines of ``nvidia-smi``; none if it is missing or fails."""
+    command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits", *([f"--id={gpu}"] if gpu else [])]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.splitlines()
+    except (OSError, subprocess.SubprocessError):
+        return []

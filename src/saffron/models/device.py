@@ -1,0 +1,87 @@
+"""How much fits on a device at once, and going on when it did not."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+
+from saffron.compute import ModelShape
+
+log = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+#: Share of the free memory that a batch is sized for; the rest is for what the estimate leaves out.
+SAFETY = 0.8
+
+
+class DeviceMemoryError(RuntimeError):
+    """Not even one item fits on the device; names what to make smaller."""
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Memory a new tensor could take on a GPU, PyTorch's own reserve included; None on a CPU."""
+    if device.type != "cuda":
+        return None
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def search_bytes(shapes: Sequence[ModelShape], width: int, new_tokens: int, prompt_tokens: int, dtype: torch.dtype) -> int:
+    """Bytes one prompt of a search takes: the tries' keys and values, and a step's logits in float32 twice over.
+
+    Args:
+        shapes: the models that are searched with.
+        width: sequences per prompt.
+        new_tokens: of each.
+        prompt_tokens: of the longest prompt as any model reads it.
+        dtype: of the caches.
+    """
+    tokens = prompt_tokens + width * new_tokens
+    caches = sum(shape.kv_bytes_per_token(dtype.itemsize) for shape in shapes) * tokens
+    return caches + 2 * 4 * width * max(shape.vocab_size for shape in shapes)
+
+
+def batch_size(wanted: int, bytes_per_item: int, free: int | None) -> int:
+    """Items that fit into the free memory, from 1 to ``wanted`` (all of them where memory is not known)."""
+    if free is None:
+        return wanted
+    return max(1, min(wanted, int(SAFETY * free) // max(1, bytes_per_item)))
+
+
+def in_batches(
+    function: Callable[[Sequence[Item]], Sequence[Result]], items: Sequence[Item], size: int, *, what: str
+) -> tuple[list[Result], int]:
+    """Apply ``function`` batch by batch; out of memory halves the batch and goes on.
+
+    Args:
+        function: one result per item; must not keep state of a failed call.
+        items: all items.
+        size: items per batch to start with.
+        what: what a single item consists of, for the error.
+
+    Returns:
+        Results in the items' order, and the smallest batch size that was used.
+
+    Raises:
+        DeviceMemoryError: if a single item does not fit.
+    """
+    results: list[Result] = []
+    while len(results) < len(items):
+        batch = items[len(results) : len(results) + size]
+        try:
+            results += function(batch)
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise DeviceMemoryError(
+                    f"out of memory on one item alone: use a GPU with more memory, or make {what} smaller"
+                ) from None
+            size = max(1, min(size, len(batch)) // 2)
+            log.warning("out of memory: going on with batches of %d", size)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+    return results, size

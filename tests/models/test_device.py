@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from saffron.models import device
+from saffron.plan import SHAPES
+
+
+@given(st.integers(0, 40), st.integers(1, 16), st.integers(1, 16))
+def test_out_of_memory_halves_the_batch_and_loses_nothing(count: int, size: int, room: int) -> None:
+    sizes = []
+
+    def double(batch: Sequence[int]) -> list[int]:
+        if len(batch) > room:
+            raise torch.OutOfMemoryError
+        sizes.append(len(batch))
+        return [2 * item for item in batch]
+
+    results, used = device.in_batches(double, range(count), size, what="search.block_size")
+    assert results == [2 * item for item in range(count)]
+    assert all(one <= room for one in sizes)
+    assert min(size, (room + 1) // 2) <= used <= size  # halved no further than needed
+
+
+def test_one_item_that_does_not_fit_is_an_error_with_a_remedy() -> None:
+    def never(batch: Sequence[int]) -> list[int]:
+        raise torch.OutOfMemoryError
+
+    with pytest.raises(device.DeviceMemoryError, match=r"one item alone: use a GPU with more memory, or make the budget smaller"):
+        device.in_batches(never, [1, 2, 3], 2, what="the budget")
+
+
+def test_other_errors_pass() -> None:
+    def broken(batch: Sequence[int]) -> list[int]:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        device.in_batches(broken, [1], 1, what="x")
+
+
+def test_the_batch_is_what_fits_into_free_memory() -> None:
+    assert device.batch_size(16, 1_000, None) == 16
+    assert device.batch_size(16, 1_000, 10_000) == 8
+    assert device.batch_size(16, 1_000, 10**9) == 16
+    assert device.batch_size(16, 1_000, 10) == 1
+    assert device.free_bytes(torch.device("cpu")) is None
+
+
+def test_a_search_at_the_papers_shapes_takes_what_its_caches_and_logits_take() -> None:
+    policy, guard = SHAPES["meta-llama/Meta-Llama-3-8B-Instruct"], SHAPES["meta-llama/Llama-Guard-3-1B"]
+    took = device.search_bytes([policy, guard], width=64, new_tokens=32, prompt_tokens=200, dtype=torch.bfloat16)
+    # 131,072 and 32,768 bytes of keys and values per token, and 64 rows of 128,256 float32 logits twice.
+    assert took == (131_072 + 32_768) * (200 + 64 * 32) + 2 * 4 * 64 * 128_256
