@@ -39,7 +39,7 @@ MARKERS = {"no_defense": "x", "best_of_n": "s", "saffron": "o", "rebase": "^", "
 #: KV blocks of Figure 3 and the PRM of Figure 1: no method's colour.
 SHARED, PRIVATE, PROMPT, PRM = "#33415C", "#A8B5CC", "#999999", "#33415C"
 
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 8,
     "axes.titlesize": 8,
@@ -265,12 +265,14 @@ def _mark_equal_asr(ax: Axes, view: View, convention: Convention, scale: float) 
     ax.annotate(
         f"{row['ratio']:.2g}×",
         (np.sqrt(a * b), row["asr"]),
-        (0, 3),
+        (0, -4),
         textcoords="offset points",
         ha="center",
-        va="bottom",
+        va="top",
         fontsize=8,
         fontweight="bold",
+        bbox={"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.85},
+        zorder=6,
     )
 
 
@@ -280,7 +282,8 @@ def _paper_curves(ax: Axes) -> None:
         rows = points[points["method"] == method]
         colour = COLOURS[method]
         x = np.geomspace(rows["tflop"].min(), rows["tflop"].max(), 50)
-        fit = scaling.LogFit(fits.loc[method, "intercept"], fits.loc[method, "slope_per_ln_tflop"], float("nan"), len(rows))
+        printed: dict[Any, Any] = fits.loc[method].to_dict()
+        fit = scaling.LogFit(printed["intercept"], printed["slope_per_ln_tflop"], float("nan"), len(rows))
         ax.plot(x, fit.at(x), ls="--", lw=0.8, color=colour, alpha=0.6)
         ax.plot(rows["tflop"], rows["asr"], MARKERS[method], color=colour, mfc="white", ms=3.5, mew=0.8)
     none = paper.table("table3")

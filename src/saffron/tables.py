@@ -211,14 +211,10 @@ def section56(view: View) -> Table:
         row += [f"{values[name]:.3f}" for name in ("distinct_1", "distinct_2", "distinct_3", "self_bleu")]
         rows.append(tuple(row))
     columns = (
-        "system",
-        "most common start",
-        "share that start so",
-        "paper: start",
-        "most common phrase",
-        "share that contain it",
+        *("system", "most common start", "share that start so", "paper: start"),
+        *("most common phrase", "share that contain it", "paper: contain"),
+        *("distinct-1", "distinct-2", "distinct-3", "self-BLEU"),
     )
-    columns += ("paper: contain", "distinct-1", "distinct-2", "distinct-3", "self-BLEU")
     n = quality["systems"]["saffron"]["n"]
     caption = prose(
         f"""Section 5.6. Variety of outputs under attack, n = {n} prompts, {_seeds(view)}; phrases of
@@ -288,3 +284,38 @@ TABLES: dict[str, Callable[[View], Table]] = {
     "section56": section56,
     "claims": claims_table,
 }
+
+
+#: What each ablation changes.
+ABLATIONS = {
+    "ablation_bias": "Unembedding bias trained, frozen at a random value, or absent",
+    "ablation_unseen": "Conservative constraint (Eq. 7) on or off; EOS counted as seen or unseen",
+    "ablation_prefill": "The MRM reading the prefilled tokens or not",
+    "ablation_top_p": "Nucleus of candidates",
+    "ablation_scorer": "Candidates scored by the MRM or by PRM calls, in the same search",
+    "ablation_semantics": "The paper's search or the released code's",
+    "ablation_benign": "Harmless prompts without attack",
+}
+
+
+def ablation(view: View, name: str) -> Table:
+    """One ablation: every run at every budget, with its paired difference to the first run."""
+    from saffron.analysis import ablations
+
+    found = ablations.rows(view.study, name)
+    rows = []
+    for row in found:
+        run = f"{LABELS[row['method']]}, {row['settings_id']}"
+        finished, tokens = f"{row['finished']:.1%}", f"{row['n_new_tokens']:.1f}"
+        judged = [rate(row[judge]) for judge in view.study.judges]
+        differences = [rate(row.get(f"{judge}_difference")) for judge in view.study.judges]
+        rows.append((run, str(row["budget"]), with_unit(row["flops"]), *judged, *differences, finished, tokens))
+    differences_to = [f"difference ({judge})" for judge in view.study.judges]
+    columns = ("run", "budget", "compute", *_judge_columns(view), *differences_to, "finished", "new tokens")
+    title = ABLATIONS.get(name, name)
+    dataset = view.config.search.experiments[name].dataset
+    caption = prose(
+        f"""{title}. {dataset}, n = {found[0]["n"]} prompts, {_seeds(view)}; 95 % intervals; differences are paired, to the
+        first run."""
+    )
+    return Table(columns, tuple(rows), caption)

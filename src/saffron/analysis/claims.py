@@ -176,6 +176,11 @@ def describe(record: Mapping[str, Any]) -> str:
     return str(record["verdict"])
 
 
+def short_name(quantity: str) -> str:
+    """A quantity without the experiment and convention it was measured in."""
+    return " ".join(part for part in quantity.split("/")[1:] if part not in ("true", "paper", "exploration")) or quantity
+
+
 def format_number(value: float | None) -> str:
     """Three significant digits; "undefined" for None."""
     if value is None:

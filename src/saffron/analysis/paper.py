@@ -38,3 +38,8 @@ def table(name: str) -> pd.DataFrame:
 def claims() -> list[dict[str, Any]]:
     """Every checkable statement of the paper with its test (``claims.yaml``)."""
     return yaml.safe_load((FOLDER / "claims.yaml").read_text())
+
+
+def differences() -> list[dict[str, Any]]:
+    """Where the paper and its released code differ, and which side is followed (``differences.yaml``)."""
+    return yaml.safe_load((FOLDER / "differences.yaml").read_text())

@@ -494,7 +494,7 @@ def _matched_quantities(study: Study, judge: str, name: str) -> dict[str, Estima
             for b in index:
                 if a != b:
                     over = [m for m in (a, b) if not chosen[m].within]
-                    note = f"{' and '.join(over)} above the compute tolerance at every budget" if over else ""
+                    note = f"{' and '.join(over)}: even the smallest budget costs more than the tolerance allows" if over else ""
                     found[f"matched/{name}/{convention}/{a}-{b}"] = study._difference(
                         boot, index[a], index[b], OUTCOMES[judge], note
                     )

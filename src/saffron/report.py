@@ -1,0 +1,283 @@
+"""The HTML report: one self-contained file that opens offline, claims first."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Sequence
+from html import escape
+
+import yaml
+
+from saffron import __version__, captions, provenance, tables
+from saffron.analysis import ablations, claims, paper
+from saffron.analysis.view import View
+from saffron.config import Config, as_dict
+from saffron.layout import Layout
+from saffron.records import RecordError, replacing
+from saffron.tables import Table
+
+#: Sections of figures and tables: title, names of figures, names of tables.
+PAGES = (
+    ("Scaling (Figures 2 and 4a, Table 3)", ("figure2", "figure2_paper_convention", "figure4a"), ("table3",)),
+    ("Matched compute (Table 2)", (), ("table2",)),
+    ("Exploration against efficiency (Figure 1, Table 1)", ("figure1", "scaleff"), ("table1",)),
+    ("The token trie (Figure 3)", ("figure3",), ()),
+    ("The multifurcation reward model (Figure 4b)", ("figure4b",), ()),
+    ("Variety of outputs (Section 5.6)", (), ("section56",)),
+)
+
+#: Notebook that draws each figure whose name is not its own.
+DRAWN_BY = {"figure2_paper_convention": "figure2", "scaleff": "table1"}
+
+#: Versions shown; all of them are in provenance.json.
+SHOWN_VERSIONS = ("python", "torch", "transformers", "peft", "numpy", "snakemake")
+
+STYLE = """
+:root { color-scheme: light; }
+body { font: 15px/1.5 system-ui, sans-serif; color: #1c1c1c; max-width: 1080px; margin: 0 auto; padding: 1.5rem; }
+h1 { font-size: 1.7rem; margin-bottom: .2rem; }
+h2 { margin-top: 2.6rem; border-bottom: 1px solid #ccc; padding-bottom: .2rem; }
+.lead, .caption { color: #444; } .caption { font-size: .88rem; margin: .3rem 0 1.2rem; }
+.note { color: #666; font-size: .76rem; }
+nav { font-size: .9rem; } nav a { margin-right: 1rem; white-space: nowrap; }
+.scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .84rem; margin: .5rem 0; }
+th, td { text-align: left; vertical-align: top; padding: .28rem .55rem; border-bottom: 1px solid #e3e3e3; }
+th { border-bottom: 2px solid #888; } td.number { white-space: nowrap; font-variant-numeric: tabular-nums; }
+figure { margin: 1.2rem 0; } img { max-width: 100%; height: auto; }
+.badge { display: inline-block; padding: .05rem .5rem; border-radius: .7rem; color: white;
+  font-size: .8rem; white-space: nowrap; }
+.reproduced { background: #1b7837; } .not-reproduced { background: #b2182b; } .undecided { background: #8a6d00; }
+.one-seed { background: #3b6ea5; } .not-testable { background: #6b6b6b; }
+.missing { background: #fff6dd; border-left: 4px solid #d9a400; padding: .4rem .8rem; }
+code, pre { font-size: .84rem; background: #f4f4f4; } code { padding: .05rem .25rem; } pre { padding: .7rem; overflow-x: auto; }
+"""
+
+
+def write(config: Config, layout: Layout) -> None:
+    """Write ``figures/<config>/report.html`` from what is stored; what is missing is named with its command.
+
+    Raises:
+        RecordError: if the analysis is missing or stale.
+    """
+    view = View.of(config, layout)
+    with replacing(layout.figures / "report.html") as temporary:
+        temporary.write_text(render(view))
+
+
+def render(view: View) -> str:
+    """The whole page."""
+    sections = [("Claim by claim", _claims(view)), ("Gates", _gates(view))]
+    sections += [(title, _page(view, figures, names)) for title, figures, names in PAGES]
+    sections += [
+        ("What counting compute as in the paper changes", _conventions(view)),
+        ("Ablations and what the paper does not measure", _ablations(view)),
+        ("Differences found", _differences(view)),
+        ("Knobs", _knobs(view)),
+        ("Runtimes", _runtimes(view)),
+        ("Provenance", _provenance(view)),
+    ]
+    links = " ".join(f'<a href="#s{i}">{escape(title)}</a>' for i, (title, _) in enumerate(sections))
+    body = "".join(f'<h2 id="s{i}">{escape(title)}</h2>\n{content}\n' for i, (title, content) in enumerate(sections))
+    return f"""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Saffron Replication: {escape(view.config.name)}</title><style>{STYLE}</style></head>
+<body><h1>Saffron Replication</h1>
+<p class="lead">{_lead(view)}</p><nav>{links}</nav>
+{body}</body></html>
+"""
+
+
+# ----------------------------------------------------------------------------------------------------------- elements
+def _lead(view: View) -> str:
+    seeds = ", ".join(map(str, view.analysis["train_seeds"]))
+    counts = {verdict: sum(record["verdict"] == verdict for record in view.claims) for verdict in claims.VERDICTS}
+    summary = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+    models = (
+        "the paper's models and datasets"
+        if view.analysis["paper_models"]
+        else "other models than the paper's, so its absolute numbers cannot be tested"
+    )
+    return (
+        "SAFFRON-1: Safety Inference Scaling (arXiv 2506.06444), replicated with the config "
+        f"<code>{escape(view.config.name)}</code>: {models}. Training seeds {seeds}. Claims: {escape(summary)}."
+    )
+
+
+def _badge(verdict: str, text: str | None = None) -> str:
+    return f'<span class="badge {verdict.replace(" ", "-")}">{escape(text or verdict)}</span>'
+
+
+def _html_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, raw: bool = False) -> str:
+    """A table; cells are escaped unless they are HTML already."""
+
+    def cell(text: str) -> str:
+        number = ' class="number"' if text.lstrip("-")[:1].isdigit() and len(text) < 30 else ""
+        return f"<td{number}>{text if raw else escape(text)}</td>"
+
+    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
+    body = "".join(f"<tr>{''.join(cell(text) for text in row)}</tr>\n" for row in rows)
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>'
+
+
+def _table(table: Table) -> str:
+    return _html_table(table.columns, table.rows) + f'<p class="caption">{escape(table.caption)}</p>'
+
+
+def _missing(what: str, command: str) -> str:
+    return f'<p class="missing">Missing: {escape(what)}. Command: <code>{escape(command)}</code></p>'
+
+
+def _figure(view: View, name: str) -> str:
+    path = view.layout.figures / f"{name}.png"
+    if not path.exists():
+        return _missing(path.name, f"make figure NAME={DRAWN_BY.get(name, name)} CONFIG={view.config.name}")
+    data = base64.b64encode(path.read_bytes()).decode()
+    caption = captions.CAPTIONS[name](view)
+    width = int.from_bytes(path.read_bytes()[16:20], "big") * 0.68  # drawn at 200 dpi, shown a third larger than in print
+    return (
+        f'<figure><img width="{width:.0f}" alt="{escape(caption)}" src="data:image/png;base64,{data}">'
+        f'<figcaption class="caption">{escape(caption)}</figcaption></figure>'
+    )
+
+
+# ----------------------------------------------------------------------------------------------------------- sections
+def _claims(view: View) -> str:
+    rows = []
+    for record in view.claims:
+        main = [q for q in record["quantities"] if not q["name"].startswith("step/")]
+        theirs = "<br>".join(claims.format_number(q["paper"]) for q in main if q["paper"] is not None) or "–"
+        ours = "<br>".join(escape(claims.format_estimate(q["ours"])) + _label(q["name"], len(main)) for q in main)
+        oracle = _badge(record["oracle"]["verdict"], claims.describe(record["oracle"])) if record["oracle"] else "–"
+        cause = f'<br><span class="note">{escape(record["cause"])}</span>' if record["cause"] else ""
+        verdict = _badge(record["verdict"], claims.describe(record))
+        rows.append((escape(record["source"]), escape(record["statement"]) + cause, theirs, ours, verdict, oracle))
+    rule = captions.prose(
+        """Verdicts follow rules that were written down before any result existed (data/reference/paper/claims.yaml). An
+        ordering is reproduced or not reproduced when the paired 95 % interval (bootstrap over prompts, training seeds
+        resampled as clusters) excludes 0 and all training seeds agree, undecided otherwise; a single training seed gives
+        “one seed”, with what its interval says in parentheses."""
+    )
+    columns = ("source", "claim", "paper", "ours [95 % interval]", "verdict", "by the oracle")
+    return _html_table(columns, rows, raw=True) + f'<p class="caption">{rule}</p>'
+
+
+def _label(name: str, of: int) -> str:
+    """Which quantity a number is, where a claim has several."""
+    return f' <span class="note">{escape(claims.short_name(name))}</span>' if of > 1 else ""
+
+
+def _gates(view: View) -> str:
+    if "gates" not in view.analysis:
+        return "<p>This config has no development split.</p>"
+    rows = [
+        (gate["gate"], gate["demand"], claims.format_estimate(gate["estimate"]), "passed" if gate["passed"] else "failed")
+        for gate in view.analysis["gates"]
+    ]
+    note = "Knobs are fixed on the development split, which shares no items, families or templates with the benchmarks."
+    return _html_table(("gate", "demand", "measured", "result"), rows) + f'<p class="caption">{note}</p>'
+
+
+def _page(view: View, figures: Sequence[str], names: Sequence[str]) -> str:
+    parts = [_figure(view, name) for name in figures]
+    for name in names:
+        try:
+            parts.append(_table(tables.TABLES[name](view)))
+            if name == "section56":
+                parts.append(_table(tables.side_by_side(view)))
+        except RecordError as error:
+            parts.append(_missing(str(error), f"make replicate CONFIG={view.config.name}"))
+    return "\n".join(parts)
+
+
+def _conventions(view: View) -> str:
+    """Verdict on the central claim under either way of counting, and the compute ratios."""
+    rows = []
+    for name, experiment in (("scaling", "first benchmark"), ("matched", "second benchmark")):
+        for convention, counted in (("true", "once"), ("paper", "as in the paper")):
+            found = view.analysis["quantities"].get(f"matched/{name}/{convention}/saffron-best_of_n")
+            budgets = view.analysis["matched"].get(name, {}).get(convention, [])
+            width = next((row["budget"] for row in budgets if row["method"] == "saffron"), "–")
+            rows.append((experiment, counted, width, claims.format_estimate(found)))
+    columns = ("benchmark", "compute counted", "Saffron-1's matched width", "ASR, Saffron-1 less Best-of-32")
+    parts = [_html_table(columns, rows)]
+    note = captions.prose(
+        """Counting every operation once per loaded model makes Saffron-1 look twice as dear against Best-of-N as it is (a
+        factor of 4 against 2), so its matched width roughly halves. The slopes of the logarithmic fits and ScalEff do not
+        depend on a constant factor; matched budgets and the compute ratio at equal attack success do."""
+    )
+    parts.append(f'<p class="caption">{note}</p>')
+    if view.analysis.get("equal_asr"):
+        for convention in ("true", "paper"):
+            table = tables.equal_asr(view, convention)
+            counted = "each FLOP counted once" if convention == "true" else "counted as in the paper"
+            parts.append(_table(Table(table.columns, table.rows, f"{table.caption} Compute {counted}.")))
+    return "\n".join(parts)
+
+
+def _ablations(view: View) -> str:
+    parts = []
+    for name in ablations.names(view.config):
+        try:
+            parts.append(_table(tables.ablation(view, name)))
+        except RecordError as error:
+            parts.append(_missing(str(error), f"make ablations CONFIG={view.config.name}"))
+        else:
+            if (view.layout.figures / f"{name}.png").exists():
+                parts.append(_figure(view, name))
+    if not parts:
+        parts.append(f"<p>The config {escape(view.config.name)} defines no ablations.</p>")
+    if len(view.analysis["train_seeds"]) == 1 and view.config.name == "sandbox":
+        parts.append(_missing("variance over training seeds (figures/sandbox-seeds)", "make seeds"))
+    return "\n".join(parts)
+
+
+def _differences(view: View) -> str:
+    rows = []
+    for difference in paper.differences():
+        effect = difference.get("shown_by", "")
+        if "experiment" in difference:
+            effect = ablations.effect(view.study, difference["experiment"], *difference["compare"])
+        rows.append((*(str(difference[key]) for key in ("topic", "paper", "released", "followed")), effect))
+    return _html_table(("topic", "paper", "released code and artefacts", "followed here", "effect here"), rows)
+
+
+def _knobs(view: View) -> str:
+    values = as_dict(view.config)
+    shown = {key: values[key] for key in ("search", "mrm", "safety4m", "analysis", "models", "sources")}
+    text = yaml.safe_dump(shown, sort_keys=False, default_flow_style=None, width=110)
+    note = "Every value of this run; what each key means and what the paper says about it: config/README.md."
+    return f'<p class="caption">{note}</p><details><summary>the resolved config</summary><pre>{escape(text)}</pre></details>'
+
+
+def _runtimes(view: View) -> str:
+    if not any(view.layout.benchmarks.glob("*/*.tsv")):
+        return _missing("wall times, which Snakemake measures", f"make replicate CONFIG={view.config.name}")
+    record = provenance.write_runtimes(view.layout)
+    rows = [
+        (stage, str(row["jobs"]), f"{row['wall_s']:.0f} s", f"{row['job_s']:.0f} s", f"{row['max_rss_mb']:.0f} MB")
+        for stage, row in [*record["stages"].items(), ("total", record["total"])]
+    ]
+    return _html_table(("stage", "jobs", "wall time", "job time", "memory of the largest job"), rows)
+
+
+def _provenance(view: View) -> str:
+    git, hardware, versions = provenance.git(), provenance.hardware(), provenance.versions()
+    found = {name.lower(): version for name, version in versions.items()}
+    commit = "none" if git["commit"] is None else git["commit"] + (" (with uncommitted changes)" if git["modified"] else "")
+    rows = [
+        ("package", f"saffron-replication {__version__}"),
+        ("commit", commit),
+        ("config", f"{view.config.name}, sha256 {provenance.config_sha256(view.config)}"),
+        ("seeds", ", ".join(f"{name} {value}" for name, value in provenance.seeds(view.config).items() if value is not None)),
+        ("machine", f"{hardware['processor']}, {hardware['cores']} cores, {hardware['memory_gib']} GiB, {hardware['system']}"),
+        ("GPUs", ", ".join(hardware["gpus"]) or "none"),
+        ("versions", ", ".join(f"{name} {found[name]}" for name in SHOWN_VERSIONS if name in found)),
+    ]
+    inputs = [(name, digest) for name, digest in view.analysis["inputs"].items()]
+    listing = _html_table(("file", "sha256"), inputs)
+    path = view.layout.provenance.relative_to(view.layout.root).as_posix()
+    note = f"sha256 of every output: {path}. The files that the analysis read:"
+    return (
+        _html_table(("", ""), rows)
+        + f'<p class="caption">{escape(note)}</p><details><summary>inputs</summary>{listing}</details>'
+    )
