@@ -1,0 +1,158 @@
+#!/bin/bash
+# A real Slurm on this one machine, to try the cluster profile without a cluster. Needs Debian's slurm-wlm and munge, and root.
+#   slurm_local.sh up FOLDER      start it; its configuration, state and logs stay in FOLDER (a new or empty one)
+#   slurm_local.sh down FOLDER    end what `up` started, and nothing else
+#   slurm_local.sh verify FOLDER  up; the smoke workflow whole, then once more with a running job cancelled; down
+# After `up`: export SLURM_CONF=FOLDER/slurm.conf
+set -euo pipefail
+
+usage() {
+    sed -n 's/^#   //p' "$0" >&2
+    exit 2
+}
+[ $# -eq 2 ] || usage
+mkdir -p "$2"
+state=$(realpath "$2")
+export SLURM_CONF=$state/slurm.conf
+
+free_port() {
+    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+}
+
+configure() {
+    local node cpus memory
+    node=$(hostname -s) cpus=$(nproc) memory=$(awk '/MemTotal/ {print int($2 / 1024 * 0.9)}' /proc/meminfo)
+    mkdir -p "$state"/{controller,spool,logs}
+    dd if=/dev/urandom of="$state/munge.key" bs=1024 count=1 status=none
+    chmod 600 "$state/munge.key"
+    cat >"$SLURM_CONF" <<CONF
+ClusterName=local
+SlurmctldHost=$node(127.0.0.1)
+SlurmctldPort=$(free_port)
+SlurmdPort=$(free_port)
+SlurmUser=$(id -un)
+SlurmdUser=$(id -un)
+AuthType=auth/munge
+AuthInfo=socket=$state/munge.socket
+StateSaveLocation=$state/controller
+SlurmdSpoolDir=$state/spool
+SlurmctldPidFile=$state/slurmctld.pid
+SlurmdPidFile=$state/slurmd.pid
+SlurmctldLogFile=$state/logs/slurmctld.log
+SlurmdLogFile=$state/logs/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU_Memory
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+JobCompType=jobcomp/none
+MinJobAge=3600
+ReturnToService=2
+SlurmdParameters=config_overrides
+GresTypes=gpu
+NodeName=$node NodeAddr=127.0.0.1 CPUs=$cpus RealMemory=$memory Gres=gpu:2
+PartitionName=main Nodes=ALL Default=YES DefMemPerCPU=500 MaxTime=INFINITE State=UP
+CONF
+    # Two devices that exist everywhere stand in for GPUs: Slurm hands them out like real ones.
+    printf 'Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n' >"$state/gres.conf"
+}
+
+up() {
+    for program in munged slurmctld slurmd; do
+        if ! command -v "$program" >/dev/null; then
+            echo "$program not found: apt-get install slurm-wlm munge" >&2
+            exit 2
+        fi
+    done
+    if [ -e "$SLURM_CONF" ]; then
+        echo "$state holds a Slurm already: name a new folder, or run '$0 down $state' and delete it" >&2
+        exit 2
+    fi
+    configure
+    munged --force --key-file="$state/munge.key" --socket="$state/munge.socket" --pid-file="$state/munged.pid" \
+        --log-file="$state/logs/munged.log" --seed-file="$state/munge.seed"
+    slurmctld -f "$SLURM_CONF"
+    slurmd -f "$SLURM_CONF" -N "$(hostname -s)"
+    for _ in $(seq 60); do
+        if [ "$(sinfo --noheader --format=%T 2>/dev/null)" = idle ]; then
+            echo "Slurm is up: export SLURM_CONF=$SLURM_CONF"
+            return
+        fi
+        sleep 1
+    done
+    echo "the node did not become idle; see $state/logs" >&2
+    exit 1
+}
+
+down() {
+    local name pid
+    if [ -e "$SLURM_CONF" ] && [ -e "$state/slurmctld.pid" ]; then
+        # By id: a controller that answers for another cluster would list other jobs, this one lists its own.
+        squeue --noheader --format=%A | xargs --no-run-if-empty scancel || true
+        sleep 2
+    fi
+    for name in slurmd slurmctld munged; do
+        pid=$(cat "$state/$name.pid" 2>/dev/null || true)
+        # A number can have passed to another process: only one that was started with this folder is ended.
+        if [ -n "$pid" ] && tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF "$state"; then
+            kill "$pid"
+            for _ in $(seq 30); do
+                [ -d "/proc/$pid" ] || break
+                sleep 0.5
+            done
+        fi
+    done
+    echo "Slurm in $state is down"
+}
+
+workflow() {
+    snakemake --workflow-profile profiles/slurm --configfile config/smoke.yaml --latency-wait 5 \
+        --slurm-status-command squeue --slurm-no-account --slurm-init-seconds-before-status-checks 1 \
+        --set-resources search_run:gpu=1 search_experiment:gpu=1 label:gpu=1 "$@"
+}
+
+# One line per job: id, rule, state, elapsed time, GPUs.
+states() {
+    squeue --states=all --noheader --sort=i --format='%A %.60k %T %M %b'
+}
+
+verify() {
+    local log=$state/jobs.log submitted victim rule
+    trap down EXIT
+    up
+    {
+        echo "# first run: whole"
+        rm -rf data/smoke figures/smoke
+        workflow
+        states
+        echo "# second run: one running job cancelled"
+        rm -rf data/smoke figures/smoke
+    } 2>&1 | tee "$log"
+    submitted=$(squeue --states=all --noheader --format=%A | sort -n | tail -1)
+    (workflow) >"$state/second.log" 2>&1 &
+    local second=$!
+    while kill -0 "$second" 2>/dev/null; do
+        # The first model job of the second run that runs.
+        victim=$(squeue --states=RUNNING --noheader --format='%A %k' | awk -v last="$submitted" '$1 > last && /policy|search/ {print $1; exit}')
+        if [ -n "$victim" ]; then
+            scancel "$victim"
+            echo "cancelled job $victim" | tee -a "$log"
+            break
+        fi
+        sleep 0.5
+    done
+    wait "$second"
+    cat "$state/second.log" >>"$log"
+    states | awk -v last="$submitted" '$1 > last' | tee -a "$log"
+    [ -n "${victim:-}" ] || { echo "no job was running long enough to be cancelled" >&2; exit 1; }
+    [ -e figures/smoke/report.html ] || { echo "the second run did not reach the report" >&2; exit 1; }
+    echo "both runs reached the end; jobs: $log"
+}
+
+case $1 in
+    up) up ;;
+    down) down ;;
+    verify) verify ;;
+    *) usage ;;
+esac
