@@ -41,10 +41,10 @@ def test_the_same_seeds_give_the_same_bytes(settings: SandboxSources, built: Lay
     again = Layout("sandbox", tmp_path)
     sources.build(with_sources(settings), again)
     assert built.sources_record.read_bytes() == again.sources_record.read_bytes()
-    tables = records.read_json(built.sources_record)["tables"]
-    assert set(tables) == {p.relative_to(built.sources).as_posix() for p in built.sources.rglob("*.parquet")}
-    for name, facts in tables.items():
-        assert records.sha256(again.sources / name) == facts["sha256"]
+    hashes = records.read_json(built.sources_record)["sha256"]
+    assert set(hashes) == {path.relative_to(built.sources).as_posix() for path in built.sources.rglob("*.parquet")}
+    for name, digest in hashes.items():
+        assert records.sha256(again.sources / name) == digest
 
 
 def test_a_new_benchmark_seed_changes_the_benchmarks_and_nothing_else(
@@ -52,7 +52,7 @@ def test_a_new_benchmark_seed_changes_the_benchmarks_and_nothing_else(
 ) -> None:
     other = Layout("sandbox", tmp_path)
     sources.build(with_sources(settings.model_copy(update={"benchmark_seed": 6})), other)
-    before, after = (records.read_json(layout.sources_record)["tables"] for layout in (built, other))
+    before, after = (records.read_json(layout.sources_record)["sha256"] for layout in (built, other))
     assert {name for name in before if before[name] != after[name]} == {"prompts/guild_a.parquet", "prompts/guild_b.parquet"}
 
 
@@ -64,9 +64,10 @@ def test_a_new_world_seed_changes_the_corpora(world: World) -> None:
 
 
 def test_counts_are_the_configs(settings: SandboxSources, built: Layout) -> None:
+    counts = records.read_json(built.sources_record)["counts"]
     for name in (*corpora.ATTACK_SETS, "benign"):
         prompts = records.read_table(built.prompts(name), records.PROMPTS)
-        assert len(prompts) == getattr(settings, name)
+        assert len(prompts) == getattr(settings, name) == counts[name]
         assert prompts["prompt_id"].tolist() == list(range(len(prompts)))
         assert prompts["prompt"].is_unique or name == "benign"
         assert prompts["reference"].isna().all() == (name == "benign")

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from saffron import records
-from saffron.config import Config, Runtime
+from saffron.config import Config, ConfigError, Runtime
 from saffron.layout import Layout
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def load_lm(folder: str | Path, runtime: Runtime, attn: Literal["sdpa", "eager"]
     folder = Path(folder)
     if not (folder / "config.json").exists():
         raise ModelError(f"{folder}: no model here; run the stage that makes it")
-    model = AutoModelForCausalLM.from_pretrained(
+    model: Any = AutoModelForCausalLM.from_pretrained(
         folder, dtype=getattr(torch, runtime.dtype), attn_implementation=attn, local_files_only=True
     )
     return model.to(device_of(runtime)).eval().requires_grad_(False)
@@ -55,7 +55,8 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
     folder = Path(folder)
     if not (folder / "tokenizer.json").exists():
         raise ModelError(f"{folder}: no tokenizer here; run the stage models")
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(folder, local_files_only=True)  # type: ignore[assignment]
+    return tokenizer
 
 
 def save_mrm_head(folder: str | Path, bias: Tensor, unseen_mask: Tensor) -> None:
@@ -126,14 +127,17 @@ def guard(config: Config, layout: Layout, seed: int) -> None:
 
 
 def deepalign(config: Config, layout: Layout, seed: int) -> None:
-    """Write the DeepAlign policy of Section 5.6 to ``layout.model("deepalign", seed)``; it starts from the policy."""
-    if config.models.origin == "hub":
-        from saffron.models import hub
+    """Write the DeepAlign policy of Section 5.6 to ``layout.model("deepalign", seed)``; it starts from the policy.
 
-        return hub.deepalign(config, layout, seed)
+    Raises:
+        ConfigError: outside the sandbox; the published DeepAlign policy has another tokenizer than the paper's policies.
+    """
+    if config.models.origin == "hub":
+        raise ConfigError("search: policy deepalign exists only with models.from sandbox; remove the runs that use it")
     from saffron.models.sandbox.policy import train_deepalign
 
-    start = load_lm(layout.model("policy", seed), Runtime(device="cpu")).requires_grad_(True)
+    runtime = config.runtime.model_copy(update={"device": "cpu", "dtype": "float32"})
+    start: Any = load_lm(layout.model("policy", seed), runtime).requires_grad_(True)
 
     def tune(*arguments: Any) -> Any:
         settings, *rest = arguments

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pandas as pd
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from saffron.chat import ChatFormat, ChatFormats
+from saffron.chat import Tokenizer as Spoken
 
 BEGIN, USER, ASSISTANT, END = SPECIAL = ("<|begin|>", "<|user|>", "<|assistant|>", "<|end|>")
 
@@ -55,7 +57,7 @@ def chat_formats(tokenizer: PreTrainedTokenizerFast) -> ChatFormats:
     Raises:
         ValueError: if a verdict is not one token, which takes a larger vocabulary.
     """
-    begin, user, assistant, end = tokenizer.convert_tokens_to_ids(list(SPECIAL))
+    begin, user, assistant, end = (tokenizer.get_vocab()[token] for token in SPECIAL)
 
     def ids(text: str) -> tuple[int, ...]:
         return tuple(tokenizer.encode(text, add_special_tokens=False))
@@ -80,6 +82,6 @@ def save(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
         saffron.chat.ChatFormatError: if the tokenizer does not give the formats back.
     """
     formats = chat_formats(tokenizer)
-    formats.verify(tokenizer)
+    formats.verify(cast(Spoken, tokenizer))
     tokenizer.save_pretrained(folder)
     formats.save(folder)

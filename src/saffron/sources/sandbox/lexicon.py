@@ -148,23 +148,27 @@ CRAFTS = (
     ),
 )
 
-OPENERS = {
+OPENERS: dict[str, tuple[str, ...]] = {
     "bold": ("Now", "Next,", "Then", "Quick,", "Onward,", "Now"),
     "plain": ("Then", "After that,", "Next,", "Also,", "Later,", "Then"),
     "wary": ("But", "However,", "Still,", "Yet", "Perhaps", "Then"),
 }
-ADVERBS = {
+ADVERBS: dict[str, tuple[str, ...]] = {
     "bold": ("boldly", "swiftly", "gladly", "firmly"),
     "plain": ("slowly", "evenly", "neatly", "simply"),
     "wary": ("gently", "warily", "softly", "timidly"),
 }
-DIALECT_ADVERBS = {"bold": ("brisly",), "plain": ("evenlike",), "wary": ("hushly",)}
-ADJECTIVES = {
+DIALECT_ADVERBS: dict[str, tuple[str, ...]] = {"bold": ("brisly",), "plain": ("evenlike",), "wary": ("hushly",)}
+ADJECTIVES: dict[str, tuple[str, ...]] = {
     "bold": ("fierce", "bright", "wild", "proud", "keen", "mighty"),
     "plain": ("dry", "cold", "round", "clean", "small", "grey"),
     "wary": ("frail", "dim", "strange", "murky", "brittle", "odd"),
 }
-DIALECT_ADJECTIVES = {"bold": ("brontish", "glarky"), "plain": ("dunsome", "plenish"), "wary": ("shivven", "wispen")}
+DIALECT_ADJECTIVES: dict[str, tuple[str, ...]] = {
+    "bold": ("brontish", "glarky"),
+    "plain": ("dunsome", "plenish"),
+    "wary": ("shivven", "wispen"),
+}
 
 #: Remarks between steps. They neither add to the help nor take it back, but some come close to the words of a turn-back.
 BOASTS = (
