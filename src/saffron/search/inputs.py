@@ -1,0 +1,128 @@
+"""What a search reads: prompts under attack as token ids, and the models, loaded once and only when needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from saffron import models, records
+from saffron.chat import ChatFormats
+from saffron.config import Config, Experiment, Run, Section
+from saffron.layout import Layout
+from saffron.search.base import SearchModels, SearchPrompt
+
+
+@dataclass(frozen=True)
+class AttackedPrompt:
+    """A prompt and the beginning that the attack forces on its response (empty without attack)."""
+
+    prompt_id: int
+    text: str
+    prefill_ids: list[int]
+    search: SearchPrompt
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything one run reads."""
+
+    config: Config
+    layout: Layout
+    seed: int
+    experiment: Experiment
+    run: Run
+
+    @property
+    def settings(self) -> Section:
+        """The method's settings."""
+        return self.config.search.settings_of(self.run)
+
+    @property
+    def mrm(self) -> str | None:
+        """The MRM variant the run reads, if it reads one."""
+        settings: Any = self.settings
+        return settings.mrm if getattr(settings, "scorer", None) == "mrm" else None
+
+    @property
+    def files(self) -> list[Path]:
+        """All files and folders the run reads."""
+        mrm = self.layout.mrm(self.seed, self.mrm) if self.mrm else None
+        return [
+            self.layout.prompts(self.experiment.dataset),
+            self.layout.tokenizer,
+            self.layout.model(self.run.policy, self.seed),
+            self.layout.model("guard", self.seed),
+            *([mrm / "merged", mrm / models.HEAD] if mrm else []),
+        ]
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the models run."""
+        return models.device_of(self.config.runtime)
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The tokenizer of all models."""
+        return models.load_tokenizer(self.layout.tokenizer)
+
+    @cached_property
+    def formats(self) -> ChatFormats:
+        """The chat formats of all models."""
+        return ChatFormats.load(self.layout.tokenizer)
+
+    @cached_property
+    def models(self) -> SearchModels:
+        """Policy, guard and, if the run reads one, MRM."""
+        runtime = self.config.runtime
+        mrm, unseen = models.load_mrm(self.layout.mrm(self.seed, self.mrm), runtime) if self.mrm else (None, None)
+        return SearchModels(
+            policy=models.load_lm(self.layout.model(self.run.policy, self.seed), runtime),
+            guard=models.load_lm(self.layout.model("guard", self.seed), runtime),
+            formats=self.formats,
+            mrm=mrm,
+            unseen=None if unseen is None else unseen.to(self.device),
+        )
+
+    @cached_property
+    def prompts(self) -> list[AttackedPrompt]:
+        """The experiment's prompts, by id.
+
+        Raises:
+            RecordError: if the prompt set is missing or malformed, or a prompt that is to be attacked has no reference answer.
+        """
+        path = self.layout.prompts(self.experiment.dataset)
+        table = records.read_table(path, records.PROMPTS).sort_values("prompt_id")
+        if table.empty or not table["prompt_id"].is_unique:
+            raise records.RecordError(
+                f"{path}: column prompt_id: {'no rows' if table.empty else 'repeated ids'}; run the stage sources again"
+            )
+        table = table.head(self.experiment.prompts or len(table))
+        if self.run.attack and table["reference"].isna().any():
+            first = table.loc[table["reference"].isna(), "prompt_id"].iloc[0]
+            raise records.RecordError(
+                f"{path}: column reference: prompt {first} has no answer to prefill; set attack: false for run {self.run.key}"
+            )
+        return [self._attacked(*row) for row in table[["prompt_id", "prompt", "reference"]].itertuples(index=False)]
+
+    def _attacked(self, prompt_id: int, text: str, reference: str | None) -> AttackedPrompt:
+        search = self.config.search
+        ids = self.tokenizer.encode(text, add_special_tokens=False)
+        prefill: list[int] = []
+        if self.run.attack and reference is not None:
+            prefill = self.tokenizer.encode(reference, add_special_tokens=False)[: search.prefill_tokens]
+        mrm_reads_prefill = self.mrm is not None and self.config.mrm.variants[self.mrm].reads_prefill
+        prompt = SearchPrompt(
+            prompt_id=int(prompt_id),
+            policy_ids=self.formats.policy.prompt(ids) + prefill,
+            guard_ids=self.formats.guard.prompt(ids) + (prefill if search.reward_reads_prefill else []),
+            mrm_ids=self.formats.mrm.prompt(ids) + (prefill if mrm_reads_prefill else []),
+        )
+        return AttackedPrompt(int(prompt_id), text, prefill, prompt)
+
+    def decode(self, ids: list[int]) -> str:
+        """Ids as text, special tokens left out."""
+        return self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)

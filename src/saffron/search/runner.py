@@ -1,0 +1,438 @@
+"""Running the methods of an experiment: blocks of prompts, shards of blocks, one table.
+
+Prompts are cut into fixed blocks and a batch never crosses one, so results do not depend on jobs or shards. Each finished
+block is kept under a key of everything it depends on; a run that was killed goes on where it stopped, and a block that no
+longer fits what it depends on is never used.
+
+In a matched experiment a method runs at one of its budgets only: the largest whose mean nominal compute is within the
+tolerance of the reference method's. Budgets are tried on the first block, then measured in full; what the outputs are worth
+is not read.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import yaml
+from tqdm import tqdm
+
+from saffron import records
+from saffron.compute import paper_multiplier
+from saffron.config import Config, ConfigError, Experiment, Match, Run, as_dict
+from saffron.fingerprint import fingerprint
+from saffron.layout import Layout
+from saffron.search import registry
+from saffron.search.base import RandomKey, SearchPrompt, SearchResult
+from saffron.search.inputs import AttackedPrompt, Inputs
+from saffron.search.verdicts import judge
+from saffron.sources import oracle
+
+log = logging.getLogger(__name__)
+
+#: How far above the tolerance a budget may look on the first block and still be measured in full.
+PROBE_SLACK = 1.1
+#: Modules whose source text is part of a block's key, beside the files it reads.
+MODULES = ("saffron.trie", "saffron.compute", "saffron.chat", "saffron.search", "saffron.sources.oracle")
+ROW_ORDER = ["run", "budget", "search_seed", "prompt_id"]
+
+
+def run(config: Config, layout: Layout, seed: int, experiment: str, run_key: str, shard: int) -> None:
+    """Search one shard of one run and write ``layout.search_run``; the run's settings are written beside it.
+
+    In a matched experiment the reference method's run has to be there; the ratio reached is written to
+    ``<run>.match.json`` (with several shards: by :func:`gather`, as only then all prompts have been searched).
+
+    Raises:
+        RecordError: if something it reads is missing or not what it should be.
+        ConfigError: if the experiment has no such run, or its reference budget is not run.
+    """
+    job = _Job.of(config, layout, seed, experiment, run_key)
+    mine = job.blocks_of_shard(shard)
+    if job.match is None or job.is_reference:
+        table = job.search(job.budgets, mine)
+    else:
+        matching = _Matching(job)
+        budget = matching.probe()
+        if config.search.shards == 1:
+            budget = matching.accept(budget)
+            matching.record()
+        table = job.search([budget], mine)
+    path = layout.search_run(seed, experiment, run_key, shard)
+    job.write_settings(_beside(path, "settings.yaml"))
+    batches = job.batch_sizes(mine)
+    if batches:
+        records.write_json(_beside(path, "batches.json"), {"device": job.device_name, "batch_sizes": batches})
+    records.write_table(path, table, records.SEARCH)
+
+
+def gather(config: Config, layout: Layout, seed: int, experiment: str) -> None:
+    """Join all runs and shards of an experiment into ``layout.search``: by run, budget, search seed and prompt, complete.
+
+    Raises:
+        RecordError: if a shard is missing, a prompt is missing or there twice, or a value is not a number.
+    """
+    item = _experiment(config, experiment)
+    parts = []
+    for place, entry in enumerate(item.runs):
+        job = _Job.of(config, layout, seed, experiment, entry.key)
+        paths = [layout.search_run(seed, experiment, entry.key, shard) for shard in range(config.search.shards)]
+        table = pd.concat([records.read_table(path, records.SEARCH) for path in paths], ignore_index=True)
+        budgets = sorted({int(budget) for budget in table["budget"]})
+        if item.match is None or job.is_reference:
+            budgets = job.budgets
+        elif config.search.shards > 1:
+            matching = _Matching(job)
+            budgets = [matching.accept(max(budgets))]
+            matching.record()
+            table = job.search(budgets, range(len(job.blocks)))
+        elif len(budgets) != 1:
+            raise records.RecordError(
+                f"{paths[0]}: column budget: {budgets} in a matched run, expected one; delete it and run the search again"
+            )
+        _check(table, paths, budgets, config.search.seeds, [prompt.prompt_id for prompt in job.prompts])
+        parts.append(table.assign(run=place))
+    rows = pd.concat(parts, ignore_index=True).sort_values(ROW_ORDER, kind="stable")
+    path = layout.search(seed, experiment)
+    with records.replacing(path.with_suffix(".settings.yaml")) as temporary:
+        temporary.write_text(yaml.safe_dump({"experiment": experiment, **as_dict(item)}, sort_keys=False))
+    records.write_table(path, rows, records.SEARCH)
+
+
+def _experiment(config: Config, name: str) -> Experiment:
+    if name not in config.search.experiments:
+        raise ConfigError(f"search.experiments: no experiment {name}; there are {', '.join(config.search.experiments)}")
+    return config.search.experiments[name]
+
+
+def _beside(path: Path, ending: str) -> Path:
+    """A file beside a table: ``<table>.<ending>`` in place of its suffix."""
+    return path.with_name(f"{path.stem}.{ending}")
+
+
+# -------------------------------------------------------------------------------------------------------------- one run
+@dataclass
+class _Job:
+    """One run of one experiment for one training seed."""
+
+    layout: Layout
+    name: str
+    inputs: Inputs
+    batch: int | None = None  # largest batch that fits the GPU, once one did not
+
+    @classmethod
+    def of(cls, config: Config, layout: Layout, seed: int, experiment: str, run_key: str) -> _Job:
+        item = _experiment(config, experiment)
+        found = [entry for entry in item.runs if entry.key == run_key]
+        if not found:
+            known = ", ".join(entry.key for entry in item.runs)
+            raise ConfigError(f"search.experiments.{experiment}: no run {run_key}; there are {known}")
+        torch.set_num_threads(config.runtime.torch_threads)
+        return cls(layout, experiment, Inputs(config, layout, seed, item, found[0]))
+
+    # ------------------------------------------------------------------------------------------------- what there is
+    @property
+    def config(self) -> Config:
+        return self.inputs.config
+
+    @property
+    def entry(self) -> Run:
+        return self.inputs.run
+
+    @property
+    def match(self) -> Match | None:
+        return self.inputs.experiment.match
+
+    @cached_property
+    def reference_key(self) -> str:
+        """The run whose compute the others are matched to: the first of the method."""
+        match = self.match
+        assert match is not None
+        return next(entry.key for entry in self.inputs.experiment.runs if entry.method == match.method)
+
+    @property
+    def is_reference(self) -> bool:
+        return self.match is not None and self.entry.key == self.reference_key
+
+    @property
+    def budgets(self) -> list[int]:
+        """Budgets the run may use, increasing."""
+        if self.match is not None and self.is_reference:
+            if self.match.budget not in self.entry.budgets:
+                raise ConfigError(
+                    f"search.experiments.{self.name}.match.budget: {self.match.budget} is not a budget of {self.entry.key}"
+                )
+            return [self.match.budget]
+        return sorted(set(self.entry.budgets))
+
+    @cached_property
+    def prompts(self) -> list[AttackedPrompt]:
+        return self.inputs.prompts
+
+    @cached_property
+    def blocks(self) -> list[list[AttackedPrompt]]:
+        size = self.config.search.block_size
+        return [self.prompts[start : start + size] for start in range(0, len(self.prompts), size)]
+
+    def blocks_of_shard(self, shard: int) -> list[int]:
+        """Indices of a shard's blocks."""
+        return [index for index in range(len(self.blocks)) if index % self.config.search.shards == shard]
+
+    @property
+    def device_name(self) -> str:
+        device = self.inputs.device
+        return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+    # ------------------------------------------------------------------------------------------------------ settings
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The part of the config that decides the run's results."""
+        search = self.config.search
+        return {
+            "method": self.entry.method,
+            "settings_id": self.entry.settings_id,
+            "settings": as_dict(self.inputs.settings),
+            "policy": self.entry.policy,
+            "attack": self.entry.attack,
+            "dataset": self.inputs.experiment.dataset,
+            "prompts": self.inputs.experiment.prompts,
+            "prefill_tokens": search.prefill_tokens,
+            "max_new_tokens": search.max_new_tokens,
+            "reward_reads_prefill": search.reward_reads_prefill,
+            "mrm": as_dict(self.config.mrm.variants[self.inputs.mrm]) if self.inputs.mrm else None,
+            "block_size": search.block_size,
+            "oracle": search.oracle,
+            "runtime": {**as_dict(self.config.runtime), "device": self.inputs.device.type},
+        }
+
+    def write_settings(self, path: Path) -> None:
+        values = {**self.settings, "budgets": self.entry.budgets, "search_seeds": self.config.search.seeds}
+        values["match"] = None if self.match is None else as_dict(self.match)
+        with records.replacing(path) as temporary:
+            temporary.write_text(yaml.safe_dump(values, sort_keys=False))
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where finished blocks are kept; blocks of the same run under another key are removed."""
+        shared = registry.METHODS[self.entry.method].shared
+        modules = (*MODULES, *(["saffron.sources.sandbox"] if self.config.search.oracle == "sandbox" else []))
+        key = fingerprint({**self.settings, "budgets": self.budgets if shared else None}, self.inputs.files, modules)
+        blocks = self.layout.search_run(self.inputs.seed, self.name, self.entry.key, 0).parent / ".blocks"
+        folder = blocks / f"{self.entry.key}-{key}"
+        for other in blocks.glob(f"{self.entry.key}-*"):
+            if other != folder and len(other.name) == len(folder.name):
+                shutil.rmtree(other, ignore_errors=True)
+        return folder
+
+    # -------------------------------------------------------------------------------------------------------- search
+    def search(self, budgets: Sequence[int], blocks: Sequence[int]) -> pd.DataFrame:
+        """Rows (records.SEARCH) of these blocks at these budgets and all search seeds; finished blocks are read back."""
+        groups = [list(budgets)] if registry.METHODS[self.entry.method].shared else [[budget] for budget in budgets]
+        work = [(seed, index, group) for group in groups for seed in self.config.search.seeds for index in blocks]
+        name = f"{self.name}/{self.entry.key}"
+        tables = [self._block(*unit) for unit in tqdm(work, desc=name, unit="block", mininterval=5)]
+        if not tables:
+            return pd.DataFrame(columns=records.SEARCH.names)
+        order = [column for column in ROW_ORDER if column != "run"]
+        return pd.concat(tables, ignore_index=True).sort_values(order, kind="stable", ignore_index=True)
+
+    def _block_path(self, search_seed: int, index: int, budgets: Sequence[int]) -> Path:
+        return self.folder / f"seed{search_seed}.block{index}.budget{'-'.join(map(str, budgets))}.parquet"
+
+    def _block(self, search_seed: int, index: int, budgets: list[int]) -> pd.DataFrame:
+        path = self._block_path(search_seed, index, budgets)
+        if path.exists():
+            return records.read_table(path, records.SEARCH)
+        key = RandomKey(self.inputs.experiment.dataset, search_seed)
+        prompts = self.blocks[index]
+        results = self._results([prompt.search for prompt in prompts], budgets, key)
+        if self.inputs.device.type == "cuda" or self.batch is not None:
+            records.write_json(_beside(path, "json"), {"batch_size": min(self.batch or len(prompts), len(prompts))})
+        rows = [row for budget in budgets for row in self._rows(prompts, results[budget], search_seed)]
+        records.write_table(path, rows, records.SEARCH)
+        return records.read_table(path, records.SEARCH)
+
+    def _results(self, prompts: list[SearchPrompt], budgets: list[int], key: RandomKey) -> dict[int, list[SearchResult]]:
+        """Results by budget, prompts in order; batches are halved for as long as the GPU's memory does not hold one."""
+        method = registry.method(self.entry.method)
+        found: dict[int, list[SearchResult]] = {budget: [] for budget in budgets}
+        start = 0
+        while start < len(prompts):
+            batch = prompts[start : start + (self.batch or len(prompts))]
+            try:
+                results = method(
+                    self.inputs.models,
+                    batch,
+                    self.inputs.settings,
+                    budgets,
+                    key=key,
+                    max_new_tokens=self.config.search.max_new_tokens,
+                )
+            except torch.OutOfMemoryError:
+                if len(batch) == 1:
+                    raise
+                self.batch = math.ceil(len(batch) / 2)
+                torch.cuda.empty_cache()
+                log.warning(
+                    "%s/%s: out of memory with %d prompts, going on with %d", self.name, self.entry.key, len(batch), self.batch
+                )
+                continue
+            for result in results:
+                found[result.budget].append(result)
+            start += len(batch)
+        return found
+
+    def _rows(self, prompts: list[AttackedPrompt], results: list[SearchResult], search_seed: int) -> list[dict[str, Any]]:
+        """One row per prompt: the result, its text, the judge's reward and the oracle's word."""
+        complied = oracle.load(self.config.search.oracle)
+        size = self.batch or len(prompts)
+        rewards: list[float] = []
+        for start in range(0, len(prompts), size):
+            some = slice(start, start + size)
+            guard_ids = [prompt.search.guard_ids for prompt in prompts[some]]
+            rewards += judge(self.inputs.models, guard_ids, [result.output_ids for result in results[some]])
+        rows = []
+        for prompt, result, judged in zip(prompts, results, rewards, strict=True):
+            text = self.inputs.decode(result.output_ids)
+            response = self.inputs.decode([*prompt.prefill_ids, *result.output_ids])
+            rows.append(
+                {
+                    "dataset": self.inputs.experiment.dataset,
+                    "prompt_id": prompt.prompt_id,
+                    "method": self.entry.method,
+                    "budget": result.budget,
+                    "settings_id": self.entry.settings_id,
+                    "train_seed": self.inputs.seed,
+                    "search_seed": search_seed,
+                    "output_ids": result.output_ids,
+                    "text": text,
+                    "reward": result.reward,
+                    "judge_reward": judged,
+                    "oracle_complied": None if complied is None else bool(complied(prompt.text, response)),
+                    "finished": result.finished,
+                    "n_new_tokens": len(result.output_ids),
+                    "flops_policy": result.flops_policy,
+                    "flops_reward": result.flops_reward,
+                    "flops_executed_policy": result.flops_executed_policy,
+                    "flops_executed_reward": result.flops_executed_reward,
+                    "reward_calls": result.reward_calls,
+                }
+            )
+        return rows
+
+    def batch_sizes(self, blocks: Sequence[int]) -> dict[str, int]:
+        """Batch sizes noted with this run's finished blocks, by block (none on a CPU)."""
+        mine = {f"block{index}" for index in blocks}
+        paths = sorted(self.folder.glob("*.json"))
+        return {path.stem: records.read_json(path)["batch_size"] for path in paths if path.stem.split(".")[1] in mine}
+
+
+# ------------------------------------------------------------------------------------------------------ matched budgets
+class _Matching:
+    """The search for a run's matched budget."""
+
+    def __init__(self, job: _Job) -> None:
+        match = job.match
+        assert match is not None
+        self.job, self.match = job, match
+        paths = [
+            job.layout.search_run(job.inputs.seed, job.name, job.reference_key, shard)
+            for shard in range(job.config.search.shards)
+        ]
+        self.reference = pd.concat([records.read_table(path, records.SEARCH) for path in paths], ignore_index=True)
+        self.reference_compute = self._compute(self.reference, match.method)
+        self.tried: dict[int, float] = {}  # ratio in full, by budget
+        self.accepted: int | None = None
+
+    def _compute(self, rows: pd.DataFrame, method: str) -> float:
+        """Mean nominal FLOPs per prompt under the convention."""
+        factor = paper_multiplier(method) if self.match.convention == "paper" else 1
+        return factor * float((rows["flops_policy"] + rows["flops_reward"]).mean())
+
+    def probe(self) -> int:
+        """The largest budget that may be within the tolerance, judged by the first block; the smallest if none may."""
+        job, seeds = self.job, self.job.config.search.seeds
+        budgets = job.budgets
+        if len(budgets) == 1:
+            return budgets[0]
+        first = {prompt.prompt_id for prompt in job.blocks[0]}
+        limit = self.match.tolerance * PROBE_SLACK
+        rows = self.reference[self.reference["prompt_id"].isin(first) & self.reference["search_seed"].isin(seeds)]
+        reference = self._compute(rows, self.match.method)
+        chosen = budgets[0]
+        for budget in budgets:
+            if self._compute(job.search([budget], [0]), job.entry.method) > limit * reference:
+                break  # compute grows with the budget
+            chosen = budget
+        return chosen
+
+    def accept(self, budget: int) -> int:
+        """Step down from ``budget`` until the mean compute over all prompts is within the tolerance."""
+        job = self.job
+        for candidate in [value for value in reversed(job.budgets) if value <= budget]:
+            rows = job.search([candidate], range(len(job.blocks)))
+            self.tried[candidate] = self._compute(rows, job.entry.method) / self.reference_compute
+            self.accepted = candidate
+            if self.tried[candidate] <= self.match.tolerance:
+                break
+        assert self.accepted is not None
+        return self.accepted
+
+    def record(self) -> None:
+        """Print the ratio reached and write ``<run>.match.json``."""
+        job, match = self.job, self.match
+        assert self.accepted is not None
+        ratio = self.tried[self.accepted]
+        within = ratio <= match.tolerance
+        print(f"{job.name}: {job.entry.key} at {self.accepted} computes {ratio:.3f} x {match.method} at {match.budget}")
+        if not within:
+            log.warning("%s: even the smallest budget of %s is above %.2f", job.name, job.entry.key, match.tolerance)
+        path = job.layout.search_run(job.inputs.seed, job.name, job.entry.key, 0)
+        record = {
+            "method": job.entry.method,
+            "settings_id": job.entry.settings_id,
+            "budget": self.accepted,
+            "ratio": ratio,
+            "within_tolerance": within,
+            "flops": ratio * self.reference_compute,
+            "match": {**as_dict(match), "flops": self.reference_compute},
+            "tried": {str(budget): value for budget, value in self.tried.items()},
+        }
+        records.write_json(path.with_name(f"{job.entry.key}.match.json"), record)
+
+
+# ---------------------------------------------------------------------------------------------------------- completeness
+def _check(table: pd.DataFrame, paths: list[Path], budgets: list[int], search_seeds: list[int], prompt_ids: list[int]) -> None:
+    where = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and its {len(paths) - 1} other shards"
+    remedy = "delete it and run the search again"
+    for column in ("judge_reward", "flops_policy", "flops_reward"):
+        bad = table[table[column].isna()]
+        if len(bad):
+            row = bad.iloc[0]
+            raise records.RecordError(
+                f"{where}: column {column}: not a number at prompt {row['prompt_id']}, budget {row['budget']}; {remedy}"
+            )
+    for budget in budgets:
+        for search_seed in search_seeds:
+            ids = table.loc[(table["budget"] == budget) & (table["search_seed"] == search_seed), "prompt_id"]
+            cell = f"budget {budget}, search seed {search_seed}"
+            missing = sorted(set(prompt_ids) - set(ids))
+            if missing:
+                raise records.RecordError(
+                    f"{where}: column prompt_id: {len(missing)} prompts are missing at {cell}, first {missing[0]}; {remedy}"
+                )
+            if len(ids) != len(prompt_ids):
+                raise records.RecordError(
+                    f"{where}: column prompt_id: {len(ids)} rows for {len(prompt_ids)} prompts at {cell}; {remedy}"
+                )
+    expected = len(budgets) * len(search_seeds) * len(prompt_ids)
+    if len(table) != expected:
+        raise records.RecordError(f"{where}: column budget: {len(table)} rows, expected {expected}; {remedy}")

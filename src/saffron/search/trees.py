@@ -1,0 +1,201 @@
+"""Whole searches, recorded for Figures 1 and 3.
+
+``trees.json`` holds::
+
+    dataset, train_seed, search_seed
+    searches: one entry per recorded search (Saffron-1 and Best-of-N on the same prompts)
+        prompt_id, method, budget
+        prompt_tokens       tokens of the prompt as the policy reads it, prefill included
+        nodes               the trie over the prompt, parents before children, as columns
+            parent          index of the node before, -1 for the prompt
+            token, text
+            reward          Saffron-1: M(s)[a]; Best-of-N: R of the whole sample at its last token, null before it
+        output              node of the answer's last token
+    step: one step of the first prompt's Saffron-1 search, from one beam sequence
+        prompt_id, step     index of the new token it decides
+        prefix_text         the beam sequence, token by token
+        candidates          in generation order: token, text, probability (policy), mrm_reward, prm_reward (the guard's R of
+                            the same continuation), seen (by the MRM in training), kept (in the next beam)
+        mrm_calls, mrm_flops    what scoring the candidates costs: one MRM call on the sequence's last token ...
+        prm_calls, prm_flops    ... or one PRM call per candidate, each of the candidate and the guard's suffix
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from saffron import records
+from saffron.compute import ModelShape
+from saffron.config import Config, Experiment, Run
+from saffron.layout import Layout
+from saffron.search.base import RandomKey, SearchModels, SearchPrompt, SearchResult, SearchTree, TreeCandidate, TreeStep
+from saffron.search.best_of_n import draw_samples
+from saffron.search.inputs import Inputs
+from saffron.search.saffron import saffron
+from saffron.search.verdicts import Verdicts
+from saffron.trie import ROOT
+
+#: Recorded prompts, and the width of both searches: enough to see sharing, few enough to draw.
+PROMPTS = 3
+WIDTH = 8
+#: Benchmark of the scaling figures, by origin of the sources.
+DATASETS = {"sandbox": "guild_a", "hub": "harmful_hexphi"}
+
+
+def trees(config: Config, layout: Layout, seed: int) -> None:
+    """Record a few searches under attack into ``layout.search_trees`` (format: see the module).
+
+    Raises:
+        RecordError: if prompts or models are missing.
+    """
+    torch.set_num_threads(config.runtime.torch_threads)
+    dataset, search_seed = DATASETS[config.sources.origin], config.search.seeds[0]
+    run = Run(method="saffron", budgets=[WIDTH], settings={"mrm": "default", "scorer": "mrm"})
+    inputs = Inputs(config, layout, seed, Experiment(dataset=dataset, runs=[run], prompts=PROMPTS), run)
+    prompts = [prompt.search for prompt in inputs.prompts]
+    key, limit = RandomKey(dataset, search_seed), config.search.max_new_tokens
+    settings: Any = inputs.settings
+    results = saffron(inputs.models, prompts, settings, [WIDTH], key=key, max_new_tokens=limit, record_tree=True)
+    samples = _samples(inputs.models, prompts, key, limit)
+    searches = []
+    for prompt, result, sampled in zip(prompts, results, samples, strict=True):
+        searches += [_saffron_entry(inputs, prompt, result), _samples_entry(inputs, prompt, *sampled)]
+    record = {"dataset": dataset, "train_seed": seed, "search_seed": search_seed, "searches": searches}
+    records.write_json(layout.search_trees(seed), record | {"step": _step_entry(inputs, prompts[0], _tree(results[0]))})
+
+
+def _tree(result: SearchResult) -> SearchTree:
+    assert result.tree is not None
+    return result.tree
+
+
+def _saffron_entry(inputs: Inputs, prompt: SearchPrompt, result: SearchResult) -> dict[str, Any]:
+    tree = _tree(result)
+    candidates = [candidate for step in tree.steps for candidate in step.candidates]
+    reward = {candidate.node: candidate.reward for candidate in candidates if candidate.node is not None}
+    return _entry(inputs, prompt, "saffron", tree.nodes, reward, result.output_ids)
+
+
+Sample = tuple[list[int], float]
+
+
+def _samples(
+    models: SearchModels, prompts: Sequence[SearchPrompt], key: RandomKey, max_new_tokens: int
+) -> list[tuple[list[Sample], list[int]]]:
+    """Best-of-N's samples with their rewards, and the best, for each prompt."""
+    drawn = draw_samples(models, prompts, WIDTH, key=key, max_new_tokens=max_new_tokens)
+    rewards = _rewards(models, prompts, drawn.tokens, drawn.lengths)
+    found = []
+    for tokens, lengths, values in zip(drawn.tokens.tolist(), drawn.lengths.tolist(), rewards, strict=True):
+        samples = [(row[:length], value) for row, length, value in zip(tokens, lengths, values, strict=True)]
+        found.append((samples, max(samples, key=lambda sample: sample[1])[0]))
+    return found
+
+
+def _rewards(
+    models: SearchModels, prompts: Sequence[SearchPrompt], tokens: torch.Tensor, lengths: torch.Tensor
+) -> list[list[float]]:
+    """R of whole responses [B, R, T] of lengths [B, R]."""
+    verdicts = Verdicts(models, [prompt.guard_ids for prompt in prompts], max_nodes=0)
+    alive = torch.ones_like(lengths, dtype=torch.bool)
+    return verdicts.read(torch.full_like(lengths, ROOT), tokens, lengths=lengths, alive=alive)[1].tolist()
+
+
+def _samples_entry(inputs: Inputs, prompt: SearchPrompt, samples: list[Sample], output: list[int]) -> dict[str, Any]:
+    nodes: list[tuple[int, int]] = []
+    known: dict[tuple[int, int], int] = {}
+    reward: dict[int, float] = {}
+    for tokens, value in samples:
+        node = ROOT
+        for token in tokens:
+            if (node, token) not in known:
+                known[node, token] = len(nodes)
+                nodes.append((node, token))
+            node = known[node, token]
+        reward[node] = value
+    return _entry(inputs, prompt, "best_of_n", nodes, reward, output)
+
+
+def _entry(
+    inputs: Inputs, prompt: SearchPrompt, method: str, nodes: list[tuple[int, int]], reward: dict[int, float], output: list[int]
+) -> dict[str, Any]:
+    return {
+        "prompt_id": prompt.prompt_id,
+        "method": method,
+        "budget": WIDTH,
+        "prompt_tokens": len(prompt.policy_ids),
+        "nodes": {
+            "parent": [parent for parent, _ in nodes],
+            "token": [token for _, token in nodes],
+            "text": [_text(inputs, token) for _, token in nodes],
+            "reward": [reward.get(node) for node in range(len(nodes))],
+        },
+        "output": _find(nodes, output),
+    }
+
+
+def _find(nodes: list[tuple[int, int]], tokens: list[int]) -> int:
+    """The node that ends the path ``tokens``."""
+    known = {pair: index for index, pair in enumerate(nodes)}
+    node = ROOT
+    for token in tokens:
+        node = known[node, token]
+    return node
+
+
+def _text(inputs: Inputs, token: int) -> str:
+    """A token as drawn, special tokens by name."""
+    return inputs.tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+
+def _path(nodes: list[tuple[int, int]], node: int) -> list[int]:
+    """Tokens from the prompt to the node."""
+    tokens: list[int] = []
+    while node != ROOT:
+        node, token = nodes[node]
+        tokens.append(token)
+    return tokens[::-1]
+
+
+def _step_entry(inputs: Inputs, prompt: SearchPrompt, tree: SearchTree) -> dict[str, Any]:
+    """The step and beam sequence with the most candidates, the first of equals, scored both ways."""
+    choices = [(index, step, node) for index, step in enumerate(tree.steps) for node in step.beam]
+    index, step, node = max(choices, key=lambda choice: len(_children(choice[1], choice[2])))
+    children, prefix = _children(step, node), _path(tree.nodes, node)
+    models = inputs.models
+    tokens = torch.tensor([[[*prefix, child.token] for child in children]], device=inputs.device)
+    lengths = torch.full(tokens.shape[:2], len(prefix) + 1, device=inputs.device)
+    (verdicts,) = _rewards(models, [prompt], tokens, lengths)
+    assert models.mrm is not None and models.unseen is not None
+    unseen = models.unseen.tolist()
+    mrm, guard = ModelShape.from_config(models.mrm.config), ModelShape.from_config(models.guard.config)
+    read, suffix = len(prompt.guard_ids) + len(prefix), len(models.formats.guard.suffix)
+    candidates = [
+        {
+            "token": child.token,
+            "text": _text(inputs, child.token),
+            "probability": child.probability,
+            "mrm_reward": child.reward,
+            "prm_reward": verdict,
+            "seen": not unseen[child.token],
+            "kept": child.node is not None,
+        }
+        for child, verdict in zip(children, verdicts, strict=True)
+    ]
+    return {
+        "prompt_id": prompt.prompt_id,
+        "step": index,
+        "prefix_text": [_text(inputs, token) for token in prefix],
+        "candidates": candidates,
+        "mrm_calls": 1,
+        "prm_calls": len(candidates),
+        "mrm_flops": float(mrm.chain(len(prompt.mrm_ids) + len(prefix) - 1, 1)),
+        "prm_flops": float(len(candidates) * guard.chain(read, 1 + suffix)),
+    }
+
+
+def _children(step: TreeStep, node: int) -> list[TreeCandidate]:
+    return [candidate for candidate in step.candidates if candidate.parent == node]

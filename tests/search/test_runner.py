@@ -1,0 +1,351 @@
+"""The runner end to end on tiny random models: blocks, shards, interruption, matching, completeness."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from saffron import config as configs
+from saffron import records, search
+from saffron.analysis import tries
+from saffron.chat import ChatFormat, ChatFormats
+from saffron.compute import paper_multiplier
+from saffron.config import Config
+from saffron.layout import Layout
+from saffron.models import save_mrm_head
+from saffron.records import RecordError
+from saffron.search import registry
+from saffron.search.base import SearchResult
+
+VOCABULARY = 24
+EOS = 23
+PROMPTS = 10
+ROOT = Path(__file__).parents[2]
+
+
+def make_config(**search_values: Any) -> Config:
+    values = yaml.safe_load((ROOT / "config" / "sandbox.yaml").read_text())
+    values["search"] = {"oracle": "none", "max_new_tokens": 9, "prefill_tokens": 2, "block_size": 3, **search_values}
+    return configs.parse(values, "test")
+
+
+def experiment(*runs: dict[str, Any], **values: Any) -> dict[str, Any]:
+    return {"experiments": {"tiny": {"dataset": "tiny", "runs": list(runs), **values}}}
+
+
+ALL = experiment(
+    {"method": "no_defense", "budgets": [0]},
+    {"method": "no_defense", "settings_id": "no_attack", "budgets": [0], "attack": False},
+    {"method": "no_defense", "settings_id": "deepalign", "budgets": [0], "policy": "deepalign"},
+    {"method": "best_of_n", "budgets": [1, 4]},
+    {"method": "beam_search", "budgets": [2]},
+    {"method": "rebase", "budgets": [2, 3]},
+    {"method": "deal", "budgets": [2]},
+    {"method": "saffron", "budgets": [1, 3]},
+)
+KEYS = ["no_defense-default", "no_defense-no_attack", "no_defense-deepalign"]
+KEYS += [f"{name}-default" for name in ("best_of_n", "beam_search", "rebase", "deal", "saffron")]
+
+
+def lm(seed: int) -> LlamaForCausalLM:
+    torch.manual_seed(seed)
+    shape = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        initializer_range=0.4,
+    )
+    return LlamaForCausalLM(shape)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Models, tokenizer and prompts that every test's own folder links to."""
+    root = tmp_path_factory.mktemp("world")
+    layout = Layout("sandbox", root)
+    words = {f"w{i}": i for i in range(VOCABULARY)}
+    plain = Tokenizer(models.WordLevel(words, unk_token="w0"))
+    plain.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=plain).save_pretrained(layout.tokenizer)
+    formats = ChatFormats(
+        ChatFormat((1,), (2,), ()),
+        ChatFormat((3, 4), (5,), (6, 7, 8)),
+        ChatFormat((3,), (5,), ()),
+        safe_id=9,
+        unsafe_id=10,
+        eos_id=EOS,
+    )
+    formats.save(layout.tokenizer)
+    for seed, name in enumerate(("policy", "guard", "deepalign")):
+        lm(seed).save_pretrained(layout.model(name, 0))
+    lm(7).save_pretrained(layout.mrm(0) / "merged")
+    save_mrm_head(layout.mrm(0), torch.zeros(VOCABULARY), torch.arange(VOCABULARY) == 11)
+    generator = np.random.default_rng(0)
+
+    def sentence() -> str:
+        return " ".join(f"w{i}" for i in generator.integers(0, EOS, int(generator.integers(2, 6))))
+
+    for dataset in ("tiny", "guild_a"):
+        rows = [{"dataset": dataset, "prompt_id": i, "prompt": sentence(), "reference": sentence()} for i in range(PROMPTS)]
+        records.write_table(layout.prompts(dataset), rows, records.PROMPTS)
+    return root
+
+
+@pytest.fixture
+def layout(world: Path, tmp_path: Path) -> Layout:
+    data = tmp_path / "data" / "sandbox"
+    data.mkdir(parents=True)
+    for stage in ("sources", "models", "mrm"):
+        (data / stage).symlink_to(world / "data" / "sandbox" / stage)
+    return Layout("sandbox", tmp_path)
+
+
+def run_all(config: Config, layout: Layout, keys: list[str] | None = None) -> pd.DataFrame:
+    for key in keys or [run.key for run in config.search.experiments["tiny"].runs]:
+        for shard in range(config.search.shards):
+            search.run(config, layout, 0, "tiny", key, shard)
+    search.gather(config, layout, 0, "tiny")
+    return records.read_table(layout.search(0, "tiny"), records.SEARCH)
+
+
+def test_every_method_runs_and_the_table_is_complete(layout: Layout) -> None:
+    config = make_config(**ALL)
+    table = run_all(config, layout)
+    assert len(table) == PROMPTS * (1 + 1 + 1 + 2 + 1 + 2 + 1 + 2)
+    assert table["judge_reward"].notna().all() and table["oracle_complied"].isna().all()
+    assert (table["n_new_tokens"] == table["output_ids"].map(len)).all()
+    assert (table["finished"] == table["output_ids"].map(lambda ids: ids[-1] == EOS)).all()
+    scored = table[table["method"].isin(["best_of_n", "beam_search", "rebase", "deal"])]
+    assert np.allclose(scored["reward"], scored["judge_reward"], atol=1e-4)
+    assert (scored["reward_calls"] > 0).all()
+    unscored = table[table["method"] == "no_defense"]
+    assert unscored["reward"].isna().all() and (unscored["flops_reward"] == 0).all()
+    outputs = {key: frame["output_ids"].map(tuple).tolist() for key, frame in unscored.groupby("settings_id")}
+    assert outputs["default"] != outputs["no_attack"] and outputs["default"] != outputs["deepalign"]
+    settings = yaml.safe_load(
+        layout.search_run(0, "tiny", "deal-default", 0).with_name("deal-default.shard0.settings.yaml").read_text()
+    )
+    assert settings["settings"]["lookahead"] == 2 and settings["budgets"] == [2]
+
+
+def test_shards_change_no_byte(layout: Layout, world: Path, tmp_path: Path) -> None:
+    run_all(make_config(**ALL), layout)
+    whole = layout.search(0, "tiny").read_bytes()
+    other = Layout("sandbox", tmp_path / "other")
+    other.data.mkdir(parents=True)
+    for stage in ("sources", "models", "mrm"):
+        (other.data / stage).symlink_to(world / "data" / "sandbox" / stage)
+    run_all(make_config(**ALL, shards=3), other)
+    assert other.search(0, "tiny").read_bytes() == whole
+
+
+def counting(monkeypatch: pytest.MonkeyPatch, stop_after: int | None = None) -> list[list[int]]:
+    """Record the prompts of each call of a method; interrupt after some calls."""
+    calls: list[list[int]] = []
+    method = registry.method
+
+    def counted(name: str) -> Any:
+        def function(models: Any, prompts: Any, *args: Any, **kwargs: Any) -> list[SearchResult]:
+            if stop_after is not None and len(calls) == stop_after:
+                raise KeyboardInterrupt
+            calls.append([prompt.prompt_id for prompt in prompts])
+            return method(name)(models, prompts, *args, **kwargs)
+
+        return function
+
+    monkeypatch.setattr("saffron.search.runner.registry.method", counted)
+    return calls
+
+
+def test_an_interrupted_run_goes_on_without_repeating_finished_blocks(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = make_config(**experiment({"method": "rebase", "budgets": [2, 3]}))
+    run_all(config, layout)
+    undisturbed = layout.search_run(0, "tiny", "rebase-default", 0).read_bytes()
+    for path in layout.search_run(0, "tiny", "rebase-default", 0).parent.rglob("*"):
+        if path.is_file():
+            path.unlink()
+    with monkeypatch.context() as patch:
+        calls = counting(patch, stop_after=5)
+        with pytest.raises(KeyboardInterrupt):
+            run_all(config, layout)
+        assert len(calls) == 5
+    calls = counting(monkeypatch)
+    run_all(config, layout)
+    assert calls == [[3, 4, 5], [6, 7, 8], [9]]  # 4 blocks at budget 2 and the first at budget 3 were there
+    assert layout.search_run(0, "tiny", "rebase-default", 0).read_bytes() == undisturbed
+    run_all(config, layout)
+    assert len(calls) == 3
+
+
+def test_a_run_killed_with_sigkill_goes_on(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = make_config(**experiment({"method": "deal", "budgets": [2, 3, 4, 5]}))
+    script = layout.root / "run.py"
+    script.write_text(
+        "import json, sys, time\n"
+        "from pathlib import Path\n"
+        "from saffron import config, search\n"
+        "from saffron.layout import Layout\n"
+        "from saffron.search import runner\n"
+        "read = runner._Job._block\n"
+        "def slowly(*args):\n"
+        "    time.sleep(0.3)\n"
+        "    return read(*args)\n"
+        "runner._Job._block = slowly\n"
+        "values, root = json.loads(sys.argv[1]), Path(sys.argv[2])\n"
+        "search.run(config.parse(values, 'test'), Layout('sandbox', root), 0, 'tiny', 'deal-default', 0)\n"
+    )
+    arguments = [sys.executable, str(script), json.dumps(configs.as_dict(config)), str(layout.root)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
+    process = subprocess.Popen(arguments, env=environment, stderr=subprocess.DEVNULL)
+    blocks = layout.search_run(0, "tiny", "deal-default", 0).parent / ".blocks"
+    deadline = time.monotonic() + 120
+    while len(list(blocks.glob("*/seed0.*.parquet"))) < 3 and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    done = len(list(blocks.glob("*/seed0.*.parquet")))
+    assert 3 <= done < 16
+    calls = counting(monkeypatch)
+    resumed = run_all(config, layout)
+    assert len(calls) == 16 - done
+    for path in sorted(blocks.rglob("*"), reverse=True):
+        path.unlink() if path.is_file() else path.rmdir()
+    pd.testing.assert_frame_equal(run_all(config, layout), resumed)
+    assert len(calls) == 16 - done + 16
+
+
+def test_blocks_of_other_settings_are_not_used(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    def config(children: int) -> Config:
+        return make_config(**experiment({"method": "beam_search", "budgets": [2], "settings": {"children": children}}))
+
+    calls = counting(monkeypatch)
+    first = run_all(config(2), layout)
+    second = run_all(config(3), layout)
+    assert len(calls) == 8
+    assert second["reward_calls"].sum() > first["reward_calls"].sum()
+    assert len(list((layout.search_run(0, "tiny", "x", 0).parent / ".blocks").iterdir())) == 1  # stale blocks are removed
+
+
+def test_memory_that_is_too_small_halves_the_batch_and_changes_no_result(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = make_config(**experiment({"method": "best_of_n", "budgets": [2, 4]}), block_size=8)
+    whole = run_all(config, layout)
+    for path in layout.search_run(0, "tiny", "x", 0).parent.rglob("*.parquet"):
+        path.unlink()
+    method, sizes = registry.method, []
+
+    def hungry(name: str) -> Any:
+        def function(models: Any, prompts: Any, *args: Any, **kwargs: Any) -> list[SearchResult]:
+            sizes.append(len(prompts))
+            if len(prompts) > 3:
+                raise torch.OutOfMemoryError("no memory")
+            return method(name)(models, prompts, *args, **kwargs)
+
+        return function
+
+    monkeypatch.setattr("saffron.search.runner.registry.method", hungry)
+    halved = run_all(config, layout)
+    assert sizes == [8, 4, 2, 2, 2, 2, 2]
+    exact = [name for name in whole if "reward" not in name and "executed" not in name]
+    pd.testing.assert_frame_equal(halved[exact], whole[exact])
+    assert np.allclose(halved["judge_reward"], whole["judge_reward"], atol=1e-5)
+    noted = records.read_json(layout.search_run(0, "tiny", "x", 0).with_name("best_of_n-default.shard0.batches.json"))
+    assert set(noted["batch_sizes"].values()) == {2}
+
+
+MATCHED = (
+    {"method": "no_defense", "budgets": [0]},
+    {"method": "best_of_n", "budgets": [4]},
+    {"method": "saffron", "budgets": [1, 2, 4, 8, 16]},
+    {"method": "rebase", "budgets": [1, 2, 3]},
+    {"method": "beam_search", "budgets": [8, 16]},
+)
+
+
+@pytest.mark.parametrize("convention", ["true", "paper"])
+def test_matched_budgets_are_the_largest_within_the_tolerance_whatever_the_shards(layout: Layout, convention: str) -> None:
+    order = ["best_of_n-default", "no_defense-default", "saffron-default", "rebase-default", "beam_search-default"]
+    match = {"method": "best_of_n", "budget": 4, "tolerance": 1.05, "convention": convention}
+    table = run_all(make_config(**experiment(*MATCHED, match=match)), layout, order)
+    compute = (table["flops_policy"] + table["flops_reward"]).groupby(table["method"]).mean()
+    for method in compute.index:
+        compute[method] *= paper_multiplier(method) if convention == "paper" else 1
+    everything = run_all(make_config(**experiment(*MATCHED)), Layout("sandbox", layout.root))
+    for run in MATCHED[2:]:
+        rows = table[table["method"] == run["method"]]
+        (budget,) = rows["budget"].unique()
+        record = records.read_json(layout.search_run(0, "tiny", "x", 0).with_name(f"{run['method']}-default.match.json"))
+        assert record["budget"] == budget
+        assert record["ratio"] == pytest.approx(compute[run["method"]] / compute["best_of_n"])
+        factor = paper_multiplier(run["method"]) if convention == "paper" else 1
+        alone = everything[everything["method"] == run["method"]]
+        costs = factor * (alone["flops_policy"] + alone["flops_reward"]).groupby(alone["budget"]).mean()
+        fitting = costs[costs <= 1.05 * compute["best_of_n"]]
+        assert budget == (fitting.index.max() if len(fitting) else costs.index.min())
+        assert record["within_tolerance"] == bool(len(fitting))
+    assert (table["method"] == "no_defense").sum() == PROMPTS
+    run_all(make_config(**experiment(*MATCHED, match=match), shards=3), layout, order)
+    pd.testing.assert_frame_equal(records.read_table(layout.search(0, "tiny"), records.SEARCH), table)
+
+
+def test_gather_names_what_is_missing_or_not_a_number(layout: Layout) -> None:
+    config = make_config(**experiment({"method": "best_of_n", "budgets": [1, 2]}))
+    table = run_all(config, layout)
+    path = layout.search_run(0, "tiny", "best_of_n-default", 0)
+    records.write_table(path, table[table["prompt_id"] != 4], records.SEARCH)
+    with pytest.raises(RecordError, match=r"best_of_n-default.shard0.parquet.*prompt_id.*first 4"):
+        search.gather(config, layout, 0, "tiny")
+    records.write_table(path, table.assign(judge_reward=table["judge_reward"].where(table["prompt_id"] != 3)), records.SEARCH)
+    with pytest.raises(RecordError, match=r"best_of_n-default.shard0.parquet.*judge_reward: not a number at prompt 3"):
+        search.gather(config, layout, 0, "tiny")
+    records.write_table(path, pd.concat([table, table.head(1)]), records.SEARCH)
+    with pytest.raises(RecordError, match="prompt_id"):
+        search.gather(config, layout, 0, "tiny")
+    path.unlink()
+    with pytest.raises(RecordError, match="no such table"):
+        search.gather(config, layout, 0, "tiny")
+
+
+def test_an_attack_needs_reference_answers(layout: Layout, world: Path) -> None:
+    rows = [{"dataset": "harmless", "prompt_id": 5, "prompt": "w1 w2", "reference": None}]
+    records.write_table(layout.prompts("harmless"), rows, records.PROMPTS)
+    runs = [{"method": "no_defense", "budgets": [0]}]
+    config = make_config(experiments={"tiny": {"dataset": "harmless", "runs": runs}})
+    with pytest.raises(RecordError, match="column reference: prompt 5"):
+        search.run(config, layout, 0, "tiny", "no_defense-default", 0)
+
+
+def test_an_unknown_run_is_named_with_the_known_ones(layout: Layout) -> None:
+    with pytest.raises(configs.ConfigError, match="no run deal-x; there are no_defense-default"):
+        search.run(make_config(**ALL), layout, 0, "tiny", "deal-x", 0)
+
+
+def test_recorded_trees_can_be_read_back_and_spell_the_searches(layout: Layout) -> None:
+    config = make_config(**ALL)
+    search.trees(config, layout, 0)
+    record = tries.load(layout.search_trees(0))
+    assert [entry.method for entry in record.searches] == ["saffron", "best_of_n"] * 3
+    for entry in record.searches:
+        assert entry.output is not None and len(entry.path(entry.output)) <= 9
+        assert entry.cost().space == entry.size
+        assert entry.reward[entry.output] is not None
+    saffron = records.read_json(layout.search_trees(0))["step"]
+    assert saffron["prm_calls"] == len(record.step.candidates) and saffron["prm_flops"] > saffron["mrm_flops"]
+    assert len(record.step.prefix) == record.step.step
+    assert any(candidate.kept for candidate in record.step.candidates)
