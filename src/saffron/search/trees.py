@@ -29,7 +29,7 @@ import torch
 
 from saffron import records
 from saffron.compute import ModelShape
-from saffron.config import Config, Experiment, Run
+from saffron.config import Config, Experiment
 from saffron.layout import Layout
 from saffron.search.base import RandomKey, SearchModels, SearchPrompt, SearchResult, SearchTree, TreeCandidate, TreeStep
 from saffron.search.best_of_n import draw_samples
@@ -53,8 +53,9 @@ def trees(config: Config, layout: Layout, seed: int) -> None:
     """
     torch.set_num_threads(config.runtime.torch_threads)
     dataset, search_seed = DATASETS[config.sources.origin], config.search.seeds[0]
-    run = Run(method="saffron", budgets=[WIDTH], settings={"mrm": "default", "scorer": "mrm"})
-    inputs = Inputs(config, layout, seed, Experiment(dataset=dataset, runs=[run], prompts=PROMPTS), run)
+    run = {"method": "saffron", "budgets": [WIDTH], "settings": {"mrm": "default", "scorer": "mrm"}}
+    experiment = Experiment.model_validate({"dataset": dataset, "runs": [run], "prompts": PROMPTS})
+    inputs = Inputs(config, layout, seed, experiment, experiment.runs[0])
     prompts = [prompt.search for prompt in inputs.prompts]
     key, limit = RandomKey(dataset, search_seed), config.search.max_new_tokens
     settings: Any = inputs.settings
