@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from synthetic_results import PROJECT
+
+from saffron import config as configs
+from saffron.analysis import claims, paper
+from saffron.analysis.statistics import Estimate, exact
+
+
+def _estimate(low: float, high: float, per_seed: tuple[float, ...]) -> Estimate:
+    return Estimate((low + high) / 2, low, high, per_seed)
+
+
+@pytest.mark.parametrize(
+    ("estimate", "verdict", "leaning"),
+    [
+        (_estimate(-0.3, -0.1, (-0.2, -0.1, -0.3)), "reproduced", "as claimed"),
+        (_estimate(0.1, 0.3, (0.2, 0.1, 0.3)), "not reproduced", "opposite"),
+        (_estimate(-0.3, 0.1, (-0.2, -0.1, -0.3)), "undecided", "open"),
+        (_estimate(-0.3, -0.1, (-0.4, -0.4, 0.1)), "undecided", "as claimed"),
+        (_estimate(-0.3, -0.1, (-0.2,)), "one seed", "as claimed"),
+        (_estimate(0.1, 0.3, (0.2,)), "one seed", "opposite"),
+        (Estimate(None, note="undefined"), "one seed", "open"),
+        (Estimate(None, per_seed=(None, None)), "undecided", "open"),
+        (exact(-2.0), "reproduced", "as claimed"),
+    ],
+)
+def test_orderings(estimate: Estimate, verdict: str, leaning: str) -> None:
+    assert claims.sign_verdict(estimate, -1) == (verdict, leaning)
+
+
+@given(st.floats(-1, 1), st.floats(0, 1), st.lists(st.floats(-1, 1), min_size=2, max_size=4))
+def test_a_sign_and_its_opposite_never_both_hold(low: float, width: float, per_seed: list[float]) -> None:
+    estimate = _estimate(low, low + width, tuple(per_seed))
+    verdicts = {claims.sign_verdict(estimate, 1)[0], claims.sign_verdict(estimate, -1)[0]}
+    assert verdicts in ({"reproduced", "not reproduced"}, {"undecided"})
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"), [(0.45, 0.55, "reproduced"), (0.55, 0.65, "undecided"), (0.7, 0.8, "not reproduced")]
+)
+def test_numbers_are_equivalent_different_or_undecided(low: float, high: float, verdict: str) -> None:
+    assert claims.number_verdict(_estimate(low, high, ()), 0.5, 0.1) == verdict
+
+
+def _claim(**entries: Any) -> dict[str, Any]:
+    return {"id": "x", "source": "Table 9", "statement": "s", "test": "negative", "quantities": ["a"], **entries}
+
+
+def test_absolute_numbers_are_not_testable_with_other_models() -> None:
+    claim = _claim(test="numbers", numbers={"a": 0.5}, tolerance=0.1)
+    quantities = {"a": _estimate(0.9, 0.95, (0.9,))}
+    assert claims.judge(claim, quantities, paper_models=False)["verdict"] == "not testable"
+    assert claims.judge(claim, quantities, paper_models=True)["verdict"] == "not reproduced"
+
+
+def test_a_missing_quantity_is_not_testable_and_named() -> None:
+    record = claims.judge(_claim(quantities=["a", "b"]), {"a": _estimate(-2, -1, (-1, -1))}, paper_models=False)
+    assert record["verdict"] == "not testable" and record["cause"] == "this config gives no b"
+
+
+def test_thresholds_shift_the_interval() -> None:
+    claim = _claim(test="at_least", threshold=0.95)
+    assert claims.judge(claim, {"a": _estimate(0.96, 0.98, (0.96, 0.98))}, paper_models=False)["verdict"] == "reproduced"
+    assert claims.judge(claim, {"a": _estimate(0.90, 0.94, (0.9, 0.94))}, paper_models=False)["verdict"] == "not reproduced"
+
+
+@pytest.mark.parametrize(
+    ("rise", "verdict"), [((-0.1, 0.05), "reproduced"), ((0.01, 0.05), "not reproduced"), ((-0.2, -0.1), "reproduced")]
+)
+def test_a_steady_fall_has_no_rise_outside_its_interval(rise: tuple[float, float], verdict: str) -> None:
+    claim = _claim(test="falling", quantities=["slope"], steps=["step/x"])
+    value = (rise[0] + rise[1]) / 2
+    quantities = {"slope": _estimate(-0.2, -0.1, (-0.1, -0.2)), "step/x/1-2": _estimate(*rise, (value, value))}
+    assert claims.judge(claim, quantities, paper_models=False)["verdict"] == verdict
+
+
+def test_exact_claims_hold_to_the_tolerance() -> None:
+    claim = _claim(test="exact", tolerance=0.0)
+    assert claims.judge(claim, {"a": exact(0.0)}, paper_models=False)["verdict"] == "reproduced"
+    assert claims.judge(claim, {"a": exact(1e-9)}, paper_models=False)["verdict"] == "not reproduced"
+
+
+def test_every_shipped_claim_is_well_formed() -> None:
+    found = paper.claims()
+    assert len(found) >= 25 and len({claim["id"] for claim in found}) == len(found)
+    for claim in found:
+        assert claim["test"] in {"numbers", "negative", "positive", "at_least", "at_most", "falling", "exact"}, claim["id"]
+        if claim["test"] == "numbers":
+            assert claim["numbers"] and ("tolerance" in claim) != ("relative_tolerance" in claim), claim["id"]
+        else:
+            assert claim["quantities"], claim["id"]
+        assert ("threshold" in claim) == (claim["test"] in {"at_least", "at_most"}), claim["id"]
+
+
+def test_claims_print_the_reference_tables() -> None:
+    """Numbers in claims.yaml are those of the reference CSV files."""
+    numbers = {name: value for claim in paper.claims() for name, value in claim.get("numbers", {}).items()}
+    for _, row in paper.table("table2").iterrows():
+        assert numbers[f"matched_asr/scaling/paper/{row['method']}"] == row["harmful_hexphi_asr"]
+        assert numbers[f"matched_asr/matched/paper/{row['method']}"] == row["ai2_refusals_asr"]
+    for _, row in paper.table("table3").iterrows():
+        width = int(row["search_width"])
+        assert numbers[f"asr/scaling/{'saffron' if width else 'no_defense'}/{width}"] == row["asr"]
+    for _, row in paper.table("table1").iterrows():
+        method = "deal" if row["method"] == "mcts" else row["method"]
+        name = f"{method}/{row['knob']}{int(row['knob_value'])}"
+        assert numbers[f"compute/exploration/paper/{name}"] == row["tflop"]
+        assert (numbers[f"asr/exploration/{name}"], numbers[f"scaleff/{name}"]) == (row["asr"], row["scaleff"])
+    for _, row in paper.table("figure2_fits").iterrows():
+        assert numbers[f"fit/scaling/paper/{row['method']}/intercept"] == row["intercept"]
+        assert numbers[f"fit/scaling/paper/{row['method']}/slope"] == row["slope_per_ln_tflop"]
+    printed = paper.table("figure4b_summary").set_index("statistic")["value"]
+    for name, value in numbers.items():
+        if name.startswith("mrm/"):
+            assert value == printed[name.removeprefix("mrm/")]
+
+
+@pytest.mark.parametrize(("name", "expected"), [("sandbox", False), ("paper", True), ("paper-1b", False)])
+def test_which_configs_run_the_papers_models(name: str, expected: bool) -> None:
+    assert claims.has_paper_models(configs.load(PROJECT / "config" / f"{name}.yaml")) is expected

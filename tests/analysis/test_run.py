@@ -1,0 +1,148 @@
+"""The analysis as a whole, on made-up results."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import synthetic_results
+
+from saffron import analysis, records
+from saffron.analysis import ablations, paper
+from saffron.analysis.study import Study, quantities
+from saffron.analysis.view import View
+from saffron.config import Config
+from saffron.layout import Layout
+from saffron.records import RecordError
+
+
+def test_every_claim_gets_a_verdict(one_seed: tuple[Config, Layout]) -> None:
+    _, layout = one_seed
+    found = records.read_json(layout.analysis / "claims.json")
+    assert [record["id"] for record in found] == [claim["id"] for claim in paper.claims()]
+    verdicts = {record["id"]: record["verdict"] for record in found}
+    assert verdicts["table3.numbers"] == "not testable"
+    assert verdicts["figure2.saffron_below_best_of_n"] == "one seed"
+    assert verdicts["proposition1.zero_gradient"] == verdicts["proposition2.space"] == "reproduced"
+    causes = {record["id"]: record["cause"] for record in found if record["verdict"] == "not testable"}
+    assert not [cause for name, cause in causes.items() if not cause], causes
+
+
+def test_all_quantities_of_the_claims_are_computed(three_seeds: Study) -> None:
+    known = analysis.all_quantities(three_seeds)
+    needed = {name for claim in paper.claims() for name in claim.get("quantities", claim.get("numbers", {}))}
+    absent = {name for name in needed - set(known) if not name.startswith("matched_asr/matched/paper/")}
+    assert not absent  # that one needs the experiment matched_paper
+    assert all(len(known[name].per_seed) == 3 for name in needed & set(known) if not known[name].exact)
+
+
+def test_three_seeds_decide(three_seeds: Study) -> None:
+    from saffron.analysis.claims import judge_all
+
+    oracle = quantities(three_seeds, "oracle")
+    found = judge_all(paper.claims(), analysis.all_quantities(three_seeds), oracle, three_seeds.config)
+    verdicts = {record["id"]: record["verdict"] for record in found}
+    # What the made-up numbers hold by construction.
+    for name in (
+        "figure2.saffron_below_best_of_n",
+        "table2.best_of_n_below_deal",
+        "figure4a.below_no_defense",
+        "section56.lexical_variety",
+    ):
+        assert verdicts[name] == "reproduced"
+    by_oracle = {record["id"]: record["oracle"] for record in found}
+    assert by_oracle["figure2.saffron_below_best_of_n"]["verdict"] == "reproduced"
+    assert by_oracle["figure4b.accurate"] is None
+
+
+def test_limits_of_scaleff_are_fixed_by_the_cheaper_row(one_seed: tuple[Config, Layout]) -> None:
+    rows = {row["settings_id"]: row for row in View.of(*one_seed).section("exploration")}
+    assert rows["children4"]["limit"] == rows["children2"]["limit"] == pytest.approx(500 / 122.12 * rows["children2"]["flops"])
+    assert rows["lookahead2"]["limit"] == pytest.approx(100 / 80.70 * rows["lookahead0"]["flops"])
+    assert {row["n"] for row in rows.values()} == {32}
+
+
+def test_no_attack_success_leaves_scaleff_undefined(tmp_path: Path) -> None:
+    config = synthetic_results.config(prompts=6)
+    layout = Layout(config.name, tmp_path)
+    synthetic_results.write(config, layout)
+    frame = records.read_table(layout.search(0, "exploration"), records.SEARCH)
+    frame.loc[frame["settings_id"] == "children4", "judge_reward"] = 1.0
+    records.write_table(layout.search(0, "exploration"), frame, records.SEARCH)
+    study = Study(config, layout)
+    row = next(row for row in study.exploration() if row["settings_id"] == "children4")
+    assert row["scaleff_guard"] is None
+    assert quantities(study)["exploration/scaleff/beam_search"].value is None
+
+
+def test_the_cells_table_covers_every_experiment(one_seed: tuple[Config, Layout]) -> None:
+    config, layout = one_seed
+    cells = pd.read_parquet(layout.analysis / "cells.parquet")
+    assert set(cells["experiment"]) == set(config.search.experiments)
+    assert ((cells["asr_low"] <= cells["asr"]) & (cells["asr"] <= cells["asr_high"])).all()
+
+
+def test_twice_is_the_same_bytes(one_seed: tuple[Config, Layout]) -> None:
+    config, layout = one_seed
+    before = {path.name: path.read_bytes() for path in layout.analysis.iterdir()}
+    analysis.run(config, layout)
+    assert {path.name: path.read_bytes() for path in layout.analysis.iterdir()} == before
+
+
+@pytest.fixture
+def copied(one_seed: tuple[Config, Layout], tmp_path: Path) -> tuple[Config, Layout]:
+    config, layout = one_seed
+    shutil.copytree(layout.root, tmp_path / "run")
+    return config, Layout(config.name, tmp_path / "run")
+
+
+def test_a_stale_analysis_is_named(copied: tuple[Config, Layout]) -> None:
+    config, layout = copied
+    path = layout.search(0, "scaling")
+    frame = records.read_table(path, records.SEARCH)
+    frame.loc[0, "judge_reward"] = 9.0
+    records.write_table(path, frame, records.SEARCH)
+    with pytest.raises(RecordError, match=r"analysis\.json: stale, .*scaling\.parquet has changed since"):
+        View.of(config, layout)
+    path.unlink()
+    with pytest.raises(RecordError, match=r"scaling\.parquet: missing"):
+        View.of(config, layout)
+
+
+def test_a_missing_analysis_is_named(copied: tuple[Config, Layout]) -> None:
+    config, layout = copied
+    (layout.analysis / "analysis.json").unlink()
+    with pytest.raises(RecordError, match=r"analysis\.json: no such record"):
+        View.of(config, layout)
+
+
+def test_an_unknown_training_seed_is_refused(one_seed: tuple[Config, Layout]) -> None:
+    with pytest.raises(ValueError, match="seed 7 is none of the config's train_seeds"):
+        View.of(*one_seed, seed=7)
+
+
+def test_ablations_compare_with_the_first_run(tmp_path: Path) -> None:
+    runs = [
+        {"method": "saffron", "budgets": [4, 16]},
+        {"method": "saffron", "settings_id": "released", "budgets": [16], "settings": {"semantics": "released"}},
+    ]
+    base = synthetic_results.config(prompts=20)
+    search = base.model_dump(mode="json", by_alias=True)["search"]
+    search["experiments"] = {"ablation_semantics": {"dataset": "guild_b", "runs": runs, "group": "ablations"}}
+    config = synthetic_results.config(prompts=20, search=search)
+    layout = Layout(config.name, tmp_path)
+    study = Study(config, layout)
+    assert ablations.effect(study, "ablation_bias", "a.b", "c.d").startswith("not measured: this config has no experiment")
+    assert (
+        ablations.effect(study, "ablation_semantics", "saffron.released", "saffron.default") == "not measured yet: make ablations"
+    )
+    synthetic_results.write(config, layout)
+    rows = ablations.rows(Study(config, layout), "ablation_semantics")
+    assert [(row["settings_id"], row["budget"], "guard_difference" in row) for row in rows] == [
+        ("default", 4, False),
+        ("default", 16, False),
+        ("released", 16, True),
+    ]
+    assert "ASR at N = 16" in ablations.effect(Study(config, layout), "ablation_semantics", "saffron.released", "saffron.default")

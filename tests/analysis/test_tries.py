@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from itertools import permutations
+from pathlib import Path
+
+import pytest
+import synthetic_results
+from hypothesis import given
+from hypothesis import strategies as st
+
+from saffron import records
+from saffron.analysis import tries
+from saffron.records import RecordError
+
+sequences = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=6).map(tuple), min_size=1, max_size=5, unique=True)
+
+
+@given(sequences)
+def test_lexicographic_order_reaches_both_maxima(found: list[tuple[int, ...]]) -> None:
+    orders = [tries.adjacent_prefixes(order) for order in permutations(found)]
+    cost = tries.trie_cost(found)
+    assert cost.space_unshared - cost.space == max(sum(shared) for shared in orders)
+    assert cost.time_unshared - cost.time == max(sum(p * p for p in shared) for shared in orders)
+
+
+@given(sequences)
+def test_space_is_the_number_of_trie_nodes(found: list[tuple[int, ...]]) -> None:
+    assert tries.trie_cost(found).space == tries.trie_size(found)
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Path:
+    path = tmp_path / "trees.json"
+    records.write_json(path, synthetic_results.trees())
+    return path
+
+
+def test_a_recorded_search_holds_what_proposition_2_says(stored: Path) -> None:
+    record = tries.load(stored)
+    for search in record.searches:
+        assert search.cost().space == search.size == tries.trie_size(search.sequences())
+    found = tries.quantities({0: record})
+    assert found["proposition2/space_error"].value == 0
+    assert found["figure1/prm_calls_saved"].value == 5
+    assert 0 < (found["proposition2/time_share"].value or 0) < 1
+
+
+def test_a_broken_record_is_named(stored: Path) -> None:
+    record = records.read_json(stored)
+    del record["searches"][0]["nodes"]["token"]
+    records.write_json(stored, record)
+    with pytest.raises(RecordError, match=r"trees\.json: not a record of searches \(KeyError: 'token'\)"):
+        tries.load(stored)
+
+
+def test_a_node_before_its_parent_is_refused(stored: Path) -> None:
+    record = records.read_json(stored)
+    record["searches"][0]["nodes"]["parent"][0] = 1
+    records.write_json(stored, record)
+    with pytest.raises(RecordError, match="stands before its parent"):
+        tries.load(stored)

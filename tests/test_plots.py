@@ -1,0 +1,212 @@
+"""Figures, tables and the report, on made-up results."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import nbformat
+import pytest
+import synthetic_results
+from matplotlib.figure import Figure
+
+from saffron import analysis, captions, plots, report, tables
+from saffron.analysis.view import View
+from saffron.layout import Layout
+
+DRAWN = {
+    "figure1": plots.figure1,
+    "figure2": plots.figure2,
+    "figure2_paper_convention": lambda view: plots.figure2(view, "paper"),
+    "figure3": plots.figure3,
+    "figure4a": plots.figure4a,
+    "figure4b": plots.figure4b,
+    "scaleff": plots.scaleff_against_limit,
+}
+
+
+@pytest.fixture(scope="session")
+def view(tmp_path_factory: pytest.TempPathFactory) -> View:
+    config = synthetic_results.config(prompts=40)
+    layout = Layout(config.name, tmp_path_factory.mktemp("plots"))
+    synthetic_results.write(config, layout)
+    analysis.run(config, layout)
+    return View.of(config, layout)
+
+
+@pytest.fixture(scope="session")
+def withheld(view: View) -> View:
+    """The same results with report.show_text false."""
+    config = synthetic_results.config(prompts=40, report={"show_text": False})
+    return View.of(config, view.layout)
+
+
+@pytest.mark.parametrize("name", ["figure2", "figure3", "figure4b"])  # a bootstrap, patches and text, a density
+def test_figures_are_byte_stable_with_embedded_fonts_and_no_date(view: View, tmp_path: Path, name: str) -> None:
+    for folder in ("a", "b"):
+        plots.save(DRAWN[name](view), tmp_path / folder, name)
+    for suffix in ("pdf", "png"):
+        first, second = (tmp_path / folder / f"{name}.{suffix}" for folder in ("a", "b"))
+        assert first.read_bytes() == second.read_bytes() and first.stat().st_size > 5_000
+    pdf = (tmp_path / "a" / f"{name}.pdf").read_bytes()
+    assert b"CreationDate" not in pdf and b"/Type3" not in pdf and b"/FontFile2" in pdf
+
+
+@pytest.mark.parametrize("name", sorted(DRAWN))
+def test_text_stays_inside_the_figure(view: View, name: str) -> None:
+    figure = DRAWN[name](view)
+    figure.canvas.draw()
+    width, height = figure.canvas.get_width_height()
+    undrawn = _undrawn_labels(figure)
+    clipped = [
+        (text.get_text(), tuple(round(v) for v in box.extents))
+        for text in figure.findobj(lambda artist: hasattr(artist, "get_text") and artist.get_visible() and artist.get_text())
+        for box in [text.get_window_extent()]
+        if box.width and (box.x0 < -1 or box.y0 < -1 or box.x1 > width + 1 or box.y1 > height + 1)
+        if id(text) not in undrawn
+    ]
+    plots.plt.close(figure)
+    assert not clipped
+
+
+def _undrawn_labels(figure: Figure) -> set[int]:
+    """Tick labels that are not drawn: their tick lies outside the axis' limits, or the axes are off."""
+    found = set()
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
+                if not axes.axison or not low <= tick.get_loc() <= high:
+                    found |= {id(tick.label1), id(tick.label2)}
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(DRAWN))
+def test_captions_say_on_how_many(view: View, name: str) -> None:
+    assert re.search(r"n = \d", captions.CAPTIONS[name](view))
+
+
+def test_one_colour_and_marker_per_method() -> None:
+    assert len(set(plots.COLOURS.values())) == len(plots.COLOURS) and len(set(plots.MARKERS.values())) == len(plots.MARKERS)
+    assert set(captions.LABELS) == set(plots.COLOURS)
+    assert not {plots.SHARED, plots.PRIVATE, plots.PROMPT, plots.PRM} & set(plots.COLOURS.values())
+
+
+def test_units_keep_numbers_readable() -> None:
+    assert captions.with_unit(1.5e6) == "1.5 MFLOP" and captions.with_unit(23.0e12) == "23 TFLOP"
+    assert captions.unit([3e5, 2e9]) == (1e9, "GFLOP")
+
+
+@pytest.mark.parametrize("name", sorted(tables.TABLES))
+def test_tables_hold_the_same_cells_in_every_format(view: View, tmp_path: Path, name: str) -> None:
+    table = tables.TABLES[name](view)
+    tables.save(table, tmp_path, name)
+    assert table.rows and all(len(row) == len(table.columns) for row in table.rows)
+    markdown, latex = (tmp_path / f"{name}.md").read_text(), (tmp_path / f"{name}.tex").read_text()
+    assert markdown.count("\n| ") >= len(table.rows) and latex.count(r"\\") >= len(table.rows) + 1
+    assert len((tmp_path / f"{name}.csv").read_text().splitlines()) == len(table.rows) + 1
+    assert not re.search(r"(?<!\\)[%_#](?![a-z]*\n)", latex.replace("{%\n", "{\n"))
+
+
+def test_the_papers_values_stand_beside_ours(view: View) -> None:
+    widths = {row[0]: row[-1] for row in tables.table3(view).rows}
+    assert widths["0"] == "0.897" and widths["64"] == "0.336"
+    assert tables.table1(view).rows[0][-3:] == ("122.12", "0.781", "1.804")
+    printed = {(row[0], row[2]): row[-1] for row in tables.table2(view).rows}
+    assert printed["guild_a (Harmful HEx-PHI)", "Saffron-1"] == "0.409" and printed["guild_b (Ai2 Refusals)", "DeAL"] == "0.435"
+
+
+def _texts(view: View) -> list[str]:
+    frame = view.study.results("scaling").frame
+    return [" ".join(text.split())[:20] for text in frame["text"]] + [f"item {i}?" for i in range(40)]
+
+
+def test_text_is_withheld_where_the_config_says_so(view: View, withheld: View) -> None:
+    shown, hidden = (
+        tables.side_by_side(v).markdown() + tables.section56(v).markdown() + report.render(v) for v in (view, withheld)
+    )
+    assert any(text in shown for text in _texts(view))
+    assert not [text for text in _texts(view) if text in hidden]
+    figure = plots.figure1(withheld)
+    words = {artist.get_text() for artist in figure.findobj(lambda a: hasattr(a, "get_text"))}
+    plots.plt.close(figure)
+    assert "candidate 1" in words and not words & {candidate.text.strip() for candidate in view.recorded.step.candidates}
+    assert "tokens, R = " in tables.side_by_side(withheld).markdown()
+
+
+class _Links(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.sources: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.sources += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_report_is_one_file_that_needs_nothing_else(view: View) -> None:
+    report.write(view.config, view.layout)
+    page = (view.layout.figures / "report.html").read_text()
+    assert "make figure NAME=figure4b CONFIG=made" in page  # nothing is drawn yet, and the page says how to
+    for name, draw in DRAWN.items():
+        plots.save(draw(view), view.layout.figures, name)
+    page = report.render(view)
+    parser = _Links()
+    parser.feed(page)
+    assert not parser.open
+    assert len([source for source in parser.sources if source.startswith("data:image/png;base64,")]) == len(DRAWN)
+    assert all(source.startswith(("data:", "#")) for source in parser.sources)
+    assert "<script" not in page and "Missing: figure" not in page
+    assert page.index("Claim by claim") < page.index("Gates") < page.index("data:image")
+    for claim in view.claims:
+        assert claim["source"] in page
+
+
+def test_notebooks_are_thin_stripped_and_have_their_parameters(tmp_path: Path) -> None:
+    found = sorted((synthetic_results.PROJECT / "notebooks").glob("*.ipynb"))
+    assert {path.stem for path in found} >= {"figure1", "figure2", "figure3", "figure4a", "figure4b", *tables.TABLES}
+    for path in found:
+        notebook = nbformat.read(path, as_version=4)
+        code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+        assert all(not cell.outputs and cell.execution_count is None for cell in code), path
+        assert "parameters" in code[0].metadata.get("tags", []), path
+        declared = set(re.findall(r"^(\w+) =", code[0].source, flags=re.MULTILINE))
+        assert declared == {"config", "root", "seed"}, path
+        assert notebook.cells[0].source.startswith("# ") and len(notebook.cells[0].source) > 150, path
+        assert len(code) == 2 and len(code[1].source.splitlines()) < 20, path
+        folder = tmp_path / path.stem
+        folder.mkdir()
+
+
+def test_a_notebooks_code_writes_its_files(view: View, tmp_path: Path) -> None:
+    """The cells themselves, run here: what papermill runs, without a kernel."""
+    root = tmp_path / "run"
+    shutil.copytree(view.layout.root, root)
+    import yaml
+
+    from saffron.config import as_dict
+
+    (root / "config.yaml").write_text(yaml.safe_dump(as_dict(view.config)))
+    for name, files in {
+        "figure2": ("figure2.pdf", "figure2_paper_convention.png"),
+        "table1": ("table1.tex", "scaleff.pdf"),
+    }.items():
+        notebook = nbformat.read(synthetic_results.PROJECT / "notebooks" / f"{name}.ipynb", as_version=4)
+        scope = {"config": str(root / "config.yaml"), "root": str(root), "seed": None}
+        exec(compile(notebook.cells[2].source, name, "exec"), scope)
+        for file in files:
+            assert (root / "figures" / "made" / file).exists()
+
+
+def test_plotting_imports_no_model_library() -> None:
+    code = "import sys; from saffron import plots, tables, report; assert not {'torch', 'transformers'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=synthetic_results.PROJECT)
