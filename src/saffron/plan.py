@@ -210,17 +210,16 @@ def _sandbox_shape(size: Architecture, vocabulary: int) -> ModelShape:
 
 
 # ------------------------------------------------------------------------------------------------------------- lengths
-def lengths_of(config: Config, layout: Layout, experiment: Experiment, run: Run) -> Lengths:
-    """What the models read, from the stored prompts if sources and tokenizer are there, else assumed."""
+def lengths_of(config: Config, layout: Layout, run: Run, prompt_tokens: float) -> Lengths:
+    """What the models read in a run whose prompts have ``prompt_tokens`` tokens on average."""
     formats = _formats(config, layout)
     prefill = config.search.prefill_tokens if run.attack else 0
-    prompt = _prompt_tokens(layout, experiment) or PROMPT_TOKENS
     judged = prefill if config.search.reward_reads_prefill else 0
     variant = config.mrm.variants[getattr(config.search.settings_of(run), "mrm", "default")]
     return Lengths(
-        policy_prompt=len(formats.policy.prompt([])) + prompt + prefill,
-        guard_prompt=len(formats.guard.prompt([])) + prompt + judged,
-        mrm_prompt=len(formats.mrm.prompt([])) + prompt + (prefill if variant.reads_prefill else 0),
+        policy_prompt=len(formats.policy.prompt([])) + prompt_tokens + prefill,
+        guard_prompt=len(formats.guard.prompt([])) + prompt_tokens + judged,
+        mrm_prompt=len(formats.mrm.prompt([])) + prompt_tokens + (prefill if variant.reads_prefill else 0),
         guard_suffix=len(formats.guard.suffix),
     )
 
@@ -234,11 +233,11 @@ def _formats(config: Config, layout: Layout) -> ChatFormats:
     return ChatFormats.load(reference, policy="llama3_policy")
 
 
-def _prompt_tokens(layout: Layout, experiment: Experiment) -> float | None:
-    """Mean prompt length of an experiment's prompts, if they can be counted."""
+def _prompt_tokens(layout: Layout, experiment: Experiment) -> float:
+    """Mean length of an experiment's prompts: counted if sources and tokenizer are there, else assumed."""
     path = layout.prompts(experiment.dataset)
     if not path.exists() or not (layout.tokenizer / "tokenizer.json").exists():
-        return None
+        return PROMPT_TOKENS
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(layout.tokenizer / "tokenizer.json"))
@@ -296,10 +295,10 @@ def search_costs(config: Config, layout: Layout) -> dict[tuple[str, str, int], f
     policy, guard = shape_of(config, layout, "policy"), shape_of(config, layout, "guard")
     costs = {}
     for name, experiment in config.search.experiments.items():
-        measured = _measured(layout, config, name)
+        measured, prompt_tokens = _measured(layout, config, name), _prompt_tokens(layout, experiment)
         searches = _prompt_count(config, layout, experiment) * len(config.train_seeds) * len(config.search.seeds)
         for run in experiment.runs:
-            settings, lengths = config.search.settings_of(run), lengths_of(config, layout, experiment, run)
+            settings, lengths = config.search.settings_of(run), lengths_of(config, layout, run, prompt_tokens)
             for budget in _budgets(run, experiment, measured):
                 counts = measured.get((run.method, run.settings_id, budget))
                 counts = counts or assumed_counts(run, settings, budget, config.search.max_new_tokens)

@@ -23,10 +23,11 @@ class Size:
     largest_budget: int
     new_tokens: int
     layers: int
+    shards: int
 
 
-SMALL = Size(train=2, test=1, prompts=4, largest_budget=2, new_tokens=6, layers=2)
-LARGE = Size(train=16, test=4, prompts=24, largest_budget=8, new_tokens=24, layers=4)
+SMALL = Size(train=1, test=1, prompts=2, largest_budget=2, new_tokens=4, layers=1, shards=1)
+LARGE = Size(train=16, test=4, prompts=24, largest_budget=8, new_tokens=24, layers=4, shards=2)
 
 
 def write(folder: Path, size: Size = SMALL) -> Path:
@@ -45,9 +46,9 @@ def write(folder: Path, size: Size = SMALL) -> Path:
         config["sources"]["hub"][name] = {"id": file["id"], "path": str(folder / name), "rows": counts}
     for role in ("policy", "guard"):
         config["models"]["hub"][role] = {"id": config["models"]["hub"][role]["id"], "path": str(folder / "models" / role)}
-    config["safety4m"] |= {"shards": 2, "block_size": 8, "batch_size": 4}
+    config["safety4m"] |= {"shards": size.shards, "block_size": 8, "batch_size": 4}
     config["mrm"] |= {"evaluation_prefixes": 32}
-    config["search"] |= {"prefill_tokens": 3, "max_new_tokens": size.new_tokens, "block_size": 2, "shards": 2}
+    config["search"] |= {"prefill_tokens": 3, "max_new_tokens": size.new_tokens, "block_size": 2, "shards": size.shards}
     config["search"]["methods"]["saffron"]["min_new_tokens"] = size.new_tokens // 2
     for experiment in config["search"]["experiments"].values():
         _shrink(experiment, size)

@@ -1,0 +1,28 @@
+"""Every stage of a config in one process, in the order of the workflow; what each Snakemake job would call."""
+
+from __future__ import annotations
+
+from saffron import models as stage_models
+from saffron import mrm, safety4m, search, sources, workflow
+from saffron.config import Config
+from saffron.layout import Layout
+
+
+def run(config: Config, layout: Layout) -> None:
+    """Run sources, models, safety4m, mrm and search."""
+    sources.build(config, layout)
+    stage_models.tokenizer(config, layout)
+    for seed in config.train_seeds:
+        stage_models.policy(config, layout, seed)
+        stage_models.guard(config, layout, seed)
+        for shard in range(config.safety4m.shards):
+            safety4m.label(config, layout, seed, shard)
+        safety4m.gather(config, layout, seed)
+        for variant in workflow.variants(config, None):
+            mrm.train(config, layout, seed, variant)
+            mrm.evaluate(config, layout, seed, variant)
+        for experiment in config.search.experiments:
+            for key in workflow.run_order(config, experiment):
+                for shard in range(config.search.shards):
+                    search.run(config, layout, seed, experiment, key, shard)
+            search.gather(config, layout, seed, experiment)

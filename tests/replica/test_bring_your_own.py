@@ -1,0 +1,76 @@
+"""docs/bring-your-own.md, done: another model family with its own tokenizer and formats, and a search method of one's own."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from replica import other_family, pipeline
+from saffron import config as configs
+from saffron import models, records
+from saffron.chat import ChatFormatError, ChatFormats
+from saffron.config import Config
+from saffron.layout import Layout
+from saffron.search import registry
+from saffron.search.base import SearchModels, SearchPrompt, SearchResult
+from saffron.search.no_defense import no_defense
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Layout]:
+    folder = tmp_path_factory.mktemp("mine")
+    settings = configs.load(other_family.write(folder))
+    layout = Layout(settings.name, folder / "out")
+    pipeline.run(settings, layout)
+    return settings, layout
+
+
+def test_every_method_runs_on_another_family(finished: tuple[Config, Layout]) -> None:
+    settings, layout = finished
+    table = records.read_table(layout.search(0, "scaling"), records.SEARCH)
+    assert set(table["method"]) == {run.method for run in settings.search.experiments["scaling"].runs}
+    assert len(table) == 4 * sum(len(run.budgets) for run in settings.search.experiments["scaling"].runs)
+    assert models.load_lm(layout.model("policy", 0), settings.runtime).config.model_type == "qwen2"
+    assert models.load_mrm(layout.mrm(0), settings.runtime)[0].config.model_type == "mistral"
+
+
+def test_the_judge_reads_the_formats_that_were_brought(finished: tuple[Config, Layout]) -> None:
+    settings, layout = finished
+    tokenizer = models.load_tokenizer(layout.tokenizer)
+    formats = ChatFormats.load(layout.tokenizer)
+    assert formats == other_family.chat_formats(tokenizer)
+    guard = models.load_lm(layout.model("guard", 0), settings.runtime)
+    prompts = records.read_table(layout.prompts("harmful_hexphi"), records.PROMPTS).set_index("prompt_id")["prompt"]
+    for row in records.read_table(layout.search(0, "scaling"), records.SEARCH).itertuples():
+        prompt = tokenizer.encode(prompts[row.prompt_id], add_special_tokens=False)
+        logits = guard(torch.tensor([formats.guard.render(prompt, list(row.output_ids))])).logits[0, -1]
+        assert row.judge_reward == pytest.approx(float(logits[formats.safe_id] - logits[formats.unsafe_id]), abs=1e-3)
+
+
+def test_formats_of_another_family_are_refused(finished: tuple[Config, Layout]) -> None:
+    settings, layout = finished
+    section = settings.models.hub
+    assert section is not None
+    paper = section.model_copy(update={"chat_formats": None, "policy_format": "llama3_policy"})
+    changed = settings.model_copy(update={"models": settings.models.model_copy(update={"hub": paper})})
+    with pytest.raises(ChatFormatError, match=r"chat format policy\.prefix: .*write chat_formats\.json for this model family"):
+        models.tokenizer(changed, Layout("other", layout.root))
+
+
+def test_a_method_is_a_module_and_a_line_in_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    def second_sample(models: SearchModels, prompts: Sequence[SearchPrompt], *rest: Any, **named: Any) -> list[SearchResult]:
+        return [dataclasses.replace(result, reward=1.0) for result in no_defense(models, prompts, *rest, **named)]
+
+    module = ModuleType("saffron.search.second_sample")
+    module.second_sample = second_sample  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "saffron.search.second_sample", module)
+    monkeypatch.setitem(registry.METHODS, "second_sample", registry.Entry("always 0"))
+    assert registry.method("second_sample") is second_sample
+    with pytest.raises(KeyError, match="no search method"):
+        registry.method("third_sample")

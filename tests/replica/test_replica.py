@@ -1,0 +1,85 @@
+"""The whole path of config/paper.yaml, from the datasets to every search, on a replica."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+
+from replica import config as replica_config
+from replica import pipeline
+from saffron import config as configs
+from saffron import models, plan, records
+from saffron.chat import ChatFormats
+from saffron.config import Config
+from saffron.layout import Layout
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Layout]:
+    folder = tmp_path_factory.mktemp("replica")
+    settings = configs.load(replica_config.write(folder))
+    layout = Layout(settings.name, folder / "out")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "load_tokenizer", cache(models.load_tokenizer))  # half a second each, in every job
+        pipeline.run(settings, layout)
+    return settings, layout
+
+
+def test_the_replica_runs_what_the_paper_config_runs(finished: tuple[Config, Layout]) -> None:
+    settings, layout = finished
+    paper = configs.load(replica_config.PAPER)
+    assert settings.search.experiments.keys() == paper.search.experiments.keys()
+    for name, experiment in paper.search.experiments.items():
+        assert [run.key for run in settings.search.experiments[name].runs] == [run.key for run in experiment.runs]
+        table = records.read_table(layout.search(0, name), records.SEARCH)
+        assert {f"{row.method}-{row.settings_id}" for row in table.itertuples()} == {run.key for run in experiment.runs}
+
+
+def test_every_search_table_is_complete(finished: tuple[Config, Layout]) -> None:
+    settings, layout = finished
+    for name, experiment in settings.search.experiments.items():
+        table = records.read_table(layout.search(0, name), records.SEARCH)
+        prompts = records.read_table(layout.prompts(experiment.dataset), records.PROMPTS)
+        count = min(len(prompts), experiment.prompts or len(prompts))
+        budgets = table.groupby(["method", "settings_id"])["budget"].nunique()
+        expected = sum(1 if experiment.match else len(run.budgets) for run in experiment.runs)
+        assert budgets.sum() == expected
+        assert len(table) == expected * count
+        assert np.isfinite(table[["judge_reward", "flops_policy", "flops_reward"]]).all().all()
+        assert table["output_ids"].map(max).max() < 128_256
+        assert (table["n_new_tokens"] <= settings.search.max_new_tokens).all()
+
+
+def test_the_judge_is_the_guard_in_the_papers_format(finished: tuple[Config, Layout]) -> None:
+    settings, layout = finished
+    formats = ChatFormats.load(layout.tokenizer)
+    guard = models.load_lm(layout.model("guard", 0), settings.runtime)
+    tokenizer = models.load_tokenizer(layout.tokenizer)
+    prompts = records.read_table(layout.prompts("harmful_hexphi"), records.PROMPTS).set_index("prompt_id")["prompt"]
+    table = records.read_table(layout.search(0, "scaling"), records.SEARCH)
+    for row in table.iloc[::4].itertuples():
+        prompt = tokenizer.encode(prompts[row.prompt_id], add_special_tokens=False)
+        logits = guard(torch.tensor([formats.guard.render(prompt, list(row.output_ids))])).logits[0, -1]
+        assert row.judge_reward == pytest.approx(float(logits[19_193] - logits[39_257]), abs=1e-3)
+
+
+def test_labels_and_unseen_tokens_are_over_the_whole_vocabulary(finished: tuple[Config, Layout]) -> None:
+    _, layout = finished
+    labels = records.read_table(layout.safety4m(0) / "labels.parquet", records.SAFETY4M)
+    assert set(labels["split"]) == {"train", "test"}
+    _, unseen = models.load_mrm(layout.mrm(0), configs.Runtime(device="cpu"))
+    seen = {token for row in labels[labels["split"] == "train"].itertuples() for token in row.input_ids[row.response_start :]}
+    assert unseen.shape == (128_256,)
+    assert set((~unseen).nonzero()[:, 0].tolist()) == seen | {128_009}  # the default variant counts EOS as seen
+
+
+def test_the_plan_agrees_with_the_replicas_ledger(finished: tuple[Config, Layout]) -> None:
+    settings, layout = finished
+    counted = sum(
+        records.read_table(layout.search(0, name), records.SEARCH)[["flops_policy", "flops_reward"]].sum().sum()
+        for name in settings.search.experiments
+    )
+    assert sum(plan.search_costs(settings, layout).values()) == pytest.approx(counted, rel=0.05)
