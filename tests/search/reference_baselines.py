@@ -34,7 +34,8 @@ class Reference:
     key: RandomKey
     max_new_tokens: int
     margin: float = math.inf
-    verdicts: set[tuple[int, Tokens]] = field(default_factory=set)
+    read: set[Tokens] = field(default_factory=set)  # what the policy has read
+    verdicts: set[Tokens] = field(default_factory=set)  # what the guard has judged
     logits_of: dict[tuple[bool, Tokens], torch.Tensor] = field(default_factory=dict)
 
     # ------------------------------------------------------------------------------------------------ what models say
@@ -47,10 +48,11 @@ class Reference:
         return self.logits_of[at]
 
     def logits(self, prompt: SearchPrompt, tokens: Tokens) -> list[float]:
+        self.read.add(tokens)
         return self._forward(False, [*prompt.policy_ids, *tokens]).tolist()
 
     def reward(self, prompt: SearchPrompt, tokens: Tokens) -> float:
-        self.verdicts.add((prompt.prompt_id, tokens))
+        self.verdicts.add(tokens)
         logits = self._forward(True, [*prompt.guard_ids, *tokens, *self.formats.guard.suffix])
         return float(logits[self.formats.safe_id] - logits[self.formats.unsafe_id])
 

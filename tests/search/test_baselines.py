@@ -220,22 +220,27 @@ def test_results_do_not_depend_on_the_batch(case: Case) -> None:
     assert len({tuple(result.output_ids) for result in together}) > 1
 
 
-@pytest.mark.parametrize("case", FIXED[1:], ids=IDS[1:])
-def test_a_reward_call_is_a_distinct_verdict_and_costs_its_suffix_once(case: Case) -> None:
+@pytest.mark.parametrize("case", FIXED, ids=IDS)
+def test_every_token_is_paid_once_and_every_verdict_is_of_another_response(case: Case) -> None:
     name, settings, answer = case
     models, limit = models_of(4, 6), 9
-    shape = ModelShape.from_config(models.guard.config)
+    policy, guard = ModelShape.from_config(models.policy.config), ModelShape.from_config(models.guard.config)
     for prompt in prompts_of(11, 3):
         (result,) = search(name, models, [prompt], settings, [4], 5, limit)
         ref = reference(models, 5, limit)
         answer(ref, prompt, 4)
-        scored = {tokens for _, tokens in ref.verdicts}
-        assert result.reward_calls == len(scored)
-        read = {tokens[:length] for tokens in scored for length in range(1, len(tokens) + 1)}
+        start = len(prompt.policy_ids)
+        fed = sum(policy.chain(start + len(tokens) - 1, 1) for tokens in ref.read if tokens)
+        assert result.flops_policy == policy.chain(0, start) + fed
+        assert result.reward_calls == len(ref.verdicts)
+        if not ref.verdicts:
+            assert result.flops_reward == 0
+            continue
         start = len(prompt.guard_ids)
-        tokens = sum(shape.chain(start + len(prefix) - 1, 1) for prefix in read)
-        suffixes = sum(shape.chain(start + len(response), len(SUFFIX)) for response in scored)
-        assert result.flops_reward == shape.chain(0, start) + tokens + suffixes
+        prefixes = {tokens[:length] for tokens in ref.verdicts for length in range(1, len(tokens) + 1)}
+        tokens = sum(guard.chain(start + len(prefix) - 1, 1) for prefix in prefixes)
+        suffixes = sum(guard.chain(start + len(response), len(SUFFIX)) for response in ref.verdicts)
+        assert result.flops_reward == guard.chain(0, start) + tokens + suffixes
 
 
 def test_smaller_budgets_of_best_of_n_are_prefixes_of_one_sampling() -> None:

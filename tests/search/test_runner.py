@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -28,7 +25,7 @@ from saffron.config import Config
 from saffron.layout import Layout
 from saffron.models import save_mrm_head
 from saffron.records import RecordError
-from saffron.search import registry
+from saffron.search import registry, runner
 from saffron.search.base import SearchResult
 
 VOCABULARY = 24
@@ -146,13 +143,16 @@ def test_every_method_runs_and_the_table_is_complete(layout: Layout) -> None:
 
 
 def test_shards_change_no_byte(layout: Layout, world: Path, tmp_path: Path) -> None:
-    run_all(make_config(**ALL), layout)
+    runs = experiment(
+        {"method": "best_of_n", "budgets": [1, 4]}, {"method": "rebase", "budgets": [2]}, {"method": "saffron", "budgets": [3]}
+    )
+    run_all(make_config(**runs), layout)
     whole = layout.search(0, "tiny").read_bytes()
     other = Layout("sandbox", tmp_path / "other")
     other.data.mkdir(parents=True)
     for stage in ("sources", "models", "mrm"):
         (other.data / stage).symlink_to(world / "data" / "sandbox" / stage)
-    run_all(make_config(**ALL, shards=3), other)
+    run_all(make_config(**runs, shards=3), other)
     assert other.search(0, "tiny").read_bytes() == whole
 
 
@@ -195,40 +195,33 @@ def test_an_interrupted_run_goes_on_without_repeating_finished_blocks(layout: La
 
 
 def test_a_run_killed_with_sigkill_goes_on(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = make_config(**experiment({"method": "deal", "budgets": [2, 3, 4, 5]}))
-    script = layout.root / "run.py"
-    script.write_text(
-        "import json, sys, time\n"
-        "from pathlib import Path\n"
-        "from saffron import config, search\n"
-        "from saffron.layout import Layout\n"
-        "from saffron.search import runner\n"
-        "read = runner._Job._block\n"
-        "def slowly(*args):\n"
-        "    time.sleep(0.3)\n"
-        "    return read(*args)\n"
-        "runner._Job._block = slowly\n"
-        "values, root = json.loads(sys.argv[1]), Path(sys.argv[2])\n"
-        "search.run(config.parse(values, 'test'), Layout('sandbox', root), 0, 'tiny', 'deal-default', 0)\n"
-    )
-    arguments = [sys.executable, str(script), json.dumps(configs.as_dict(config)), str(layout.root)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
-    process = subprocess.Popen(arguments, env=environment, stderr=subprocess.DEVNULL)
+    config = make_config(**experiment({"method": "deal", "budgets": [2, 3]}))
+    child = os.fork()
+    if child == 0:
+        block = runner._Job._block
+
+        def slowly(*args: Any) -> pd.DataFrame:
+            time.sleep(0.2)
+            return block(*args)
+
+        runner._Job._block = slowly  # type: ignore[method-assign]
+        search.run(config, layout, 0, "tiny", "deal-default", 0)
+        os._exit(0)
     blocks = layout.search_run(0, "tiny", "deal-default", 0).parent / ".blocks"
     deadline = time.monotonic() + 120
-    while len(list(blocks.glob("*/seed0.*.parquet"))) < 3 and time.monotonic() < deadline and process.poll() is None:
+    while len(list(blocks.glob("*/seed0.*.parquet"))) < 3 and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    os.kill(child, signal.SIGKILL)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
     done = len(list(blocks.glob("*/seed0.*.parquet")))
-    assert 3 <= done < 16
+    assert 3 <= done < 8
     calls = counting(monkeypatch)
     resumed = run_all(config, layout)
-    assert len(calls) == 16 - done
+    assert len(calls) == 8 - done
     for path in sorted(blocks.rglob("*"), reverse=True):
         path.unlink() if path.is_file() else path.rmdir()
     pd.testing.assert_frame_equal(run_all(config, layout), resumed)
-    assert len(calls) == 16 - done + 16
+    assert len(calls) == 8 - done + 8
 
 
 def test_blocks_of_other_settings_are_not_used(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,9 +265,9 @@ def test_memory_that_is_too_small_halves_the_batch_and_changes_no_result(layout:
 MATCHED = (
     {"method": "no_defense", "budgets": [0]},
     {"method": "best_of_n", "budgets": [4]},
-    {"method": "saffron", "budgets": [1, 2, 4, 8, 16]},
+    {"method": "saffron", "budgets": [1, 2, 4, 8]},
     {"method": "rebase", "budgets": [1, 2, 3]},
-    {"method": "beam_search", "budgets": [8, 16]},
+    {"method": "beam_search", "budgets": [8, 9]},
 )
 
 
@@ -300,8 +293,9 @@ def test_matched_budgets_are_the_largest_within_the_tolerance_whatever_the_shard
         assert budget == (fitting.index.max() if len(fitting) else costs.index.min())
         assert record["within_tolerance"] == bool(len(fitting))
     assert (table["method"] == "no_defense").sum() == PROMPTS
-    run_all(make_config(**experiment(*MATCHED, match=match), shards=3), layout, order)
-    pd.testing.assert_frame_equal(records.read_table(layout.search(0, "tiny"), records.SEARCH), table)
+    if convention == "true":
+        run_all(make_config(**experiment(*MATCHED, match=match), shards=3), layout, order)
+        pd.testing.assert_frame_equal(records.read_table(layout.search(0, "tiny"), records.SEARCH), table)
 
 
 def test_gather_names_what_is_missing_or_not_a_number(layout: Layout) -> None:

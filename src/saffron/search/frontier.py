@@ -12,7 +12,7 @@ from saffron.search.verdicts import Verdicts
 from saffron.trie import TokenTrie, path_hashes
 
 #: Steps between two looks at the device's state, when finished prompts leave the batch and dead nodes the tries.
-COMPACT_EVERY = 8
+COMPACT_EVERY = 4
 
 
 def best_first(values: Tensor) -> Tensor:
