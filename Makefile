@@ -19,7 +19,8 @@ STAGES := sources models safety4m mrm search analysis figures
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONNOUSERSITE := 1
 unexport PYTHONPATH
-SNAKEMAKE = snakemake --cores $(CORES) --workflow-profile profiles/$(PROFILE) --configfile $(CONFIGFILE)
+# --configfile takes several files: an option must stand between it and a target.
+SNAKEMAKE = snakemake --configfile $(CONFIGFILE) --cores $(CORES) --workflow-profile profiles/$(PROFILE)
 
 help: ## list the commands
 	@echo "make COMMAND [CONFIG=sandbox] [CORES=2] [PROFILE=default]"
@@ -72,7 +73,7 @@ benchmark: env ## measure engine and searches; results go to benchmarks/
 	python -m benchmarks
 
 replica: env ## the paper's code path on tiny models with the real vocabulary and special tokens
-	config=$$(python tests/replica build/replica large | tail -n 1); snakemake --cores $(CORES) --workflow-profile profiles/$(PROFILE) --configfile $$config
+	config=$$(python tests/replica build/replica large | tail -n 1); snakemake --configfile $$config --cores $(CORES) --workflow-profile profiles/$(PROFILE)
 
 test: lint ## everything that must hold: lint, types, unit tests, the workflow itself
 	python -m pytest -n 2 -m "not dag"

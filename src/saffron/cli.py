@@ -7,9 +7,11 @@ in the environment before those libraries read them.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -61,6 +63,18 @@ def _open(path: Path, out: Path) -> tuple[Config, Layout]:
     return config, Layout(config.name, out)
 
 
+@contextlib.contextmanager
+def _on_device(config: Config, layout: Layout, stage: str, job: str) -> Iterator[None]:
+    """Hold one GPU during a job, if the config may use one, and record its memory and utilisation beside the job's time."""
+    if config.runtime.device == "cpu":
+        yield
+        return
+    from saffron import gpus
+
+    with gpus.job(layout.benchmarks / stage / f"{job}.gpu.json"):
+        yield
+
+
 def _training_seed(config: Config, seed: int | None) -> int:
     if seed is None:
         return config.train_seeds[0]
@@ -93,27 +107,33 @@ def tokenizer(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
 def policy(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = HERE) -> None:
     """Make the policy (train it in the sandbox, fetch it from the hub)."""
     settings, layout = _open(config, out)
-    from saffron import models
+    chosen = _training_seed(settings, seed)
+    with _on_device(settings, layout, "models", f"policy.seed{chosen}"):
+        from saffron import models
 
-    models.policy(settings, layout, _training_seed(settings, seed))
+        models.policy(settings, layout, chosen)
 
 
 @models_app.command()
 def guard(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = HERE) -> None:
     """Make the guard: PRM, judge and the MRM's initialisation."""
     settings, layout = _open(config, out)
-    from saffron import models
+    chosen = _training_seed(settings, seed)
+    with _on_device(settings, layout, "models", f"guard.seed{chosen}"):
+        from saffron import models
 
-    models.guard(settings, layout, _training_seed(settings, seed))
+        models.guard(settings, layout, chosen)
 
 
 @models_app.command()
 def deepalign(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = HERE) -> None:
     """Make the DeepAlign policy (section 5.6)."""
     settings, layout = _open(config, out)
-    from saffron import models
+    chosen = _training_seed(settings, seed)
+    with _on_device(settings, layout, "models", f"deepalign.seed{chosen}"):
+        from saffron import models
 
-    models.deepalign(settings, layout, _training_seed(settings, seed))
+        models.deepalign(settings, layout, chosen)
 
 
 # ----------------------------------------------------------------------------------------------------------- safety4m
@@ -121,9 +141,11 @@ def deepalign(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out =
 def label(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, shard: Shard = 0, out: Out = HERE) -> None:
     """Label one shard of the conversations."""
     settings, layout = _open(config, out)
-    from saffron import safety4m
+    chosen = _training_seed(settings, seed)
+    with _on_device(settings, layout, "safety4m", f"label.seed{chosen}.shard{shard}"):
+        from saffron import safety4m
 
-    safety4m.label(settings, layout, _training_seed(settings, seed), shard)
+        safety4m.label(settings, layout, chosen, shard)
 
 
 @safety4m_app.command("gather")
@@ -140,18 +162,22 @@ def safety4m_gather(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out:
 def train(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, variant: Variant = "default", out: Out = HERE) -> None:
     """Train one MRM (or load the authors' release, if mrm.from says so)."""
     settings, layout = _open(config, out)
-    from saffron import mrm
+    chosen = _training_seed(settings, seed)
+    with _on_device(settings, layout, "mrm", f"train_mrm.seed{chosen}.{variant}"):
+        from saffron import mrm
 
-    mrm.train(settings, layout, _training_seed(settings, seed), variant)
+        mrm.train(settings, layout, chosen, variant)
 
 
 @mrm_app.command()
 def evaluate(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, variant: Variant = "default", out: Out = HERE) -> None:
     """Compare one MRM with the guard on held-out prefixes (Figure 4b)."""
     settings, layout = _open(config, out)
-    from saffron import mrm
+    chosen = _training_seed(settings, seed)
+    with _on_device(settings, layout, "mrm", f"evaluate_mrm.seed{chosen}.{variant}"):
+        from saffron import mrm
 
-    mrm.evaluate(settings, layout, _training_seed(settings, seed), variant)
+        mrm.evaluate(settings, layout, chosen, variant)
 
 
 @mrm_app.command()
@@ -181,18 +207,28 @@ def run(
 ) -> None:
     """Search one shard of one run; finished blocks are not searched again."""
     settings, layout = _open(config, out)
-    from saffron import search
+    chosen = _training_seed(settings, seed)
+    with _on_device(settings, layout, "search", f"search_run.seed{chosen}.{experiment}.{run}.shard{shard}"):
+        from saffron.search import runner
 
-    search.run(settings, layout, _training_seed(settings, seed), experiment, run, shard)
+        runner.run(settings, layout, chosen, experiment, run, shard)
 
 
 @search_app.command("gather")
 def search_gather(experiment: ExperimentName, config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = HERE) -> None:
     """Join all runs and shards of an experiment into one table."""
     settings, layout = _open(config, out)
-    from saffron import search
+    chosen = _training_seed(settings, seed)
+    from saffron import workflow
+    from saffron.search import runner
 
-    search.gather(settings, layout, _training_seed(settings, seed), experiment)
+    searches = workflow.gathering_searches(settings, experiment)
+    with (
+        _on_device(settings, layout, "search", f"gather_search.seed{chosen}.{experiment}")
+        if searches
+        else contextlib.nullcontext()
+    ):
+        runner.gather(settings, layout, chosen, experiment)
 
 
 @search_app.command("experiment")
@@ -201,22 +237,26 @@ def search_experiment(
 ) -> None:
     """Search all runs and shards of an experiment in this one process, then join them."""
     settings, layout = _open(config, out)
-    from saffron import search, workflow
+    chosen = _training_seed(settings, seed)
+    with _on_device(settings, layout, "search", f"search_experiment.seed{chosen}.{experiment}"):
+        from saffron import workflow
+        from saffron.search import runner
 
-    training_seed = _training_seed(settings, seed)
-    for key in workflow.run_order(settings, experiment):
-        for shard in range(settings.search.shards):
-            search.run(settings, layout, training_seed, experiment, key, shard)
-    search.gather(settings, layout, training_seed, experiment)
+        for key in workflow.run_order(settings, experiment):
+            for shard in range(settings.search.shards):
+                runner.run(settings, layout, chosen, experiment, key, shard)
+        runner.gather(settings, layout, chosen, experiment)
 
 
 @search_app.command()
 def trees(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = HERE) -> None:
     """Record whole searches for Figures 1 and 3."""
     settings, layout = _open(config, out)
-    from saffron import search
+    chosen = _training_seed(settings, seed)
+    with _on_device(settings, layout, "search", f"record_trees.seed{chosen}"):
+        from saffron import search
 
-    search.trees(settings, layout, _training_seed(settings, seed))
+        search.trees(settings, layout, chosen)
 
 
 # --------------------------------------------------------------------------------------------------- analysis, figures

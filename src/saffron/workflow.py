@@ -156,6 +156,15 @@ def references(config: Config, experiment: str, key: str) -> list[str]:
     return [run.key for run in item.runs if run.method == item.match.method]
 
 
+def gathering_searches(config: Config, experiment: str) -> bool:
+    """Whether joining an experiment may search: matched by compute over several shards, a budget is known only then."""
+    return (
+        experiment in config.search.experiments
+        and config.search.experiments[experiment].match is not None
+        and config.search.shards > 1
+    )
+
+
 def mrm_of(config: Config, run: Run) -> str | None:
     """Name of the MRM variant that a run loads, if it loads one."""
     settings = config.search.settings_of(run)

@@ -37,6 +37,7 @@ SEEDS = CONFIG.train_seeds
 SHARDS = range(CONFIG.search.shards)
 # A job asks for a GPU unless the config computes on the CPU; how many there are is the profile's business.
 GPU = 0 if CONFIG.runtime.device == "cpu" else 1
+TRAINING_GPU = GPU if CONFIG.models.origin == "sandbox" else 0  # models from the hub are fetched, not trained
 # Memory (MB) and time (minutes) a model job may need: sandbox models are tiny, the paper's are not.
 MEM_MB, RUNTIME = (2000, 60) if CONFIG.models.origin == "sandbox" else (64000, 1440)
 
@@ -56,8 +57,17 @@ shell.prefix(f"set -euo pipefail; export PATH='{Path(sys.executable).parent}':\"
 
 
 onstart:
+    import fcntl
     from saffron.records import replacing  # loads pandas, which a dry run can do without
 
+    LAYOUT.data.mkdir(parents=True, exist_ok=True)
+    # Snakemake's own lock outlives a killed run (profiles switch it off); this one goes with its process.
+    running = open(LAYOUT.data / ".running", "w")
+    try:
+        fcntl.flock(running, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f"{LAYOUT.data}: another run is working here; wait for it or stop it", file=sys.stderr)
+        sys.exit(2)
     text = yaml.safe_dump(configs.as_dict(CONFIG), sort_keys=False)
     if not Path(RESOLVED).exists() or Path(RESOLVED).read_text() != text:
         with replacing(RESOLVED) as temporary:

@@ -41,6 +41,7 @@ rule policy:
         "../../environment.yml"
     threads: CONFIG.runtime.torch_threads
     resources:
+        gpu=TRAINING_GPU,
         mem_mb=MEM_MB,
         runtime=RUNTIME,
     params:
@@ -65,6 +66,7 @@ rule guard:
         "../../environment.yml"
     threads: CONFIG.runtime.torch_threads
     resources:
+        gpu=TRAINING_GPU,
         mem_mb=MEM_MB,
         runtime=RUNTIME,
     params:
@@ -90,6 +92,7 @@ rule deepalign:
         "../../environment.yml"
     threads: CONFIG.runtime.torch_threads
     resources:
+        gpu=TRAINING_GPU,
         mem_mb=MEM_MB,
         runtime=RUNTIME,
     params:

@@ -40,6 +40,8 @@ if CONFIG.search.jobs == "runs":
                 for key in run_keys(wildcards.experiment)
                 for shard in SHARDS
             ],
+            prompts=prompts_of,
+            models=lambda wildcards: search_models(wildcards.seed, wildcards.experiment, run_keys(wildcards.experiment)),
             code=stages.modules("search"),
         output:
             LAYOUT.search("{seed}", "{experiment}"),
@@ -50,8 +52,9 @@ if CONFIG.search.jobs == "runs":
         conda:
             "../../environment.yml"
         resources:
-            mem_mb=2000,
-            runtime=30,
+            gpu=lambda wildcards: GPU if stages.gathering_searches(CONFIG, wildcards.experiment) else 0,
+            mem_mb=MEM_MB,
+            runtime=RUNTIME,
         params:
             config=RESOLVED,
             reads=lambda wildcards: stages.search_gather_slice(CONFIG, wildcards.experiment),

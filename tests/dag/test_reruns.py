@@ -1,0 +1,133 @@
+"""What is run again after an edit: the stage that reads it and what depends on that, nothing else."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from .conftest import Project
+
+pytestmark = pytest.mark.dag
+
+FIGURES = {"figure", "table", "report", "provenance", "all"}
+ANALYSIS = {"analyse"} | FIGURES
+SEARCH = {"search_experiment", "record_trees"} | ANALYSIS
+MRM = {"train_mrm", "evaluate_mrm"} | SEARCH
+SAFETY4M = {"label", "gather_labels"} | MRM
+MODELS = {"tokenizer", "policy", "guard", "deepalign"} | SAFETY4M
+EVERYTHING = {"build_sources"} | MODELS
+
+
+def test_a_second_run_runs_nothing(rerun: Project) -> None:
+    before = rerun.digests()
+    assert "Nothing to be done" in rerun.snakemake("--cores", "2").stdout
+    assert rerun.digests() == before
+
+
+def test_touching_sources_and_configs_runs_nothing(rerun: Project) -> None:
+    later = time.time() + 10
+    for folder in ("src", "config", "workflow", "notebooks", "profiles", "data/reference"):
+        for path in (rerun.root / folder).rglob("*"):
+            if path.is_file():
+                os.utime(path, (later, later))
+    assert rerun.jobs() == {}
+
+
+def test_touching_a_result_runs_nothing(rerun: Project) -> None:
+    later = time.time() + 10
+    for name in (
+        "sources/conversations.parquet",
+        "safety4m/seed0/labels.parquet",
+        "search/seed0/scaling.parquet",
+        "analysis/analysis.json",
+    ):
+        os.utime(rerun.root / "data/smoke" / name, (later, later))
+    assert rerun.jobs() == {}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "rules"),
+    [
+        ("benchmark_seed: 7", "benchmark_seed: 8", EVERYTHING),
+        ("vocab_size: 768", "vocab_size: 700", MODELS),
+        ("policy_safety: {steps: 6", "policy_safety: {steps: 7", {"policy", "deepalign"} | SEARCH),
+        ("guard_outcome_share: 0.5", "guard_outcome_share: 0.6", {"guard"} | SAFETY4M),
+        ("deepalign_training: {steps: 6", "deepalign_training: {steps: 7", {"deepalign"} | SEARCH - {"record_trees"}),
+        ("turns: last", "turns: first", SAFETY4M),
+        ("schedule: cosine", "schedule: constant", MRM),
+        ("evaluation_prefixes: 200", "evaluation_prefixes: 150", {"evaluate_mrm"} | ANALYSIS),
+        ("max_new_tokens: 12", "max_new_tokens: 11", SEARCH),
+        ("prompts: 4", "prompts: 3", SEARCH - {"record_trees"}),
+        ("bootstrap_samples: 100", "bootstrap_samples: 120", ANALYSIS),
+        ("show_text: true", "show_text: false", FIGURES),
+        ("# The sandbox's whole workflow", "# A comment", set()),
+    ],
+)
+def test_editing_one_config_key(rerun: Project, old: str, new: str, rules: set[str]) -> None:
+    rerun.edit("config/smoke.yaml", old, new)
+    assert set(rerun.jobs()) == rules
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "experiments"),
+    [
+        ("prompts: 4", "prompts: 3", 1),
+        ("budgets: [2], settings: {lookahead: 2}", "budgets: [1, 2], settings: {lookahead: 2}", 1),
+        ("policy: deepalign", "attack: false", 1),
+        ("match: {method: best_of_n, budget: 4", "match: {method: best_of_n, budget: 2", 1),
+        ("deepalign_training: {steps: 6", "deepalign_training: {steps: 7", 1),
+    ],
+)
+def test_only_the_experiments_that_an_edit_concerns_are_searched(rerun: Project, old: str, new: str, experiments: int) -> None:
+    rerun.edit("config/smoke.yaml", old, new)
+    assert rerun.jobs()["search_experiment"] == experiments
+
+
+@pytest.mark.parametrize(
+    ("path", "rules"),
+    [
+        ("src/saffron/sources/sandbox/corpora.py", EVERYTHING),
+        ("src/saffron/models/sandbox/policy.py", MODELS),
+        ("src/saffron/safety4m/build.py", SAFETY4M),
+        ("src/saffron/mrm/train.py", MRM),
+        ("src/saffron/search/rebase.py", SEARCH),
+        ("src/saffron/analysis/claims.py", ANALYSIS),
+        ("src/saffron/provenance.py", {"provenance", "all"}),
+        ("src/saffron/cli.py", set()),
+        ("src/saffron/config.py", set()),
+        ("workflow/rules/common.smk", set()),
+    ],
+)
+def test_editing_the_code_of_one_stage(rerun: Project, path: str, rules: set[str]) -> None:
+    with (rerun.root / path).open("a") as stream:
+        stream.write("\n# edited\n")
+    assert set(rerun.jobs()) == rules
+
+
+def test_editing_how_figures_are_drawn_draws_them_again(rerun: Project) -> None:
+    with (rerun.root / "src/saffron/plots.py").open("a") as stream:
+        stream.write("\n# edited\n")
+    jobs = rerun.jobs()
+    assert set(jobs) <= FIGURES
+    assert jobs["figure"] == 5
+
+
+def test_editing_one_notebook_executes_it_alone(rerun: Project) -> None:
+    rerun.edit("notebooks/table2.ipynb", '"nbformat_minor": 5', '"nbformat_minor": 5 ')
+    jobs = rerun.jobs()
+    assert set(jobs) == {"table", "report", "provenance", "all"}
+    assert jobs["table"] == 1
+
+
+def test_editing_a_published_number_of_the_paper_analyses_again(rerun: Project) -> None:
+    with (rerun.root / "data/reference/paper/claims.yaml").open("a") as stream:
+        stream.write("\n# edited\n")
+    assert set(rerun.jobs()) == ANALYSIS
+
+
+def test_a_deleted_stage_is_made_again_with_what_depends_on_it(rerun: Project) -> None:
+    for path in sorted((rerun.root / "data/smoke/search").rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    assert set(rerun.jobs()) == SEARCH

@@ -1,0 +1,118 @@
+"""The smoke workflow to its end: with one and two jobs at a time, and killed in the middle of the searches."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from saffron import config as configs
+from saffron import records
+from saffron import workflow as stages
+
+from .conftest import ROOT, Project, copy
+
+pytestmark = pytest.mark.dag
+
+CONFIG = configs.load(ROOT / "config/smoke.yaml")
+
+
+def test_everything_is_there(finished: Project) -> None:
+    figures = finished.root / "figures/smoke"
+    for name in stages.shown(CONFIG, stages.FIGURES):
+        assert (figures / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+        assert (figures / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    for name in stages.shown(CONFIG, stages.TABLES):
+        for suffix in ("csv", "md", "tex"):
+            assert (figures / f"{name}.{suffix}").stat().st_size > 0
+    assert "<html" in (figures / "report.html").read_text()
+
+
+def test_every_search_is_complete_and_keeps_no_times(finished: Project) -> None:
+    for name, experiment in CONFIG.search.experiments.items():
+        table = records.read_table(finished.root / f"data/smoke/search/seed0/{name}.parquet", records.SEARCH)
+        assert set(zip(table["method"], table["settings_id"], strict=True)) == {
+            (run.method, run.settings_id) for run in experiment.runs
+        }
+        assert table["output_ids"].map(len).max() <= CONFIG.search.max_new_tokens
+
+
+def test_provenance_holds_the_digest_of_every_output(finished: Project) -> None:
+    record = records.read_json(finished.root / "data/smoke/provenance.json")
+    assert {path: item["sha256"] for path, item in record["outputs"].items()} == finished.digests()
+    assert record["config"] == "smoke"
+
+
+def test_the_resolved_config_lies_beside_the_results(finished: Project) -> None:
+    assert configs.load(finished.root / "data/smoke/config.yaml") == CONFIG
+
+
+def test_wall_time_and_log_of_every_job_are_kept(finished: Project) -> None:
+    data = finished.root / "data/smoke"
+    times = {path.relative_to(data / "benchmarks").with_suffix("") for path in (data / "benchmarks").rglob("*.tsv")}
+    logs = {path.relative_to(data / "logs").with_suffix("") for path in (data / "logs").rglob("*.log")}
+    assert times == logs
+    assert len(times) == sum(count for rule, count in finished.jobs("--forceall").items() if rule != "all")
+
+
+def test_one_job_at_a_time_gives_the_same_bytes(finished: Project, project: Project) -> None:
+    project.snakemake("--cores", "1")
+    assert project.digests() == finished.digests()
+
+
+def test_two_runs_of_one_config_do_not_meet(project: Project) -> None:
+    data = project.root / "data/smoke"
+    data.mkdir(parents=True)
+    with (data / ".running").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        refused = project.snakemake("--cores", "1", "sources", check=False)
+    assert refused.returncode != 0
+    assert "data/smoke: another run is working here" in refused.stdout
+    assert not (data / "sources").exists()
+
+
+def blocks(project: Project) -> dict[Path, int]:
+    """Finished search blocks and when they were written."""
+    return {path: path.stat().st_mtime_ns for path in (project.root / "data/smoke/search").rglob(".blocks/**/*.parquet")}
+
+
+def test_a_killed_run_goes_on_where_it_was(finished: Project, tmp_path: Path) -> None:
+    """Killed in the middle of a search; continued with one job per run, where the other runs had one per experiment."""
+    project = copy(tmp_path, of=finished.root, extra=("data/smoke", ".snakemake"))
+    for path in sorted((project.root / "data/smoke/search").rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    command = project.command("--configfile", "config/smoke.yaml", "--cores", "1", "search")
+    process = subprocess.Popen(
+        command,
+        cwd=project.root,
+        env=project.environment(),
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 300
+    while len(blocks(project)) < 5 and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    finished_blocks = blocks(project)
+    assert len(finished_blocks) >= 5
+    experiments = list((project.root / "data/smoke/search/seed0").glob("*.parquet"))
+    assert len(experiments) < len(CONFIG.search.experiments)
+
+    runs = ("--config", "search={jobs: runs}")
+    project.snakemake("--cores", "2", *runs)
+    after = blocks(project)
+    assert {path: after.get(path) for path in finished_blocks} == finished_blocks
+    assert project.digests() == finished.digests()
+
+    assert project.jobs(*runs) == {}
+    project.edit("config/smoke.yaml", "budgets: [2], settings: {lookahead: 2}", "budgets: [1], settings: {lookahead: 2}")
+    jobs = project.jobs(*runs)
+    assert (jobs["search_run"], jobs["gather_search"]) == (1, 1)
+    assert "record_trees" not in jobs
