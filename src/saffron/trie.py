@@ -87,6 +87,7 @@ class TokenTrie:
     Attributes:
         root_logits: [B, V] logits at each prompt's last token (None if ``logits`` is false).
         ledger: compute so far, one entry per prompt given to the constructor.
+        peak_kv_bytes: largest key and value storage so far, what a compaction holds twice included.
 
     Raises:
         TrieError: if the model cannot be driven, before anything is computed.
@@ -119,6 +120,7 @@ class TokenTrie:
         self.layout = layout
         self.batch = len(prompts)
         self.max_nodes = max_nodes
+        self.peak_kv_bytes = 0
         self.used = 0  # node slots taken; the same for all prompts
         lengths = [len(prompt) for prompt in prompts]
         self._prompt_width = max(lengths)
@@ -164,8 +166,8 @@ class TokenTrie:
 
         def place(layer: int, k: Tensor, v: Tensor) -> tuple[KeysValues | None, KeysValues | None]:
             keys, values = self._keys[layer], self._values[layer]
-            keys[:, :, written] = k[:, :, 0].transpose(1, 2)
-            values[:, :, written] = v[:, :, 0].transpose(1, 2)
+            keys[:, :, written] = k.squeeze(2).transpose(1, 2)
+            values[:, :, written] = v.squeeze(2).transpose(1, 2)
             return (keys[:, :, stored], values[:, :, stored]), None
 
         hidden = self._forward(tokens[..., None], depth[..., None], place, mask=mask)
@@ -290,7 +292,7 @@ class TokenTrie:
     def kv_bytes(self) -> int:
         """Bytes of all key and value storage now allocated."""
         tensors = [*self._keys, *self._values, *self._row_keys, *self._row_values]
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        return sum(tensor.nbytes for tensor in tensors)
 
     # ------------------------------------------------------------------------------------------------------ storage
     def _allocate(self, max_nodes: int) -> None:
@@ -301,6 +303,7 @@ class TokenTrie:
         self._values = [torch.empty(size, dtype=self.dtype, device=self.device) for _ in self._layers]
         self._row_keys = []
         self._row_values = []
+        self.peak_kv_bytes = max(self.peak_kv_bytes, self.kv_bytes)
         square = max_nodes if packed else 0
         self._ancestry = torch.zeros(self.batch, square, square, dtype=torch.bool, device=self.device)
         self._depth = torch.zeros(self.batch, max_nodes, dtype=torch.int64, device=self.device)
@@ -323,7 +326,8 @@ class TokenTrie:
         if self._cos.shape[0] < depth:
             table = torch.arange(2 * depth, device=self.device)[None]
             cos, sin = self._decoder.rotary_emb(self._keys[0], table)
-            self._cos, self._sin = cos[0], sin[0]
+            half = sin.shape[-1] // 2
+            self._cos, self._sin = cos[0], torch.cat([-sin[0, :, :half], sin[0, :, half:]], -1)
 
     def _slots(self, nodes: slice) -> slice:
         """Where nodes lie in packed storage, after the prompt."""
@@ -336,15 +340,17 @@ class TokenTrie:
         """Gather the nodes ``order`` [B, width] to the front of storage of ``max_nodes`` nodes."""
         prompt = torch.arange(self._prompt_width, device=self.device).expand(self.batch, -1)
         slots = torch.cat([prompt, order + self._prompt_width], 1)  # [B, P + width]
+        batch, heads, capacity, dim = self._keys[0].shape
+        starts = torch.arange(batch * heads, device=self.device).view(batch, heads, 1) * capacity
+        flat = (starts + slots[:, None]).view(-1)
+        total = self.kv_bytes
         for store in (self._keys, self._values):
             for layer, old in enumerate(store):
-                batch, heads, capacity, dim = old.shape
-                starts = torch.arange(batch * heads, device=self.device).view(batch, heads, 1) * capacity
-                flat = (starts + slots[:, None]).view(-1)
                 new = old.new_empty(batch, heads, self._prompt_width + max_nodes, dim)
-                kept = old.view(-1, dim).index_select(0, flat).view(batch, heads, -1, dim)
-                new[:, :, : kept.shape[2]] = kept
+                new[:, :, : slots.shape[1]] = old.view(-1, dim).index_select(0, flat).view(batch, heads, -1, dim)
                 store[layer] = new
+                self.peak_kv_bytes = max(self.peak_kv_bytes, total + new.nbytes)
+                total += new.nbytes - old.nbytes
         index = order[..., None].expand(-1, -1, self.used)
         ancestry = self._ancestry[:, : self.used, : self.used].gather(1, index).gather(2, order[:, None].expand(-1, width, -1))
         self._ancestry = torch.zeros(self.batch, max_nodes, max_nodes, dtype=torch.bool, device=self.device)
@@ -385,7 +391,7 @@ class TokenTrie:
         return torch.zeros(allowed.shape, dtype=self.dtype, device=self.device).masked_fill_(~allowed, -torch.inf)
 
     def _rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, R, L, 1, D] cosines and sines."""
+        """[B, R, L, 1, D] cosines, and sines of :func:`rotate`'s sign."""
         return self._cos[positions][..., None, :], self._sin[positions][..., None, :]
 
     # ------------------------------------------------------------------------------------------------------- counts
@@ -424,13 +430,13 @@ class TokenTrie:
 
     def _count(self, hashes: Tensor, positions: Tensor, counted: Tensor) -> None:
         """Add unique tokens to the ledger; all arguments [B, n]."""
-        hashes, order = hashes.masked_fill(~counted, 0).sort(dim=1)
-        first = torch.ones_like(counted)
-        first[:, 1:] = hashes[:, 1:] != hashes[:, :-1]
-        first &= counted.gather(1, order)
+        first = counted
+        if hashes.shape[1] > 1:
+            hashes, order = hashes.masked_fill(~counted, 0).sort(dim=1)
+            first, positions = counted.gather(1, order), positions.gather(1, order)
+            first[:, 1:] &= hashes[:, 1:] != hashes[:, :-1]
         self.ledger.tokens.index_add_(0, self._prompt_index, first.sum(1).double())
-        context = ((positions.gather(1, order) + 1) * first).sum(1)
-        self.ledger.context.index_add_(0, self._prompt_index, context.double())
+        self.ledger.context.index_add_(0, self._prompt_index, ((positions + 1) * first).sum(1).double())
 
     def _executed(self, flops: int) -> None:
         """Add executed FLOPs, the same for each prompt of the batch."""
@@ -477,6 +483,10 @@ class TokenTrie:
         batch, rows, length = tokens.shape
         heads, groups, dim = self.shape.kv_heads, self.shape.heads // self.shape.kv_heads, self.shape.head_dim
         cos, sin = self._rotary(positions)
+        scaling = self._layers[0].self_attn.scaling
+        cos_q, sin_q = cos * scaling, sin * scaling  # scores are scaled through the queries' rotation
+        normed = hasattr(self._layers[0].self_attn, "q_norm")
+        mask = None if mask is None else mask[:, None, :, None]  # [B, 1, R, 1, S]
         causal = own_mask = None
         if last is not None:
             future = torch.ones(length, length, dtype=torch.bool, device=self.device).triu_(1)
@@ -486,26 +496,26 @@ class TokenTrie:
         queries = length
         for number, layer in enumerate(self._layers):
             attention = layer.self_attn
-            residual, hidden = hidden, layer.input_layernorm(hidden)
+            residual, hidden = hidden, normalise(layer.input_layernorm, hidden)
             k = attention.k_proj(hidden).view(batch, rows, length, heads, dim)
             v = attention.v_proj(hidden).view(batch, rows, length, heads, dim)
-            if hasattr(attention, "k_norm"):
+            if normed:
                 k = attention.k_norm(k)
             stored, own = place(number, rotate(k, cos, sin), v)
             if causal is not None and last is not None and number == len(self._layers) - 1:
-                hidden, residual, cos, sin = (pick(x, last) for x in (hidden, residual, cos, sin))
+                hidden, residual, cos_q, sin_q = (pick(x, last) for x in (hidden, residual, cos_q, sin_q))
                 own_mask = causal[last][:, None, :, None]  # [B, 1, R, 1, L]
                 queries = 1
             q = attention.q_proj(hidden).view(batch, rows, queries, heads * groups, dim)
-            if hasattr(attention, "q_norm"):
+            if normed:
                 q = attention.q_norm(q)
-            q = (rotate(q, cos, sin) * attention.scaling).view(batch, rows, queries, heads, groups, dim)
+            q = rotate(q, cos_q, sin_q).view(batch, rows, queries, heads, groups, dim)
             q = q.permute(0, 3, 1, 4, 2, 5).reshape(batch, heads, rows, groups * queries, dim)
             mixed = attend(q, stored, mask, own, own_mask)
             mixed = mixed.view(batch, heads, rows, groups, queries, dim).permute(0, 2, 4, 1, 3, 5)
             hidden = residual + attention.o_proj(mixed.reshape(batch, rows, queries, -1))
-            hidden = hidden + layer.mlp(layer.post_attention_layernorm(hidden))
-        return self._decoder.norm(hidden)
+            hidden = hidden + layer.mlp(normalise(layer.post_attention_layernorm, hidden))
+        return normalise(self._decoder.norm, hidden)
 
     def _layer_flops(self, rows: int, length: int, queries: int, keys: int) -> int:
         """FLOPs per prompt of all layers' matrix products.
@@ -539,6 +549,7 @@ class TokenTrie:
             size = (self.batch, shape.kv_heads, rows, self.max_nodes // rows, shape.head_dim)
             self._row_keys = [torch.empty(size, dtype=self.dtype, device=self.device) for _ in self._layers]
             self._row_values = [torch.empty(size, dtype=self.dtype, device=self.device) for _ in self._layers]
+            self.peak_kv_bytes = max(self.peak_kv_bytes, self.kv_bytes)
         if rows != self._rows:
             raise TrieError(f"the rows layout holds {self._rows} rows per prompt, {rows} tokens were given")
         self._reserve(rows, 1)
@@ -591,7 +602,7 @@ def attend(
     Args:
         q: [B, H, R, M, D] scaled queries: M = query heads per key head x query tokens of a row.
         stored: keys and values [B, H, S, D].
-        mask: [B, R, S] additive, over the stored part.
+        mask: [B, 1, R, 1, S] additive, over the stored part.
         own: keys and values [B, H, R, L, D].
         own_mask: additive, broadcastable to [B, H, R, M, L].
 
@@ -599,23 +610,22 @@ def attend(
         [B, H, R, M, D].
     """
     batch, heads, rows, many, dim = q.shape
-    scores = []
-    if stored is not None:
-        part = torch.matmul(q.reshape(batch, heads, rows * many, dim), stored[0].transpose(2, 3))
-        part = part.view(batch, heads, rows, many, -1)
-        scores.append(part if mask is None else part.add_(mask[:, None, :, None]))
-    if own is not None:
-        part = torch.matmul(q, own[0].transpose(3, 4))
-        scores.append(part if own_mask is None else part.add_(own_mask))
-    weights = torch.softmax(scores[0] if len(scores) == 1 else torch.cat(scores, -1), -1)
-    if own is None:
-        assert stored is not None
-        return torch.matmul(weights.reshape(batch, heads, rows * many, -1), stored[1]).view(batch, heads, rows, many, dim)
     if stored is None:
-        return torch.matmul(weights, own[1])
-    shared = stored[0].shape[2]
-    mixed = torch.matmul(weights[..., :shared].reshape(batch, heads, rows * many, shared), stored[1])
-    return mixed.view(batch, heads, rows, many, dim) + torch.matmul(weights[..., shared:], own[1])
+        assert own is not None
+        return torch.matmul(torch.softmax(torch.matmul(q, own[0].transpose(3, 4)).add_(own_mask), -1), own[1])
+    keys, values = stored[0].flatten(0, 1), stored[1].flatten(0, 1)
+    scores = torch.bmm(q.reshape(batch * heads, rows * many, dim), keys.transpose(1, 2)).view(batch, heads, rows, many, -1)
+    scores.add_(mask)
+    if own is None:
+        weights = torch.softmax(scores, -1).view(batch * heads, rows * many, -1)
+        return torch.bmm(weights, values).view(q.shape)
+    private = torch.matmul(q, own[0].transpose(3, 4))
+    if own_mask is not None:
+        private.add_(own_mask)
+    shared = keys.shape[1]
+    weights = torch.softmax(torch.cat([scores, private], -1), -1)
+    mixed = torch.bmm(weights[..., :shared].reshape(batch * heads, rows * many, shared), values).view(q.shape)
+    return mixed.add_(torch.matmul(weights[..., shared:], own[1]))
 
 
 def pick(x: Tensor, last: Tensor) -> Tensor:
@@ -624,10 +634,17 @@ def pick(x: Tensor, last: Tensor) -> Tensor:
     return x.gather(2, index.expand(*last.shape, 1, *x.shape[3:]))
 
 
+def normalise(module: Any, x: Tensor) -> Tensor:
+    """RMS norm. In float32 in one call, bit for bit what the module computes; in other dtypes the module's own casts matter."""
+    if x.dtype is torch.float32:
+        return F.rms_norm(x, (x.shape[-1],), module.weight, module.variance_epsilon)
+    return module(x)
+
+
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary embedding of x [..., D]."""
-    half = x.shape[-1] // 2
-    return x * cos + torch.cat([-x[..., half:], x[..., :half]], -1) * sin
+    """Rotary embedding of x [..., D]; the sines of the first half are negated."""
+    first, second = x.chunk(2, -1)
+    return (x * cos).addcmul_(torch.cat((second, first), -1), sin)
 
 
 def path_hashes(state: Tensor, tokens: Tensor) -> Tensor:

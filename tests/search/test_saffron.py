@@ -212,7 +212,10 @@ def test_selection_on_the_device_equals_selection_on_the_host(semantics, seed):
     unseen = torch.arange(VOCAB) % 3 == 0
     prompts = [[1, 2], [3], [4, 5, 6]]
     given = options(max_new_tokens=10, semantics=semantics)
-    outcomes = [search(policy, MRMScorer(mrm, prompts, unseen, 16), prompts, listed=listed, **given) for listed in (True, False)]
+    outcomes = [
+        search(policy, MRMScorer(mrm, prompts, unseen, width=4, max_new_tokens=10), prompts, listed=listed, **given)
+        for listed in (True, False)
+    ]
     assert outcomes[0].tokens == outcomes[1].tokens
     assert outcomes[0].rewards == outcomes[1].rewards
     assert torch.equal(outcomes[0].ledger.nominal, outcomes[1].ledger.nominal)

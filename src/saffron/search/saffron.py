@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 import torch
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Semantics = Literal["paper", "released"]
-#: Steps between two compactions of the tries. On a GPU also between two looks at which prompts have finished.
-COMPACT_EVERY = 4
+#: Dead nodes are dropped after this many steps, or once a trie has grown by this many nodes per prompt, whichever is later.
+COMPACT_EVERY, COMPACT_NODES = 4, 64
 #: Share of the vocabulary up to which the MRM's unembedding is evaluated for the candidates' rows only (measured on a CPU).
 SPARSE_UNEMBEDDING = 0.5
 
@@ -160,7 +160,7 @@ class Scorer(Protocol):
     def dense(self) -> Tensor:
         """[B, R, V] rewards of all children."""
 
-    def grow(self, rows: Tensor, found: Best, chosen: Tensor, alive: Tensor, *, compact: bool) -> None:
+    def grow(self, rows: Tensor, found: Best, chosen: Tensor, alive: Tensor, *, room: int | None) -> None:
         """Move to the next step's rows.
 
         Args:
@@ -168,7 +168,7 @@ class Scorer(Protocol):
             found: the best candidates of the step.
             chosen: [B, R] which of them each is.
             alive: [B, R] bool.
-            compact: whether dead nodes may be dropped now.
+            room: if given, dead nodes are dropped now and room is made for so many new ones per prompt.
         """
 
     def drop_prompts(self, keep: Tensor) -> None:
@@ -185,12 +185,14 @@ class MRMScorer:
         mrm: the MRM; a bias of its unembedding is used.
         prompts: B token-id lists.
         unseen: [V] bool, tokens that score :data:`UNSEEN_REWARD` whatever the model says (Eq. 7).
-        room: nodes per prompt between two compactions.
+        width: beam width N.
+        max_new_tokens: token limit.
     """
 
-    def __init__(self, mrm: PreTrainedModel, prompts: Sequence[Sequence[int]], unseen: Tensor | None, room: int) -> None:
-        self._trie = TokenTrie(mrm, prompts, max_nodes=room)
-        self._room = room
+    def __init__(
+        self, mrm: PreTrainedModel, prompts: Sequence[Sequence[int]], unseen: Tensor | None, *, width: int, max_new_tokens: int
+    ) -> None:
+        self._trie = TokenTrie(mrm, prompts, max_nodes=compaction_period(width, max_new_tokens) * width)
         self.ledger = self._trie.ledger
         device = self._trie.device
         self._index = torch.arange(len(prompts), device=device)
@@ -232,11 +234,11 @@ class MRMScorer:
             self._nodes, logits = extension.nodes, extension.logits
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
-    def grow(self, rows: Tensor, found: Best, chosen: Tensor, alive: Tensor, *, compact: bool) -> None:
+    def grow(self, rows: Tensor, found: Best, chosen: Tensor, alive: Tensor, *, room: int | None) -> None:
         """See :class:`Scorer`."""
         parents = self._nodes.gather(1, rows)
-        if compact:
-            parents = self._trie.compact(parents, alive, room=self._room)
+        if room is not None:
+            parents = self._trie.compact(parents, alive, room=room)
         self.calls.index_add_(0, self._index, alive.sum(1))
         self._waiting = parents, found.token.gather(1, chosen), alive
 
@@ -277,7 +279,7 @@ class PRMScorer:
         """Refused: the PRM scores listed candidates only."""
         raise TypeError("the PRM scores listed candidates only")
 
-    def grow(self, rows: Tensor, found: Best, chosen: Tensor, alive: Tensor, *, compact: bool) -> None:
+    def grow(self, rows: Tensor, found: Best, chosen: Tensor, alive: Tensor, *, room: int | None) -> None:
         """See :class:`Scorer`; dead nodes are dropped before every reading."""
         assert found.index is not None
         self._nodes, self._alive = self._read[found.index.to(self._read.device).gather(1, chosen)], alive
@@ -289,6 +291,11 @@ class PRMScorer:
 
 
 # -------------------------------------------------------------------------------------------------------------- search
+def compaction_period(width: int, max_new_tokens: int) -> int:
+    """Steps between two compactions of the tries; on a GPU also between two looks at which prompts have finished."""
+    return max(1, min(max(COMPACT_EVERY, COMPACT_NODES // width), max_new_tokens - 1))
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a search chose for each prompt, lists of B entries (rewards: -inf where no reward was carried)."""
@@ -330,7 +337,8 @@ def search(
         listed: list candidates on the host instead of sorting on the device (default: if the device is a CPU).
         record_tree: keep every candidate of every step (lists candidates).
     """
-    trie = TokenTrie(policy, prompts, max_nodes=COMPACT_EVERY * width)
+    period = compaction_period(width, max_new_tokens)
+    trie = TokenTrie(policy, prompts, max_nodes=period * width)
     on_host = trie.device.type == "cpu"
     listed = (on_host if listed is None else listed) or record_tree
     beam = Beam.of_prompts(trie.batch, width, max_new_tokens, trie.device)
@@ -355,7 +363,7 @@ def search(
         beam = selected.beam
         if step == max_new_tokens - 1:
             break
-        compact = (step + 1) % COMPACT_EVERY == 0
+        compact = step > 0 and step % period == 0
         count = width
         if on_host or compact:
             growing = beam.growing.sum(1).tolist()
@@ -373,9 +381,10 @@ def search(
         chosen = (selected.origin.gather(1, rows.place) - width).clamp(min=0)
         extended = found.row.gather(1, chosen)
         parents = nodes.gather(1, extended)
-        if compact:
-            parents = trie.compact(parents, rows.alive, room=COMPACT_EVERY * width)
-        scorer.grow(extended, found, chosen, rows.alive, compact=compact)
+        room = min(period, max_new_tokens - 1 - step) * width if compact else None
+        if room is not None:
+            parents = trie.compact(parents, rows.alive, room=room)
+        scorer.grow(extended, found, chosen, rows.alive, room=room)
         extension = trie.extend(parents, found.token.gather(1, chosen), alive=rows.alive)
         nodes, logits = extension.nodes, extension.logits
     answers.write(index, beam)
@@ -474,7 +483,7 @@ def saffron(
     """Saffron-1; a budget is the beam width N. Draws nothing at random."""
     results = []
     for width in budgets:
-        scorer = _scorer(models, prompts, settings, width)
+        scorer = _scorer(models, prompts, settings, width, max_new_tokens)
         outcome = search(
             models.policy,
             scorer,
@@ -508,10 +517,12 @@ def saffron(
     return results
 
 
-def _scorer(models: SearchModels, prompts: Sequence[SearchPrompt], settings: Saffron, width: int) -> Any:
+def _scorer(
+    models: SearchModels, prompts: Sequence[SearchPrompt], settings: Saffron, width: int, max_new_tokens: int
+) -> MRMScorer | PRMScorer:
     if settings.scorer == "prm":
         return PRMScorer(models, [prompt.guard_ids for prompt in prompts])
     if models.mrm is None:
         raise ValueError("saffron with scorer mrm needs an MRM; train one (stage mrm) or set scorer: prm")
     unseen = models.unseen if settings.conservative else None
-    return MRMScorer(models.mrm, [prompt.mrm_ids for prompt in prompts], unseen, COMPACT_EVERY * width)
+    return MRMScorer(models.mrm, [prompt.mrm_ids for prompt in prompts], unseen, width=width, max_new_tokens=max_new_tokens)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from saffron.search.saffron import COMPACT_EVERY, MRMScorer, Semantics, search
+from saffron.search.saffron import MRMScorer, Semantics, search
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,7 +52,8 @@ def search_tokens(
     _check(policy, mrm, prompt_ids, mrm_prompt_ids, width, top_p, max_new_tokens, eos_token_id, unseen, semantics)
     if not prompt_ids:
         return []
-    scorer = MRMScorer(mrm, prompt_ids if mrm_prompt_ids is None else mrm_prompt_ids, unseen, COMPACT_EVERY * width)
+    read = prompt_ids if mrm_prompt_ids is None else mrm_prompt_ids
+    scorer = MRMScorer(mrm, read, unseen, width=width, max_new_tokens=max_new_tokens)
     outcome = search(
         policy,
         scorer,
