@@ -18,8 +18,8 @@ from saffron.chat import ChatFormats
 from saffron.safety4m.conversations import Response
 from saffron.trie import ROOT, TokenTrie
 
-#: Suffix tokens read in one pass at most: bounds memory, and keeps a pass on a CPU within its caches.
-TOKENS_PER_PASS = 16_384
+#: Suffix tokens read in one pass at most, by device: bounds memory on a GPU, keeps a pass within the caches of a CPU.
+TOKENS_PER_PASS = {"cpu": 4_096, "cuda": 65_536}
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def verdicts(
     responses: Sequence[TokenisedResponse],
     *,
     batch_size: int,
-    tokens_per_pass: int = TOKENS_PER_PASS,
+    tokens_per_pass: int | None = None,
 ) -> list[np.ndarray]:
     """R of every response prefix (Section 3.1): logit(safe) - logit(unsafe) after the verdict suffix.
 
@@ -65,17 +65,18 @@ def verdicts(
         formats: chat formats; the guard's suffix must not be empty.
         responses: at least one response token each.
         batch_size: responses read together, those of like length in one batch.
-        tokens_per_pass: suffix tokens per forward at most (at least one position of each response is read).
+        tokens_per_pass: suffix tokens per forward at most (None: TOKENS_PER_PASS); one position of each response always fits.
 
     Returns:
         For each response a float64 array of one reward per response token: element i is R of the prefix that ends with
         response token i.
     """
     order = sorted(range(len(responses)), key=lambda i: (len(responses[i].response_ids), len(responses[i].prompt_ids), i))
+    most = tokens_per_pass or TOKENS_PER_PASS.get(guard.device.type, TOKENS_PER_PASS["cuda"])
     rewards: list[np.ndarray] = [np.empty(0)] * len(responses)
     for start in range(0, len(order), batch_size):
         indices = order[start : start + batch_size]
-        table = _batch_verdicts(guard, formats, [responses[i] for i in indices], tokens_per_pass)
+        table = _batch_verdicts(guard, formats, [responses[i] for i in indices], most)
         for row, i in zip(table, indices, strict=True):
             rewards[i] = row[: len(responses[i].response_ids)]
     return rewards
