@@ -38,8 +38,10 @@ PHRASES = (
 
 
 def config(name: str = "made", *, seeds: tuple[int, ...] = (0,), prompts: int = 48, **changes: Any) -> Config:
-    """The sandbox config with fewer prompts and bootstrap samples."""
+    """The sandbox config without its ablations, with fewer prompts and bootstrap samples."""
     values = yaml.safe_load((PROJECT / "config" / "sandbox.yaml").read_text())
+    experiments = values["search"]["experiments"]
+    values["search"]["experiments"] = {key: item for key, item in experiments.items() if item.get("group") != "ablations"}
     values["name"], values["train_seeds"] = name, list(seeds)
     values["sources"]["sandbox"] |= {"guild_a": prompts, "guild_b": prompts, "development": prompts, "benign": prompts}
     values["analysis"] = {"bootstrap_samples": 200}

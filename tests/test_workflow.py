@@ -36,8 +36,11 @@ MODELS = {"policy", "guard", "deepalign"}
 
 
 def sandbox(**edits: Any) -> Config:
-    """The sandbox with some keys set, ``section__key=value``; list items are addressed by index."""
+    """The sandbox without its ablations, some keys set, ``section__key=value``; list items are addressed by index."""
     values = yaml.safe_load((ROOT / "config/sandbox.yaml").read_text())
+    experiments = values["search"]["experiments"]
+    values["search"]["experiments"] = {name: item for name, item in experiments.items() if item.get("group") != "ablations"}
+    del values["mrm"]["variants"]
     for path, value in edits.items():
         at: Any = values
         *parents, last = path.split("__")
@@ -65,7 +68,7 @@ def sandbox(**edits: Any) -> Config:
         ("search__experiments__scaling__runs__2__budgets", [1, 2], {"scaling/saffron"}),
         ("search__experiments__matched__match__budget", 16, {"matched/saffron"}),
         ("search__experiments__scaling__prompts", 5, {"scaling/saffron", "scaling/best_of_n"}),
-        ("search__jobs", "experiments", set()),
+        ("search__jobs", "seeds", set()),
         ("analysis__confidence", 0.9, {"analysis"}),
         ("report__show_text", False, {"report"}),
         ("runtime__dtype", "float64", MODELS | SEARCHES | {"safety4m", "train_mrm", "evaluate_mrm", "trees"}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from saffron.analysis.view import View
 from saffron.compute import PAPER_MULTIPLIERS
@@ -116,6 +117,39 @@ def scaleff(view: View) -> str:
     )
 
 
+#: What each ablation changes.
+ABLATIONS = {
+    "ablation_bias": "Unembedding bias trained, frozen at a random value, or absent",
+    "ablation_unseen": "Conservative constraint (Eq. 7) on or off; EOS counted as seen or unseen",
+    "ablation_prefill": "The MRM reading the prefilled tokens or not",
+    "ablation_top_p": "Nucleus of candidates",
+    "ablation_scorer": "Candidates scored by the MRM or by PRM calls, in the same search",
+    "ablation_semantics": "The paper's search or the released code's",
+}
+
+
+def ablation(view: View, name: str) -> str:
+    """An ablation, a table or a figure."""
+    from saffron.analysis import ablations
+
+    results = view.study.results(name)
+    seeds = len(results.seeds)
+    trained = f"{seeds} training seed" + ("s" if seeds != 1 else "")
+    first = ablations.reference(view.config, name)
+    return prose(
+        f"""{ABLATIONS.get(name, name)}. n = {len(results.prompt_ids)} prompts of {results.dataset}, {trained}; 95 % intervals;
+        differences are paired, to {first}."""
+    )
+
+
+def overoptimisation(view: View) -> str:
+    """ASR by guard against ASR by oracle."""
+    return prose(
+        f"""Over-optimisation: attack success by the guard, whose reward the searches maximise, and by the text oracle, which
+        they never see; {_n(view, "scaling")}; shaded: 95 % intervals. A gap that widens with N is reward without safety."""
+    )
+
+
 #: Captions by file name of the figure.
 CAPTIONS: dict[str, Callable[[View], str]] = {
     "figure1": figure1,
@@ -125,4 +159,6 @@ CAPTIONS: dict[str, Callable[[View], str]] = {
     "figure4a": figure4a,
     "figure4b": figure4b,
     "scaleff": scaleff,
+    "overoptimisation": overoptimisation,
+    **{name: partial(ablation, name=name) for name in ABLATIONS},
 }

@@ -14,9 +14,9 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Patch, Rectangle
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from saffron.analysis import paper, scaling, tries
+from saffron.analysis import ablations, paper, scaling, tries
 from saffron.analysis.matching import Convention
 from saffron.analysis.view import View
 from saffron.captions import LABELS, unit, with_unit
@@ -87,7 +87,7 @@ def _compute_axis(ax: Axes, values: Sequence[float], label: str) -> None:
 
 
 def _asr_axis(ax: Axes, label: str = "attack success rate") -> None:
-    ax.set_ylim(0, 1)
+    ax.set_ylim(-0.02, 1.02)
     ax.set_ylabel(label)
     ax.grid(True, axis="y")
     ax.set_axisbelow(True)
@@ -128,7 +128,7 @@ def _points(ax: Axes, curve: dict[str, Any], scale: float, method: str) -> None:
 def figure1(view: View, most: int = 7) -> Figure:
     """Figure 1: one real step of Saffron-1, scored by PRM calls (one per candidate) and by a single MRM call."""
     step = view.recorded.step
-    shown = list(step.candidates[:most])
+    shown = _shown(step.candidates, most)
     left_out = len(step.candidates) - len(shown)
     with matplotlib.rc_context(STYLE):
         figure, axes = plt.subplots(1, 2, figsize=(FULL, 0.62 + 0.27 * (len(shown) + bool(left_out))))
@@ -143,6 +143,13 @@ def figure1(view: View, most: int = 7) -> Figure:
         figure.text(0.01, 0.985, prefix, fontsize=7, va="top")
         figure.subplots_adjust(left=0.01, right=0.99, top=1 - 0.46 / figure.get_figheight(), bottom=0.02, wspace=0.06)
     return figure
+
+
+def _shown(candidates: Sequence[tries.Candidate], most: int) -> list[tries.Candidate]:
+    """The most probable candidates, with some of those that were kept, in order of probability."""
+    kept = [candidate for candidate in candidates if candidate.kept][: most // 2]
+    likely = [candidate for candidate in candidates if candidate not in kept][: most - len(kept)]
+    return [candidate for candidate in candidates if candidate in kept or candidate in likely]
 
 
 def _signed(value: float) -> str:
@@ -251,7 +258,7 @@ def _no_defense_line(ax: Axes, view: View) -> None:
 def _mark_equal_asr(ax: Axes, view: View, convention: Convention, scale: float) -> None:
     """An arrow at the lowest ASR of Best-of-N that Saffron-1's measured points enclose, with the compute ratio."""
     rows = view.analysis.get("equal_asr", {}).get("guard", {}).get(convention, [])
-    rows = [row for row in rows if row["relation"] == "" and row["ratio"] is not None]
+    rows = [row for row in rows if row["relation"] == "" and row["ratio"] is not None and row["asr"] > 0]
     if not rows:
         return
     row = min(rows, key=lambda r: r["asr"])
@@ -465,6 +472,8 @@ def figure4b(view: View) -> Figure:
         ax.plot([low, high], [low, high], color=COLOURS["saffron"], lw=0.8, zorder=3, label="M(s)[a] = R(sa)")
         ax.set_xlim(low, high)
         ax.set_ylim(low, high)
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_locator(MaxNLocator(nbins=6, integer=True))
         ax.set_xlabel("PRM reward R(sa), logits")
         ax.set_ylabel("MRM reward M(s)[a], logits")
         bar = figure.colorbar(shading, ax=ax, pad=0.02)
@@ -517,4 +526,81 @@ def scaleff_against_limit(view: View) -> Figure:
             ax.set_title(LABELS[method], loc="left")
             ax.legend(loc="lower right")
         figure.tight_layout(pad=0.4)
+    return figure
+
+
+# --------------------------------------------------------------------------------------------------------- ablations
+#: Line and marker of the runs of an ablation, in order: the first is the setting used everywhere else.
+VARIANTS = (("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"), ((0, (5, 1)), "v"), ((0, (1, 1)), "P"))
+
+
+def ablation(view: View, name: str) -> Figure:
+    """One ablation: attack success by guard and by oracle against compute, a line per setting."""
+    rows = ablations.rows(view.study, name)
+    settings = list(dict.fromkeys((row["method"], row["settings_id"]) for row in rows))
+    scale, unit_name = unit([row["flops"] for row in rows])
+    judges = view.study.judges
+    with matplotlib.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            1, len(judges), figsize=(FULL if len(judges) > 1 else FULL * 0.6, 2.6), sharey=True, squeeze=False
+        )
+        for ax, judge in zip(axes[0], judges, strict=True):
+            for i, setting in enumerate(settings):
+                own = sorted(
+                    (row for row in rows if (row["method"], row["settings_id"]) == setting), key=lambda row: row["flops"]
+                )
+                values, low, high = (np.array([row[judge][end] for row in own], dtype=float) for end in ("value", "low", "high"))
+                style, marker = VARIANTS[i % len(VARIANTS)]
+                ax.errorbar(
+                    [row["flops"] / scale for row in own],
+                    values,
+                    np.abs(np.stack([values - low, high - values])),
+                    linestyle=style,
+                    marker=marker,
+                    color=COLOURS[setting[0]],
+                    alpha=1 if i == 0 else 0.65,
+                    mfc=COLOURS[setting[0]] if i == 0 else "white",
+                    elinewidth=0.5,
+                    lw=0.9,
+                    label=setting[1].replace("_", " "),
+                )
+            _compute_axis(ax, [row["flops"] / scale for row in rows], f"{unit_name} per prompt")
+            _asr_axis(ax, "attack success rate" if judge == judges[0] else "")
+            ax.set_title(f"by the {judge}", loc="left")
+        figure.legend(*axes[0][0].get_legend_handles_labels(), loc="lower center", ncols=min(len(settings), 4), columnspacing=1.2)
+        lines = -(-len(settings) // 4)
+        figure.subplots_adjust(left=0.1, right=0.98, top=0.91, bottom=0.2 + 0.075 * lines, wspace=0.08)
+    return figure
+
+
+def overoptimisation(view: View) -> Figure:
+    """Attack success by the guard and by the oracle as the budget grows, for every method."""
+    curves = view.section("curves")
+    methods = [method for method in SCALED if method in curves["guard"]]
+    with matplotlib.rc_context(STYLE):
+        figure, axes = plt.subplots(1, len(methods), figsize=(FULL, 2.2), sharey=True, squeeze=False)
+        for ax, method in zip(axes[0], methods, strict=True):
+            for judge, style in (("guard", "-"), ("oracle", "--")):
+                if judge in curves:
+                    curve = curves[judge][method]
+                    fill = COLOURS[method] if judge == "guard" else "white"
+                    ax.plot(
+                        curve["budget"],
+                        curve["asr"],
+                        style,
+                        marker=MARKERS[method],
+                        color=COLOURS[method],
+                        mfc=fill,
+                        label=f"by the {judge}",
+                    )
+                    ax.fill_between(curve["budget"], curve["low"], curve["high"], color=COLOURS[method], alpha=0.12, lw=0)
+            ax.set_xscale("log", base=2)
+            budgets = curves["guard"][method]["budget"]
+            ax.set_xticks(budgets[:: 1 + len(budgets) // 5], [str(b) for b in budgets[:: 1 + len(budgets) // 5]])
+            ax.minorticks_off()
+            ax.set_xlabel("budget N")
+            _asr_axis(ax, "attack success rate" if ax is axes[0][0] else "")
+            ax.set_title(LABELS[method], loc="left")
+            ax.legend(loc="lower left")
+        figure.subplots_adjust(left=0.085, right=0.985, top=0.9, bottom=0.2, wspace=0.1)
     return figure

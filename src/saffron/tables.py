@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from saffron.analysis import claims, paper
+from saffron import captions
+from saffron.analysis import ablations, claims, paper
 from saffron.analysis.view import View
 from saffron.captions import LABELS, prose, with_unit
 from saffron.records import replacing
@@ -286,22 +287,8 @@ TABLES: dict[str, Callable[[View], Table]] = {
 }
 
 
-#: What each ablation changes.
-ABLATIONS = {
-    "ablation_bias": "Unembedding bias trained, frozen at a random value, or absent",
-    "ablation_unseen": "Conservative constraint (Eq. 7) on or off; EOS counted as seen or unseen",
-    "ablation_prefill": "The MRM reading the prefilled tokens or not",
-    "ablation_top_p": "Nucleus of candidates",
-    "ablation_scorer": "Candidates scored by the MRM or by PRM calls, in the same search",
-    "ablation_semantics": "The paper's search or the released code's",
-    "ablation_benign": "Harmless prompts without attack",
-}
-
-
 def ablation(view: View, name: str) -> Table:
     """One ablation: every run at every budget, with its paired difference to the first run."""
-    from saffron.analysis import ablations
-
     found = ablations.rows(view.study, name)
     rows = []
     for row in found:
@@ -312,10 +299,4 @@ def ablation(view: View, name: str) -> Table:
         rows.append((run, str(row["budget"]), with_unit(row["flops"]), *judged, *differences, finished, tokens))
     differences_to = [f"difference ({judge})" for judge in view.study.judges]
     columns = ("run", "budget", "compute", *_judge_columns(view), *differences_to, "finished", "new tokens")
-    title = ABLATIONS.get(name, name)
-    dataset = view.config.search.experiments[name].dataset
-    caption = prose(
-        f"""{title}. {dataset}, n = {found[0]["n"]} prompts, {_seeds(view)}; 95 % intervals; differences are paired, to the
-        first run."""
-    )
-    return Table(columns, tuple(rows), caption)
+    return Table(columns, tuple(rows), captions.ablation(view, name))

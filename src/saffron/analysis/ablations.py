@@ -15,6 +15,11 @@ def names(config: Config) -> list[str]:
     return [name for name, experiment in config.search.experiments.items() if experiment.group == "ablations"]
 
 
+def reference(config: Config, name: str) -> str:
+    """The run that an ablation's others are compared with."""
+    return config.search.experiments[name].runs[0].settings_id
+
+
 def rows(study: Study, name: str) -> list[dict[str, Any]]:
     """One row per cell of an ablation, with its paired difference to the first run of its method at the same budget.
 
