@@ -32,7 +32,7 @@ def test_help_lists_every_stage() -> None:
         *(["models", name] for name in ("tokenizer", "policy", "guard", "deepalign")),
         *(["safety4m", name] for name in ("label", "gather")),
         *(["mrm", name] for name in ("train", "evaluate", "export")),
-        *(["search", name] for name in ("run", "gather", "experiment", "trees")),
+        *(["search", name] for name in ("run", "gather", "all", "trees")),
         ["analysis"],
         *(["figures", name] for name in ("notebook", "report", "all")),
         ["plan"],

@@ -209,9 +209,9 @@ def run(
     settings, layout = _open(config, out)
     chosen = _training_seed(settings, seed)
     with _on_device(settings, layout, "search", f"search_run.seed{chosen}.{experiment}.{run}.shard{shard}"):
-        from saffron.search import runner
+        from saffron import search
 
-        runner.run(settings, layout, chosen, experiment, run, shard)
+        search.run(settings, layout, chosen, experiment, run, shard)
 
 
 @search_app.command("gather")
@@ -219,8 +219,7 @@ def search_gather(experiment: ExperimentName, config: ConfigPath = DEFAULT_CONFI
     """Join all runs and shards of an experiment into one table."""
     settings, layout = _open(config, out)
     chosen = _training_seed(settings, seed)
-    from saffron import workflow
-    from saffron.search import runner
+    from saffron import search, workflow
 
     searches = workflow.gathering_searches(settings, experiment)
     with (
@@ -228,24 +227,27 @@ def search_gather(experiment: ExperimentName, config: ConfigPath = DEFAULT_CONFI
         if searches
         else contextlib.nullcontext()
     ):
-        runner.gather(settings, layout, chosen, experiment)
+        search.gather(settings, layout, chosen, experiment)
 
 
-@search_app.command("experiment")
-def search_experiment(
-    experiment: ExperimentName, config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = HERE
+@search_app.command("all")
+def search_all(
+    config: ConfigPath = DEFAULT_CONFIG,
+    seed: Seed = None,
+    group: Annotated[str, typer.Option("--group", help="Experiment group: replicate or ablations.")] = "replicate",
+    out: Out = HERE,
 ) -> None:
-    """Search all runs and shards of an experiment in this one process, then join them."""
+    """Search and join every experiment of a group in this one process."""
     settings, layout = _open(config, out)
     chosen = _training_seed(settings, seed)
-    with _on_device(settings, layout, "search", f"search_experiment.seed{chosen}.{experiment}"):
-        from saffron import workflow
-        from saffron.search import runner
+    with _on_device(settings, layout, "search", f"search_{group}.seed{chosen}"):
+        from saffron import search, workflow
 
-        for key in workflow.run_order(settings, experiment):
-            for shard in range(settings.search.shards):
-                runner.run(settings, layout, chosen, experiment, key, shard)
-        runner.gather(settings, layout, chosen, experiment)
+        for experiment in workflow.experiments(settings, group):
+            for key in workflow.run_order(settings, experiment):
+                for shard in range(settings.search.shards):
+                    search.run(settings, layout, chosen, experiment, key, shard)
+            search.gather(settings, layout, chosen, experiment)
 
 
 @search_app.command()

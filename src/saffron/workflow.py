@@ -27,6 +27,13 @@ TABLES = {
     "claims": (),
 }
 
+#: Figures made by the target ablations. Those named after an experiment show that experiment.
+ABLATIONS = {
+    **{name: (name,) for name in ("ablation_bias", "ablation_unseen", "ablation_prefill")},
+    **{name: (name,) for name in ("ablation_top_p", "ablation_scorer", "ablation_semantics")},
+    "overoptimisation": ("scaling",),
+}
+
 #: Published numbers of the paper that the analysis compares with, below data/reference/paper/.
 PAPER_RECORDS = (
     "claims.yaml",
@@ -180,7 +187,7 @@ def variants(config: Config, group: str | None = "replicate") -> list[str]:
 
 
 def shown(config: Config, items: dict[str, tuple[str, ...]]) -> list[str]:
-    """Those of FIGURES or TABLES whose experiments the config has."""
+    """Those of FIGURES, TABLES or ABLATIONS whose experiments the config has."""
     return [name for name, needed in items.items() if config.search.experiments.keys() >= set(needed)]
 
 
@@ -260,9 +267,12 @@ def search_run_slice(config: Config, experiment: str, key: str) -> str:
     return _line(**_search_common(config), **_run_values(config, run_of(config, experiment, key)), experiment=scope)
 
 
-def search_experiment_slice(config: Config, experiment: str) -> str:
-    """What all runs of an experiment read."""
-    return _line(**{key: search_run_slice(config, experiment, key) for key in run_order(config, experiment)})
+def search_group_slice(config: Config, group: str) -> str:
+    """What all searches of an experiment group read."""
+    runs = {
+        name: {key: search_run_slice(config, name, key) for key in run_order(config, name)} for name in experiments(config, group)
+    }
+    return _line(**runs)
 
 
 def search_gather_slice(config: Config, experiment: str) -> str:

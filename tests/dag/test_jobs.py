@@ -34,8 +34,8 @@ def expected(name: str) -> dict[str, int]:
         "table": len(workflow.shown(config, workflow.TABLES)),
     }
     jobs |= dict.fromkeys(["train_mrm", "evaluate_mrm"], seeds * len(workflow.variants(config)))
-    if config.search.jobs == "experiments":
-        jobs["search_experiment"] = seeds * len(experiments)
+    if config.search.jobs == "seeds":
+        jobs["search_replicate"] = seeds
     else:
         jobs["search_run"] = seeds * shards * sum(len(item.runs) for item in experiments.values())
         jobs["gather_search"] = seeds * len(experiments)
@@ -116,7 +116,7 @@ def test_a_stage_target_runs_that_stage_and_what_it_needs(project: Project, targ
 def test_later_targets_contain_the_earlier_ones(project: Project) -> None:
     search, analysis, figures = (set(project.jobs(target)) for target in ("search", "analysis", "figures"))
     assert search - {"search"} == UPSTREAM["models"] | (UPSTREAM["mrm"] - {"evaluate_mrm"}) | {
-        "search_experiment",
+        "search_replicate",
         "record_trees",
     }
     assert analysis - {"analysis"} == search - {"search"} | {"evaluate_mrm", "analyse"}
@@ -132,15 +132,17 @@ def test_one_figure_can_be_asked_for(project: Project) -> None:
 def test_ablations_run_their_own_experiments_alone(project: Project) -> None:
     values = _yaml("smoke")
     values["mrm"]["variants"] = {"default": {}, "other": {"bias": "absent"}}
-    values["search"]["jobs"] = "runs"
     run = {"method": "saffron", "budgets": [2], "settings": {"mrm": "other"}}
     values["search"]["experiments"]["extra"] = {"dataset": "guild_a", "group": "ablations", "runs": [run]}
     (project.root / "config/smoke.yaml").write_text(yaml.safe_dump(values))
     jobs = project.jobs("ablations")
-    assert (jobs["search_run"], jobs["gather_search"], jobs["train_mrm"]) == (1, 1, 2)
+    assert (jobs["search_ablations"], jobs["train_mrm"]) == (1, 2)
+    assert "search_replicate" not in jobs
     everything = project.jobs()
-    assert everything["train_mrm"] == 1
-    assert everything["gather_search"] == 5
+    assert (everything["search_replicate"], everything["train_mrm"]) == (1, 1)
+    assert "search_ablations" not in everything
+    each = project.jobs("ablations", "--config", "search={jobs: runs}")
+    assert (each["search_run"], each["gather_search"], each["train_mrm"]) == (1, 1, 2)
 
 
 def test_a_matched_run_waits_for_its_reference(project: Project) -> None:

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.dag
 
 FIGURES = {"figure", "table", "report", "provenance", "all"}
 ANALYSIS = {"analyse"} | FIGURES
-SEARCH = {"search_experiment", "record_trees"} | ANALYSIS
+SEARCH = {"search_replicate", "record_trees"} | ANALYSIS
 MRM = {"train_mrm", "evaluate_mrm"} | SEARCH
 SAFETY4M = {"label", "gather_labels"} | MRM
 MODELS = {"tokenizer", "policy", "guard", "deepalign"} | SAFETY4M
@@ -68,21 +68,6 @@ def test_touching_a_result_runs_nothing(rerun: Project) -> None:
 def test_editing_one_config_key(rerun: Project, old: str, new: str, rules: set[str]) -> None:
     rerun.edit("config/smoke.yaml", old, new)
     assert set(rerun.jobs()) == rules
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "experiments"),
-    [
-        ("prompts: 4", "prompts: 3", 1),
-        ("budgets: [2], settings: {lookahead: 2}", "budgets: [1, 2], settings: {lookahead: 2}", 1),
-        ("policy: deepalign", "attack: false", 1),
-        ("match: {method: best_of_n, budget: 4", "match: {method: best_of_n, budget: 2", 1),
-        ("deepalign_training: {steps: 6", "deepalign_training: {steps: 7", 1),
-    ],
-)
-def test_only_the_experiments_that_an_edit_concerns_are_searched(rerun: Project, old: str, new: str, experiments: int) -> None:
-    rerun.edit("config/smoke.yaml", old, new)
-    assert rerun.jobs()["search_experiment"] == experiments
 
 
 @pytest.mark.parametrize(

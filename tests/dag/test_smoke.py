@@ -82,7 +82,7 @@ def blocks(project: Project) -> dict[Path, int]:
 
 
 def test_a_killed_run_goes_on_where_it_was(finished: Project, tmp_path: Path) -> None:
-    """Killed in the middle of a search; continued with one job per run, where the other runs had one per experiment."""
+    """Killed in the middle of a search; continued with one job per run, where it had one for all."""
     project = copy(tmp_path, of=finished.root, extra=("data/smoke", ".snakemake"))
     for path in sorted((project.root / "data/smoke/search").rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()

@@ -48,7 +48,7 @@ wildcard_constraints:
     variant=r"[a-zA-Z0-9_]+",
     experiment=r"[a-zA-Z0-9_]+",
     run=r"[a-z_]+-[a-z0-9_.]+",
-    figure="|".join(stages.FIGURES),
+    figure="|".join([*stages.FIGURES, *stages.ABLATIONS]),
     table="|".join(stages.TABLES),
 
 
@@ -84,9 +84,14 @@ def timed(stage, job):
     return f"{LAYOUT.benchmarks}/{stage}/{job}.tsv"
 
 
+def group_tables(seed, group):
+    """Search tables of an experiment group, one training seed."""
+    return [LAYOUT.search(seed, name) for name in stages.experiments(CONFIG, group)]
+
+
 def search_tables(group):
     """Search tables of an experiment group, all training seeds."""
-    return [LAYOUT.search(seed, name) for seed in SEEDS for name in stages.experiments(CONFIG, group)]
+    return [table for seed in SEEDS for table in group_tables(seed, group)]
 
 
 def mrm_folders(group):
@@ -108,6 +113,17 @@ def search_models(seed, experiment, runs):
         *(LAYOUT.model(which, seed) for which in sorted({"guard", *(run.policy for run in chosen)})),
         *(LAYOUT.mrm(seed, variant) / part for variant in sorted(variants) for part in ("merged", "head.safetensors")),
     ]
+
+
+def group_models(seed, group):
+    """Models that an experiment group loads."""
+    models = [search_models(seed, name, run_keys(name)) for name in stages.experiments(CONFIG, group)]
+    return sorted({str(path) for paths in models for path in paths})
+
+
+def group_prompts(group):
+    """Prompt sets of an experiment group."""
+    return sorted({str(LAYOUT.prompts(item.dataset)) for item in stages.experiments(CONFIG, group).values()})
 
 
 def prompts_of(wildcards):

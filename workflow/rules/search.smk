@@ -1,5 +1,5 @@
 # Outputs of every method, budget, dataset and seed. One job is one shard of one run, or, where starting processes costs
-# more than searching (search.jobs: experiments), a whole experiment. Either way finished blocks are never searched again.
+# more than searching (search.jobs: seeds), all searches of a training seed. Finished blocks are never searched again.
 
 if CONFIG.search.jobs == "runs":
 
@@ -63,17 +63,17 @@ if CONFIG.search.jobs == "runs":
 
 else:
 
-    rule search_experiment:
+    rule search_replicate:
         input:
-            prompts=prompts_of,
-            models=lambda wildcards: search_models(wildcards.seed, wildcards.experiment, run_keys(wildcards.experiment)),
+            prompts=group_prompts("replicate"),
+            models=lambda wildcards: group_models(wildcards.seed, "replicate"),
             code=stages.modules("search"),
         output:
-            LAYOUT.search("{seed}", "{experiment}"),
+            group_tables("{seed}", "replicate"),
         log:
-            logged("search", "search_experiment.seed{seed}.{experiment}"),
+            logged("search", "search_replicate.seed{seed}"),
         benchmark:
-            timed("search", "search_experiment.seed{seed}.{experiment}")
+            timed("search", "search_replicate.seed{seed}")
         conda:
             "../../environment.yml"
         threads: CONFIG.runtime.torch_threads
@@ -83,9 +83,28 @@ else:
             runtime=RUNTIME,
         params:
             config=RESOLVED,
-            reads=lambda wildcards: stages.search_experiment_slice(CONFIG, wildcards.experiment),
+            group="replicate",
+            reads=stages.search_group_slice(CONFIG, "replicate"),
         shell:
-            "saffron search experiment --config {params.config} --seed {wildcards.seed} --experiment {wildcards.experiment} > {log} 2>&1"
+            "saffron search all --config {params.config} --seed {wildcards.seed} --group {params.group} > {log} 2>&1"
+
+    if stages.experiments(CONFIG, "ablations"):
+
+        use rule search_replicate as search_ablations with:
+            input:
+                prompts=group_prompts("ablations"),
+                models=lambda wildcards: group_models(wildcards.seed, "ablations"),
+                code=stages.modules("search"),
+            output:
+                group_tables("{seed}", "ablations"),
+            log:
+                logged("search", "search_ablations.seed{seed}"),
+            benchmark:
+                timed("search", "search_ablations.seed{seed}")
+            params:
+                config=RESOLVED,
+                group="ablations",
+                reads=stages.search_group_slice(CONFIG, "ablations"),
 
 
 rule record_trees:
