@@ -118,12 +118,18 @@ class Ledger:
         tokens: [B] float64, unique tokens: Proposition 2's space.
         context: [B] float64, sum of their context lengths: Proposition 2's time.
         executed: [B] float64, executed FLOPs; the sum over prompts is what ``torch.utils.flop_counter`` counts.
+        peak_kv_bytes: largest key and value storage of the whole batch, what a compaction holds twice included.
     """
 
     shape: ModelShape
     tokens: torch.Tensor
     context: torch.Tensor
     executed: torch.Tensor
+    peak_kv_bytes: int = 0
+
+    def note_kv(self, size: int) -> None:
+        """Note the bytes of key and value storage now held."""
+        self.peak_kv_bytes = max(self.peak_kv_bytes, size)
 
     @property
     def nominal(self) -> torch.Tensor:

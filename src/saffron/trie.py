@@ -87,7 +87,6 @@ class TokenTrie:
     Attributes:
         root_logits: [B, V] logits at each prompt's last token (None if ``logits`` is false).
         ledger: compute so far, one entry per prompt given to the constructor.
-        peak_kv_bytes: largest key and value storage so far, what a compaction holds twice included.
 
     Raises:
         TrieError: if the model cannot be driven, before anything is computed.
@@ -120,18 +119,17 @@ class TokenTrie:
         self.layout = layout
         self.batch = len(prompts)
         self.max_nodes = max_nodes
-        self.peak_kv_bytes = 0
         self.used = 0  # node slots taken; the same for all prompts
         lengths = [len(prompt) for prompt in prompts]
         self._prompt_width = max(lengths)
         self._deepest = self._prompt_width  # upper bound of any node's depth + 1, kept on the host
         self._rows: int | None = None  # rows layout: rows per prompt, set by the first extension
         self._cos = self._sin = torch.empty(0, device=self.device)
-        self._allocate(max_nodes)
         self._prompt_length = torch.tensor(lengths, device=self.device)
         self._prompt_index = torch.arange(self.batch, device=self.device)
-        zeros = [torch.zeros(self.batch, dtype=torch.float64, device=self.device) for _ in range(3)]
-        self.ledger = Ledger(self.shape, *zeros)
+        counts = torch.zeros(3, self.batch, dtype=torch.float64, device=self.device)
+        self.ledger = Ledger(self.shape, tokens=counts[0], context=counts[1], executed=counts[2])
+        self._allocate(max_nodes)
         self.root_logits: Tensor | None = self._prefill(prompts, lengths, logits)
 
     # ------------------------------------------------------------------------------------------------------- public
@@ -303,7 +301,7 @@ class TokenTrie:
         self._values = [torch.empty(size, dtype=self.dtype, device=self.device) for _ in self._layers]
         self._row_keys = []
         self._row_values = []
-        self.peak_kv_bytes = max(self.peak_kv_bytes, self.kv_bytes)
+        self.ledger.note_kv(self.kv_bytes)
         square = max_nodes if packed else 0
         self._ancestry = torch.zeros(self.batch, square, square, dtype=torch.bool, device=self.device)
         self._depth = torch.zeros(self.batch, max_nodes, dtype=torch.int64, device=self.device)
@@ -349,7 +347,7 @@ class TokenTrie:
                 new = old.new_empty(batch, heads, self._prompt_width + max_nodes, dim)
                 new[:, :, : slots.shape[1]] = old.view(-1, dim).index_select(0, flat).view(batch, heads, -1, dim)
                 store[layer] = new
-                self.peak_kv_bytes = max(self.peak_kv_bytes, total + new.nbytes)
+                self.ledger.note_kv(total + new.nbytes)
                 total += new.nbytes - old.nbytes
         index = order[..., None].expand(-1, -1, self.used)
         ancestry = self._ancestry[:, : self.used, : self.used].gather(1, index).gather(2, order[:, None].expand(-1, width, -1))
@@ -549,7 +547,7 @@ class TokenTrie:
             size = (self.batch, shape.kv_heads, rows, self.max_nodes // rows, shape.head_dim)
             self._row_keys = [torch.empty(size, dtype=self.dtype, device=self.device) for _ in self._layers]
             self._row_values = [torch.empty(size, dtype=self.dtype, device=self.device) for _ in self._layers]
-            self.peak_kv_bytes = max(self.peak_kv_bytes, self.kv_bytes)
+            self.ledger.note_kv(self.kv_bytes)
         if rows != self._rows:
             raise TrieError(f"the rows layout holds {self._rows} rows per prompt, {rows} tokens were given")
         self._reserve(rows, 1)
@@ -611,8 +609,9 @@ def attend(
     """
     batch, heads, rows, many, dim = q.shape
     if stored is None:
-        assert own is not None
+        assert own is not None and own_mask is not None
         return torch.matmul(torch.softmax(torch.matmul(q, own[0].transpose(3, 4)).add_(own_mask), -1), own[1])
+    assert mask is not None
     keys, values = stored[0].flatten(0, 1), stored[1].flatten(0, 1)
     scores = torch.bmm(q.reshape(batch * heads, rows * many, dim), keys.transpose(1, 2)).view(batch, heads, rows, many, -1)
     scores.add_(mask)

@@ -334,13 +334,13 @@ def search(
         min_new_tokens: EOS is forbidden while fewer new tokens than this have been generated.
         eos_token_id: the end-of-sequence token.
         semantics: see :func:`select`.
-        listed: list candidates on the host instead of sorting on the device (default: if the device is a CPU).
+        listed: list candidates on the host instead of sorting on the device (default: if the device is a CPU). If not
+            listed, nothing is copied from the device between two compactions.
         record_tree: keep every candidate of every step (lists candidates).
     """
     period = compaction_period(width, max_new_tokens)
     trie = TokenTrie(policy, prompts, max_nodes=period * width)
-    on_host = trie.device.type == "cpu"
-    listed = (on_host if listed is None else listed) or record_tree
+    listed = (trie.device.type == "cpu" if listed is None else listed) or record_tree
     beam = Beam.of_prompts(trie.batch, width, max_new_tokens, trie.device)
     rows = Rows.of(beam, 1)
     nodes = torch.full((trie.batch, 1), ROOT, device=trie.device)
@@ -365,7 +365,7 @@ def search(
             break
         compact = step > 0 and step % period == 0
         count = width
-        if on_host or compact:
+        if listed or compact:
             growing = beam.growing.sum(1).tolist()
             count = max(growing)
             if min(growing) == 0:
