@@ -47,8 +47,9 @@ figures: env ## figures, tables and report
 figure: env ## one figure or table: make figure NAME=figure2
 	$(SNAKEMAKE) figures/$(CONFIG)/$(NAME).$(if $(filter table%,$(NAME)),csv,pdf)
 
-ablations: env ## the experiments of the group ablations
+ablations: env ## the ablations, each with its figure; the report is written anew with them
 	$(SNAKEMAKE) ablations
+	saffron figures report --config $(CONFIGFILE)
 
 seeds: env ## the sandbox with three training seeds (make replicate CONFIG=sandbox-seeds)
 	$(MAKE) replicate CONFIG=sandbox-seeds

@@ -18,20 +18,20 @@ from saffron.config import Config, Experiment, Run
 from saffron.layout import Layout
 
 #: Figures and tables, one notebook each, with the experiments that each shows.
-FIGURES = {"figure1": (), "figure2": ("scaling",), "figure3": (), "figure4a": ("scaling",), "figure4b": ()}
+FIGURES = {
+    "figure1": (),
+    "figure2": ("scaling",),
+    "figure3": (),
+    "figure4a": ("scaling",),
+    "figure4b": (),
+    "overoptimisation": ("scaling",),
+}
 TABLES = {
     "table1": ("exploration",),
     "table2": ("scaling", "matched"),
     "table3": ("scaling",),
     "section56": ("scaling", "deepalign"),
     "claims": (),
-}
-
-#: Figures made by the target ablations. Those named after an experiment show that experiment.
-ABLATIONS = {
-    **{name: (name,) for name in ("ablation_bias", "ablation_unseen", "ablation_prefill")},
-    **{name: (name,) for name in ("ablation_top_p", "ablation_scorer", "ablation_semantics")},
-    "overoptimisation": ("scaling",),
 }
 
 #: Published numbers of the paper that the analysis compares with, below data/reference/paper/.
@@ -187,8 +187,17 @@ def variants(config: Config, group: str | None = "replicate") -> list[str]:
 
 
 def shown(config: Config, items: dict[str, tuple[str, ...]]) -> list[str]:
-    """Those of FIGURES, TABLES or ABLATIONS whose experiments the config has."""
+    """Those of FIGURES or TABLES whose experiments the config has."""
     return [name for name, needed in items.items() if config.search.experiments.keys() >= set(needed)]
+
+
+def ablation_notebooks(config: Config) -> list[str]:
+    """Ablations of the config that have a notebook (another one of your own is stored, but not drawn)."""
+    return [
+        name
+        for name in experiments(config, "ablations")
+        if name.startswith("ablation_") and Path(f"notebooks/{name}.ipynb").exists()
+    ]
 
 
 # ------------------------------------------------------------------------------------------------------------- slices

@@ -48,7 +48,6 @@ wildcard_constraints:
     variant=r"[a-zA-Z0-9_]+",
     experiment=r"[a-zA-Z0-9_]+",
     run=r"[a-z_]+-[a-z0-9_.]+",
-    figure="|".join([*stages.FIGURES, *stages.ABLATIONS]),
     table="|".join(stages.TABLES),
 
 

@@ -18,6 +18,8 @@ rule figure:
         notebook=f"{LAYOUT.data}/logs/figures/{{figure}}.ipynb",
     benchmark:
         timed("figures", "{figure}")
+    wildcard_constraints:
+        figure="|".join(stages.FIGURES),
     conda:
         "../../environment.yml"
     resources:
@@ -28,6 +30,17 @@ rule figure:
         reads=stages.report_slice(CONFIG),
     shell:
         "saffron figures notebook {wildcards.figure} --config {params.config} > {log.text} 2>&1"
+
+
+# One notebook per ablation, named as its experiment.
+use rule figure as ablation with:
+    input:
+        notebook="notebooks/{figure}.ipynb",
+        analysis=rules.analyse.output,
+        search=lambda wildcards: [LAYOUT.search(seed, wildcards.figure) for seed in SEEDS],
+        code=lambda wildcards: stages.notebook_modules(f"notebooks/{wildcards.figure}.ipynb"),
+    wildcard_constraints:
+        figure=r"ablation_[a-z0-9_]+",
 
 
 rule table:
@@ -87,3 +100,10 @@ rule figures:
         rules.report.input.figures,
         rules.report.input.tables,
         rules.report.output,
+
+
+rule ablations:
+    input:
+        search_tables("ablations"),
+        mrm_folders("ablations"),
+        expand(rules.ablation.output, figure=stages.ablation_notebooks(CONFIG)),

@@ -142,9 +142,3 @@ rule search:
     input:
         search_tables("replicate"),
         expand(rules.record_trees.output, seed=SEEDS),
-
-
-rule ablations:
-    input:
-        search_tables("ablations"),
-        mrm_folders("ablations"),
