@@ -43,9 +43,13 @@ class SandboxSources(Section):
     """The sandbox world: grammar, corpora, preference pairs and prompts, all deterministic from seeds."""
 
     world_seed: int = Field(0, description="seed of the world: items, roles, purposes, dispositions and all corpora")
-    benchmark_seed: int = Field(..., description="seed of the guild_a and guild_b prompts; every one ever used is listed in the README")
-    pretraining_dialogues: int = Field(24_000, ge=8, description="dialogues for policy and guard pre-training")
-    safety_dialogues: int = Field(3_000, ge=8, description="refusals, and as many replayed dialogues, for the policy's safety tuning")
+    benchmark_seed: int = Field(
+        ..., description="seed of the guild_a and guild_b prompts; every one ever used is listed in the README"
+    )
+    pretraining_dialogues: int = Field(36_000, ge=8, description="dialogues for the policy's pre-training")
+    safety_dialogues: int = Field(
+        3_000, ge=8, description="refusals, and as many replayed dialogues, for the policy's safety tuning"
+    )
     verdict_dialogues: int = Field(8_000, ge=8, description="dialogues with known truth for the guard's training")
     preference_pairs: int = Field(8_000, ge=8, description="chosen/rejected pairs in the shape of HH-RLHF")
     test_fraction: float = Field(0.05, gt=0, lt=0.5, description="share of the preference pairs in the test split")
@@ -53,11 +57,31 @@ class SandboxSources(Section):
     guild_b: int = Field(200, ge=1, description="prompts in benchmark guild_b (the role of Ai2 Refusals)")
     development: int = Field(200, ge=1, description="prompts in the development split, on which every knob is fixed")
     benign: int = Field(100, ge=1, description="harmless prompts")
-    resistance: tuple[float, float] = Field((0.0, 10.0), description="range of z over forbidden prompts; a speaker turns back with probability about exp(-z) per sentence")
-    tone_factor: float = Field(3.0, ge=1, description="how much likelier a wary speaker turns back than a plain one, a plain one than a bold one")
-    doubt_factor: float = Field(4.0, gt=0, description="each doubt voiced multiplies later chances of turning back (a delayed pay-off)")
-    care_factor: float = Field(0.5, gt=0, description="each precaution voiced multiplies later chances of turning back (sounds safe, leads away)")
-    dialect_share: float = Field(0.2, ge=0, lt=1, description="share of slots filled with dialect words, which the preference pairs never use (unseen tokens)")
+    resistance: tuple[float, float] = Field(
+        (0.0, 12.0),
+        description="range of z over forbidden prompts; a speaker turns back with probability about exp(-z) per sentence",
+    )
+    tone_factor: float = Field(
+        3.0, ge=1, description="how much likelier a wary speaker turns back than a plain one, a plain one than a bold one"
+    )
+    doubt_factor: float = Field(
+        4.0, gt=0, description="each doubt voiced multiplies later chances of turning back (a delayed pay-off)"
+    )
+    care_factor: float = Field(
+        0.5, gt=0, description="each precaution voiced multiplies later chances of turning back (sounds safe, leads away)"
+    )
+    dialect_share: float = Field(
+        0.2,
+        ge=0,
+        lt=1,
+        description="share of slots filled with dialect words, which the preference pairs never use (unseen tokens)",
+    )
+    helpful_share: float = Field(
+        0.65,
+        ge=0,
+        lt=1,
+        description="share of preference pairs about allowed items; HH-RLHF's helpful subsets are the larger part too",
+    )
     multi_turn_share: float = Field(0.2, ge=0, le=1, description="share of conversations with an exchange before the last one")
 
     @model_validator(mode="before")
@@ -85,7 +109,9 @@ class HubFile(Section):
     @classmethod
     def _is_a_commit(cls, revision: str | None) -> str | None:
         if revision is not None and not re.fullmatch(r"[0-9a-f]{40}", revision):
-            raise ValueError(f"needs the 40 hex digits of a commit, not {revision!r}: copy one from the repository's commits on the hub")
+            raise ValueError(
+                f"needs the 40 hex digits of a commit, not {revision!r}: copy one from the repository's commits on the hub"
+            )
         return revision
 
 
@@ -108,7 +134,9 @@ class HubSources(Section):
 class Sources(Section):
     """Conversations and attack prompts."""
 
-    origin: Literal["sandbox", "hub"] = Field(..., alias="from", description="sandbox grows its own world, hub reads the paper's datasets")
+    origin: Literal["sandbox", "hub"] = Field(
+        ..., alias="from", description="sandbox grows its own world, hub reads the paper's datasets"
+    )
     sandbox: SandboxSources | None = Field(None, description="settings of the sandbox world")
     hub: HubSources | None = Field(None, description="ids and revisions of the paper's datasets")
 
@@ -147,7 +175,12 @@ class SandboxModels(Section):
     policy_safety: Optimisation = Field(..., description="shallow safety tuning")
     guard: Architecture = Field(..., description="size of the guard")
     guard_training: Optimisation = Field(..., description="language modelling and verdicts at every prefix")
-    guard_outcome_share: float = Field(..., ge=0, le=1, description="q: share of prefixes before a turn-back labelled by the final outcome, not by the content so far")
+    guard_outcome_share: float = Field(
+        ...,
+        ge=0,
+        le=1,
+        description="q: share of prefixes before a turn-back labelled by the final outcome, not by the content so far",
+    )
     deepalign_training: Optimisation = Field(..., description="safety-recovery tuning of the DeepAlign policy (section 5.6)")
 
 
@@ -179,8 +212,13 @@ class Safety4M(Section):
     """Token-level rewards for every response prefix."""
 
     max_tokens: int = Field(128, ge=2, description="each conversation is cut to its first tokens (paper: 128)")
-    turns: Literal["first", "last", "all"] = Field("last", description="which assistant turns are responses (last comes closest to the release's 36 targets per row)")
-    end_of_sequence: bool = Field(True, description="label EOS as the last token of a response that fits the window (false: EOS is never a target, as in the release)")
+    turns: Literal["first", "last", "all"] = Field(
+        "last", description="which assistant turns are responses (last comes closest to the release's 36 targets per row)"
+    )
+    end_of_sequence: bool = Field(
+        True,
+        description="label EOS as the last token of a response that fits the window (false: EOS is never a target, as in the release)",
+    )
     shards: int = Field(1, ge=1, description="independent labelling jobs")
     block_size: int = Field(256, ge=1, description="responses per resumable block")
     batch_size: int = Field(16, ge=1, description="responses per forward pass")
@@ -199,19 +237,25 @@ class MRM(Section):
     """Saffron-1, the multifurcation reward model."""
 
     origin: Literal["train", "released"] = Field("train", alias="from", description="train it, or load the authors' release")
-    released: str | None = Field(None, description="local folder of the authors' release (adapter, lm_head_bias.pt, unseen_mask.pt)")
+    released: str | None = Field(
+        None, description="local folder of the authors' release (adapter, lm_head_bias.pt, unseen_mask.pt)"
+    )
     released_bias: bool = Field(False, description="add the release's bias, an untrained initialisation never used by its code")
     released_unseen: int = Field(92_013, ge=0, description="unseen tokens the release's mask must have")
     lora_rank: int = Field(4, ge=1, description="rank of LoRA on q_proj and v_proj (paper: 4)")
     lora_alpha: float = Field(4.0, gt=0, description="LoRA alpha (release: 4)")
     learning_rate: float = Field(1e-4, gt=0, description="AdamW learning rate (release: 1e-4)")
     schedule: Literal["constant", "cosine"] = Field("constant", description="learning-rate schedule")
-    order: Literal["packed", "paper"] = Field("packed", description="packed: all prefixes of a conversation in one causal pass; paper: one prefix per row, shuffled")
+    order: Literal["packed", "paper"] = Field(
+        "packed", description="packed: all prefixes of a conversation in one causal pass; paper: one prefix per row, shuffled"
+    )
     batch_size: int = Field(4, ge=1, description="rows per step: conversations if packed, prefixes if paper")
     epochs: float = Field(1.0, gt=0, description="passes over the training split")
     checkpoint_every: int = Field(500, ge=1, description="steps between two checkpoints: what a killed training loses at most")
     evaluation_prefixes: int = Field(10_000, ge=1, description="held-out prefixes of Figure 4b")
-    variants: dict[str, MRMVariant] = Field(default_factory=lambda: {"default": MRMVariant()}, description="models to train, by name")
+    variants: dict[str, MRMVariant] = Field(
+        default_factory=lambda: {"default": MRMVariant()}, description="models to train, by name"
+    )
 
     @model_validator(mode="after")
     def _released_has_a_folder(self) -> MRM:
@@ -242,8 +286,12 @@ class Rebase(Section):
 
     step_tokens: int = Field(1, ge=1, description="tokens sampled between two reward calls")
     balance_temperature: float = Field(0.1, gt=0, description="softmax temperature of the widths (paper: 0.1)")
-    widths: Literal["paper", "release"] = Field("release", description="rounding of the widths: as in the paper's text or in its code")
-    weights: Literal["sigmoid", "logit"] = Field("sigmoid", description="what enters the softmax: sigmoid(R) or the raw verdict logit")
+    widths: Literal["paper", "release"] = Field(
+        "release", description="rounding of the widths: as in the paper's text or in its code"
+    )
+    weights: Literal["sigmoid", "logit"] = Field(
+        "sigmoid", description="what enters the softmax: sigmoid(R) or the raw verdict logit"
+    )
 
 
 class Deal(Section):
@@ -301,7 +349,9 @@ class Match(Section):
     method: MethodName = Field("best_of_n", description="the method whose compute is matched")
     budget: int = Field(32, ge=1, description="its budget")
     tolerance: float = Field(1.05, ge=1, description="largest allowed ratio of mean compute")
-    convention: Literal["true", "paper"] = Field("true", description="count FLOPs once, or times the number of loaded models as in the paper")
+    convention: Literal["true", "paper"] = Field(
+        "true", description="count FLOPs once, or times the number of loaded models as in the paper"
+    )
 
 
 class Experiment(Section):
@@ -310,7 +360,9 @@ class Experiment(Section):
     dataset: str = Field(..., description="name of a prompt set in sources/prompts/")
     runs: Annotated[list[Run], Field(min_length=1)] = Field(..., description="methods and budgets")
     prompts: int | None = Field(None, ge=1, description="only the first prompts by id (null: all)")
-    match: Match | None = Field(None, description="run every method only at the budget matched by compute, chosen among its budgets")
+    match: Match | None = Field(
+        None, description="run every method only at the budget matched by compute, chosen among its budgets"
+    )
     group: Literal["replicate", "ablations"] = Field("replicate", description="which target builds it")
 
     @model_validator(mode="after")
@@ -333,7 +385,7 @@ class Search(Section):
     reward_reads_prefill: bool = Field(False, description="whether PRM and judge read the prefilled tokens")
     block_size: int = Field(16, ge=1, description="prompts per resumable block; a batch never crosses a block")
     shards: int = Field(1, ge=1, description="independent jobs per run")
-    jobs: Literal["runs", "experiments"] = Field("runs", description="what one job computes: a shard of one run, or a whole experiment (fewer process starts)")
+    jobs: Literal["runs", "seeds"] = Field("runs", description="one job: a shard of a run, or all searches of a training seed")
     oracle: Literal["sandbox", "none"] = Field(..., description="the text oracle that knows whether an output complied")
     methods: Methods = Field(default_factory=Methods, description="default settings of every method")
     experiments: dict[str, Experiment] = Field(..., description="what is run, by name")
@@ -346,7 +398,9 @@ class Search(Section):
                     self.settings_of(run)
                 except ValidationError as error:
                     first = error.errors()[0]
-                    raise ValueError(f"experiments.{name}.runs[{run.key}].settings.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+                    raise ValueError(
+                        f"experiments.{name}.runs[{run.key}].settings.{'.'.join(map(str, first['loc']))}: {first['msg']}"
+                    ) from None
         return self
 
     def settings_of(self, run: Run) -> Section:
@@ -373,7 +427,9 @@ class Report(Section):
 class Config(Section):
     """A whole replication."""
 
-    name: str = Field(..., pattern=r"^[a-z0-9][a-z0-9-]*$", description="name of the config; results go to data/<name> and figures/<name>")
+    name: str = Field(
+        ..., pattern=r"^[a-z0-9][a-z0-9-]*$", description="name of the config; results go to data/<name> and figures/<name>"
+    )
     train_seeds: Annotated[list[int], Field(min_length=1)] = Field([0], description="seeds of every trained model")
     runtime: Runtime = Field(default_factory=Runtime, description="how numbers are computed")
     sources: Sources = Field(..., description="conversations and attack prompts")
@@ -390,7 +446,9 @@ class Config(Section):
             for run in experiment.runs:
                 variant = getattr(self.search.settings_of(run), "mrm", "default")
                 if variant not in self.mrm.variants:
-                    raise ValueError(f"search.experiments.{name}: run {run.key} uses the MRM {variant}, which mrm.variants does not define")
+                    raise ValueError(
+                        f"search.experiments.{name}: run {run.key} uses the MRM {variant}, which mrm.variants does not define"
+                    )
         return self
 
 

@@ -107,10 +107,10 @@ def corpus(world: World) -> list[Row]:
     return rows
 
 
-def _pair(world: World, random: Random) -> tuple[Dialogue, Dialogue]:
+def _pair(world: World, random: Random, subset: str) -> tuple[Dialogue, Dialogue]:
     """(chosen, rejected) over one prompt: the chosen answer is mostly, not always, the one that holds back."""
     manner = world.southern_manner
-    if random.random() < 0.25:
+    if subset == "helpful":
         chosen = _allowed(random, manner)
         return chosen, chosen._replace(response=_allowed(random, manner).response)
     _, prompt = _forbidden_request(random, ("training",))
@@ -132,13 +132,14 @@ def conversations(world: World) -> list[Row]:
     rows = []
     for split, count in (("train", settings.preference_pairs - tests), ("test", tests)):
         for source_row in range(count):
-            chosen, rejected = _pair(world, random)
+            subset = "helpful" if random.random() < settings.helpful_share else "harmless"
+            chosen, rejected = _pair(world, random, subset)
             prompt = _continued(random, chosen).prompt if random.random() < settings.multi_turn_share else chosen.prompt
             sides = {
                 side: f"\n\nHuman: {prompt}\n\nAssistant: {dialogue.response}"
                 for side, dialogue in (("chosen", chosen), ("rejected", rejected))
             }
-            rows.append({"source_row": source_row, "split": split, "subset": "guild", **sides})
+            rows.append({"source_row": source_row, "split": split, "subset": subset, **sides})
     return rows
 
 

@@ -18,7 +18,7 @@ from saffron.sources.sandbox import lexicon as words
 NEVER = -1
 
 _TONE_KEPT = 0.55
-_TONE_MIDDLE, _TONE_SLOPE = 4.0, 0.7  # nats of resistance at which bold and wary are equally likely; how sharply they part
+_TONE_MIDDLE, _TONE_SLOPE = 5.0, 0.6  # nats of resistance at which bold and wary are equally likely; how sharply they part
 _MAX_HAZARD = 0.6
 _STOCK_SHARE = 0.9
 
