@@ -398,7 +398,7 @@ def _search(config: Config, layout: Layout) -> Row:
         runs = sum(len(experiment.runs) for experiment in config.search.experiments.values())
         jobs = seeds * (runs * config.search.shards + len(config.search.experiments) + 1)
     else:
-        jobs = seeds * (len(config.search.experiments) + 1)
+        jobs = seeds * (len({experiment.group for experiment in config.search.experiments.values()}) + 1)
     widest = max(max(run.budgets) for experiment in config.search.experiments.values() for run in experiment.runs)
     width = _WIDTH[config.runtime.dtype]
     nodes = config.search.block_size * widest * config.search.max_new_tokens

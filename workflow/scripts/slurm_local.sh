@@ -50,10 +50,14 @@ JobCompType=jobcomp/none
 MinJobAge=3600
 ReturnToService=2
 SlurmdParameters=config_overrides
+TaskProlog=$state/prolog.sh
 GresTypes=gpu
 NodeName=$node NodeAddr=127.0.0.1 CPUs=$cpus RealMemory=$memory Gres=gpu:2
 PartitionName=main Nodes=ALL Default=YES DefMemPerCPU=500 MaxTime=INFINITE State=UP
 CONF
+    # Snakemake clears SLURM_* before it submits; its jobs call srun, which then has to find this configuration.
+    printf '#!/bin/sh\necho "export SLURM_CONF=%s"\n' "$SLURM_CONF" >"$state/prolog.sh"
+    chmod 755 "$state/prolog.sh"
     # Two devices that exist everywhere stand in for GPUs: Slurm hands them out like real ones.
     printf 'Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n' >"$state/gres.conf"
 }
@@ -109,7 +113,7 @@ down() {
 workflow() {
     snakemake --workflow-profile profiles/slurm --configfile config/smoke.yaml --latency-wait 5 \
         --slurm-status-command squeue --slurm-no-account --slurm-init-seconds-before-status-checks 1 \
-        --set-resources search_run:gpu=1 search_experiment:gpu=1 label:gpu=1 "$@"
+        --set-resources search_replicate:gpu=1 label:gpu=1 train_mrm:gpu=1 "$@"
 }
 
 # One line per job: id, rule, state, elapsed time, GPUs.
