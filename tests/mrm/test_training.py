@@ -7,11 +7,13 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from tests.mrm.examples import EOS, VOCABULARY, config_with, labels, tiny_guard
+from tests.mrm.examples import EOS, FORMATS, VOCABULARY, config_with, labels, tiny_guard
 
 from saffron import models, mrm, records
 from saffron.config import Runtime
 from saffron.mrm import training
+from saffron.mrm.model import MultifurcationRewardModel, squared_error
+from saffron.mrm.targets import Targets, collate
 
 OUTPUTS = ("adapter/adapter_model.safetensors", "adapter/adapter_config.json", "merged/model.safetensors", "head.safetensors")
 VARIANTS = {"default": {}, "random": {"bias": "frozen_random"}, "none": {"bias": "absent", "eos_seen": False}}
@@ -133,3 +135,19 @@ def test_the_unembedding_of_a_guard_with_tied_weights_is_merged_and_loaded(layou
     bias = load_file(layout.mrm(0) / "head.safetensors")["lm_head_bias"]
     assert np.allclose(model.get_output_embeddings().bias.detach(), bias)
     assert torch.equal(model.get_input_embeddings().weight, model.get_output_embeddings().weight)
+
+
+@pytest.mark.parametrize(("rows", "world"), [(5, 2), (4, 3), (1, 3)])
+def test_processes_that_share_a_step_add_up_to_its_loss(rows, world):
+    mrm_model = MultifurcationRewardModel(tiny_guard(torch.float64), rank=4, alpha=4.0, bias="trained", seed=0)
+    targets = Targets(labels(), FORMATS, "packed")
+    indices = np.arange(3, 3 + rows)
+    counted = sum(targets.size(int(index)) for index in indices)
+    batch = collate([targets.row(int(index)) for index in indices])
+    with torch.no_grad():
+        whole = squared_error(mrm_model(batch), batch, counted)
+        parts = []
+        for rank in range(world):
+            share, weight = training._share(targets, indices, rank, world)
+            parts.append(weight * squared_error(mrm_model(share), share, counted))
+    assert float(sum(parts)) / world == pytest.approx(float(whole), rel=1e-12)
