@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -26,6 +27,7 @@ DRAWN = {
     "figure4a": plots.figure4a,
     "figure4b": plots.figure4b,
     "scaleff": plots.scaleff_against_limit,
+    "overoptimisation": plots.overoptimisation,
 }
 
 
@@ -99,6 +101,27 @@ def test_one_colour_and_marker_per_method() -> None:
 def test_units_keep_numbers_readable() -> None:
     assert captions.with_unit(1.5e6) == "1.5 MFLOP" and captions.with_unit(23.0e12) == "23 TFLOP"
     assert captions.unit([3e5, 2e9]) == (1e9, "GFLOP")
+
+
+def test_ablations_are_drawn_and_missing_ones_named(view: View, tmp_path: Path) -> None:
+    runs = [
+        {"method": "saffron", "budgets": [4, 16]},
+        {"method": "saffron", "settings_id": "released", "budgets": [4, 16], "settings": {"semantics": "released"}},
+    ]
+    values = view.config.model_dump(mode="json", by_alias=True)
+    search = values["search"]
+    search["experiments"]["ablation_semantics"] = {"dataset": "guild_b", "runs": runs, "group": "ablations"}
+    config = synthetic_results.config(prompts=40, search=search)
+    root = tmp_path / "run"
+    shutil.copytree(view.layout.root, root)
+    layout = Layout(config.name, root)
+    assert "ablation_semantics.parquet: no such table" in report.render(View.of(config, layout))
+    synthetic_results.write(config, layout)
+    ablated = View.of(config, layout)
+    plots.save(plots.ablation(ablated, "ablation_semantics"), layout.figures, "ablation_semantics")
+    page = report.render(ablated)
+    assert "ASR at N = 16" in page and escape(captions.CAPTIONS["ablation_semantics"](ablated)) in page
+    assert "no such table" not in page
 
 
 @pytest.mark.parametrize("name", sorted(tables.TABLES))

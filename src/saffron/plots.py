@@ -602,5 +602,5 @@ def overoptimisation(view: View) -> Figure:
             _asr_axis(ax, "attack success rate" if ax is axes[0][0] else "")
             ax.set_title(LABELS[method], loc="left")
             ax.legend(loc="lower left")
-        figure.subplots_adjust(left=0.085, right=0.985, top=0.9, bottom=0.2, wspace=0.1)
+        figure.subplots_adjust(left=0.095, right=0.985, top=0.9, bottom=0.2, wspace=0.1)
     return figure

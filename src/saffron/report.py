@@ -24,6 +24,7 @@ PAGES = (
     ("The token trie (Figure 3)", ("figure3",), ()),
     ("The multifurcation reward model (Figure 4b)", ("figure4b",), ()),
     ("Variety of outputs (Section 5.6)", (), ("section56",)),
+    ("Over-optimisation of the guard", ("overoptimisation",), ()),
 )
 
 #: Notebook that draws each figure whose name is not its own.
@@ -218,12 +219,12 @@ def _ablations(view: View) -> str:
     parts = []
     for name in ablations.names(view.config):
         try:
-            parts.append(_table(tables.ablation(view, name)))
+            table = tables.ablation(view, name)
         except RecordError as error:
             parts.append(_missing(str(error), f"make ablations CONFIG={view.config.name}"))
         else:
-            if (view.layout.figures / f"{name}.png").exists():
-                parts.append(_figure(view, name))
+            parts += [_figure(view, name)] if name in captions.ABLATIONS else []
+            parts.append(_html_table(table.columns, table.rows))
     if not parts:
         parts.append(f"<p>The config {escape(view.config.name)} defines no ablations.</p>")
     if len(view.analysis["train_seeds"]) == 1 and view.config.name == "sandbox":
