@@ -29,7 +29,8 @@ from saffron.mrm.targets import Batch, Targets, collate, schedule, steps
 log = logging.getLogger(__name__)
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
-MODULES = ("saffron.mrm", "saffron.chat", "saffron.models.__init__")
+#: Code that decides what is learnt: a change starts the training anew.
+MODULES = ("saffron.mrm.training", "saffron.mrm.model", "saffron.mrm.targets", "saffron.chat", "saffron.models.__init__")
 #: Points of a stored loss curve at most; longer trainings are averaged over equal windows.
 CURVE = 2000
 
@@ -45,10 +46,6 @@ def train(config: Config, layout: Layout, seed: int, variant: str = "default") -
         ReleaseError: if ``mrm.from`` is ``released`` and the release does not fit.
     """
     settings = config.mrm
-    if settings.origin == "released":
-        from saffron.mrm import release
-
-        return release.load(config, layout, seed, variant)
     if settings.origin == "released":
         from saffron.mrm import release
 
