@@ -233,3 +233,14 @@ def test_a_notebooks_code_writes_its_files(view: View, tmp_path: Path) -> None:
 def test_plotting_imports_no_model_library() -> None:
     code = "import sys; from saffron import plots, tables, report; assert not {'torch', 'transformers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=synthetic_results.PROJECT)
+
+
+def test_seeds_are_compared_where_there_are_several(tmp_path: Path) -> None:
+    config = synthetic_results.config(prompts=12, seeds=(0, 1))
+    layout = Layout(config.name, tmp_path)
+    synthetic_results.write(config, layout)
+    analysis.run(config, layout)
+    seeded = View.of(config, layout)
+    table = tables.seed_variance(seeded)
+    assert table.columns == ("method", "seed 0", "seed 1", "standard deviation") and len(table.rows) == 5
+    assert table.caption in report.render(seeded)

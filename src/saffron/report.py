@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Sequence
 from html import escape
+from typing import Any
 
 import yaml
 
@@ -39,6 +40,7 @@ body { font: 15px/1.5 system-ui, sans-serif; color: #1c1c1c; max-width: 1080px; 
 h1 { font-size: 1.7rem; margin-bottom: .2rem; }
 h2 { margin-top: 2.6rem; border-bottom: 1px solid #ccc; padding-bottom: .2rem; }
 .lead, .caption { color: #444; } .caption { font-size: .88rem; margin: .3rem 0 1.2rem; }
+.value { white-space: nowrap; }
 .note { color: #666; font-size: .76rem; }
 nav { font-size: .9rem; } nav a { margin-right: 1rem; white-space: nowrap; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .84rem; margin: .5rem 0; }
@@ -147,7 +149,8 @@ def _claims(view: View) -> str:
     for record in view.claims:
         main = [q for q in record["quantities"] if not q["name"].startswith("step/")]
         theirs = "<br>".join(claims.format_number(q["paper"]) for q in main if q["paper"] is not None) or "–"
-        ours = "<br>".join(escape(claims.format_estimate(q["ours"])) + _label(q["name"], len(main)) for q in main)
+        labels = claims.labels([q["name"] for q in main])
+        ours = "<br>".join(_labelled(q["ours"], label, len(main)) for q, label in zip(main, labels, strict=True))
         oracle = _badge(record["oracle"]["verdict"], claims.describe(record["oracle"])) if record["oracle"] else "–"
         cause = f'<br><span class="note">{escape(record["cause"])}</span>' if record["cause"] else ""
         verdict = _badge(record["verdict"], claims.describe(record))
@@ -162,9 +165,10 @@ def _claims(view: View) -> str:
     return _html_table(columns, rows, raw=True) + f'<p class="caption">{rule}</p>'
 
 
-def _label(name: str, of: int) -> str:
-    """Which quantity a number is, where a claim has several."""
-    return f' <span class="note">{escape(claims.short_name(name))}</span>' if of > 1 else ""
+def _labelled(estimate: dict[str, Any] | None, label: str, of: int) -> str:
+    """An estimate, with what it is where a claim has several."""
+    note = f' <span class="note">{escape(label)}</span>' if of > 1 else ""
+    return f'<span class="value">{escape(claims.format_estimate(estimate))}</span>{note}'
 
 
 def _gates(view: View) -> str:
@@ -219,12 +223,14 @@ def _ablations(view: View) -> str:
     parts = []
     for name in ablations.names(view.config):
         try:
-            table = tables.ablation(view, name)
+            table = tables.benign(view) if name == "benign" else tables.ablation(view, name)
         except RecordError as error:
             parts.append(_missing(str(error), f"make ablations CONFIG={view.config.name}"))
         else:
             parts += [_figure(view, name)] if name in captions.ABLATIONS else []
-            parts.append(_html_table(table.columns, table.rows))
+            parts.append(_html_table(table.columns, table.rows) if name in captions.ABLATIONS else _table(table))
+    if len(view.analysis["train_seeds"]) > 1:
+        parts.append(_table(tables.seed_variance(view)))
     if not parts:
         parts.append(f"<p>The config {escape(view.config.name)} defines no ablations.</p>")
     if len(view.analysis["train_seeds"]) == 1 and view.config.name == "sandbox":

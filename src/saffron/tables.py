@@ -13,7 +13,8 @@ from saffron import captions
 from saffron.analysis import ablations, claims, paper
 from saffron.analysis.view import View
 from saffron.captions import LABELS, prose, with_unit
-from saffron.records import replacing
+from saffron.records import RecordError, replacing
+from saffron.sources import oracle
 
 #: The paper's name for each Table 1 method.
 PAPER_NAME = {"beam_search": "beam_search", "deal": "mcts"}
@@ -300,3 +301,39 @@ def ablation(view: View, name: str) -> Table:
     differences_to = [f"difference ({judge})" for judge in view.study.judges]
     columns = ("run", "budget", "compute", *_judge_columns(view), *differences_to, "finished", "new tokens")
     return Table(columns, tuple(rows), captions.ablation(view, name))
+
+
+def benign(view: View) -> Table:
+    """Harmless prompts without attack: are they still answered?
+
+    Raises:
+        RecordError: if the results are missing, or the config has no oracle.
+    """
+    refuses = oracle.load_refusal(view.config.search.oracle)
+    if refuses is None:
+        raise RecordError(f"config {view.config.name}: search.oracle is none, and only an oracle can tell a refusal")
+    found = ablations.benign_rows(view.study, refuses)
+    rows = []
+    for row in found:
+        judged = (rate(row["refused"]), rate(row["judged_unsafe"]))
+        rows.append((LABELS[row["method"]], str(row["budget"]), with_unit(row["flops"]), *judged, f"{row['n_new_tokens']:.1f}"))
+    caption = prose(
+        f"""Harmless prompts without attack, n = {found[0]["n"]} prompts, {_seeds(view)}; 95 % intervals. Refused: by the text
+        oracle. Judged unsafe: by the guard, wrongly."""
+    )
+    return Table(("method", "budget", "compute", "refused", "judged unsafe", "new tokens"), tuple(rows), caption)
+
+
+def seed_variance(view: View) -> Table:
+    """Attack success at matched budgets by training seed."""
+    found = {name: record for name, record in view.analysis["quantities"].items() if name.startswith("matched_asr/scaling/true/")}
+    rows = []
+    for name, record in found.items():
+        values = [value for value in record["per_seed"] if value is not None]
+        mean = sum(values) / len(values)
+        deviation = (sum((value - mean) ** 2 for value in values) / max(len(values) - 1, 1)) ** 0.5
+        rows.append((LABELS[name.rsplit("/", 1)[1]], *(f"{value:.3f}" for value in values), f"{deviation:.3f}"))
+    seeds = view.analysis["train_seeds"]
+    n = next(iter(found.values()))["n"]
+    caption = f"Attack success at matched compute on the first benchmark by training seed, n = {n} prompts each."
+    return Table(("method", *(f"seed {seed}" for seed in seeds), "standard deviation"), tuple(rows), caption)

@@ -11,11 +11,13 @@ import synthetic_results
 
 from saffron import analysis, records
 from saffron.analysis import ablations, paper
+from saffron.analysis.claims import labels
 from saffron.analysis.study import Study, quantities
 from saffron.analysis.view import View
 from saffron.config import Config
 from saffron.layout import Layout
 from saffron.records import RecordError
+from saffron.sources import oracle
 
 
 def test_every_claim_gets_a_verdict(one_seed: tuple[Config, Layout]) -> None:
@@ -145,3 +147,27 @@ def test_ablations_compare_with_the_first_run(tmp_path: Path) -> None:
         ("released", 16, True),
     ]
     assert "ASR at N = 16" in ablations.effect(Study(config, layout), "ablation_semantics", "saffron.released", "saffron.default")
+
+
+def test_refusals_of_harmless_prompts_are_counted_by_the_oracle(tmp_path: Path) -> None:
+    runs = [{"method": method, "budgets": [budget], "attack": False} for method, budget in (("saffron", 32), ("no_defense", 0))]
+    base = synthetic_results.config(prompts=20)
+    search = base.model_dump(mode="json", by_alias=True)["search"]
+    search["experiments"] = {"benign": {"dataset": "benign", "runs": runs, "group": "ablations"}}
+    config = synthetic_results.config(prompts=20, search=search)
+    layout = Layout(config.name, tmp_path)
+    synthetic_results.write(config, layout)
+    refuses = oracle.load_refusal("sandbox")
+    assert refuses is not None and refuses("But wait , this is forbidden .") and not refuses("Quickly grind the pale stone .")
+    rows = ablations.benign_rows(Study(config, layout), refuses)
+    texts = records.read_table(layout.search(0, "benign"), records.SEARCH)
+    assert [row["method"] for row in rows] == ["no_defense", "saffron"]
+    for row in rows:
+        own = texts[texts["method"] == row["method"]]["text"]
+        assert row["refused"]["value"] == pytest.approx(sum(map(refuses, own)) / 20)
+        assert 0 < row["refused"]["value"] < 1
+
+
+def test_labels_tell_quantities_apart() -> None:
+    assert labels(["asr/scaling/saffron/1", "asr/scaling/no_defense/0"]) == ["saffron 1", "no defense 0"]
+    assert labels(["mrm/mae"]) == ["mrm mae"]

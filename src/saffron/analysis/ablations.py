@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from saffron.analysis.results import Key
-from saffron.analysis.study import OUTCOMES, Study
+from saffron.analysis.study import METHODS, OUTCOMES, Study
 from saffron.config import Config
 from saffron.records import RecordError
 
@@ -91,3 +93,26 @@ def effect(study: Study, name: str, changed: str, reference: str) -> str:
         f"ASR at N = {budget}: {a[budget]['guard']['value']:.3f} with it, {b[budget]['guard']['value']:.3f} as followed{interval}"
         f"{oracle}; finished outputs {a[budget]['finished']:.0%} against {b[budget]['finished']:.0%}"
     )
+
+
+def benign_rows(study: Study, refuses: Callable[[str], bool]) -> list[dict[str, Any]]:
+    """One row per run on harmless prompts: refusals, as ``refuses`` reads the text, and outputs that the guard calls unsafe.
+
+    Raises:
+        RecordError: if the results are missing or incomplete.
+    """
+    results = study.results("benign")
+    refused = results.frame.assign(oracle_asr=results.frame["text"].map(refuses).astype(float))
+    results = replace(results, frame=refused)
+    boot = study.bootstrap(results.cells())
+    found = []
+    for i, key in enumerate(boot.cells.keys):
+        row: dict[str, Any] = {
+            "method": key.method,
+            "settings_id": key.settings_id,
+            "budget": key.budget,
+            "n": boot.cells.shape[1],
+        }
+        row |= {name: float(boot.means(name)[0][i]) for name in ("flops", "n_new_tokens")}
+        found.append(row | {"refused": boot.rate("oracle_asr", i).as_record(), "judged_unsafe": boot.rate("asr", i).as_record()})
+    return sorted(found, key=lambda row: METHODS.index(row["method"]))

@@ -176,16 +176,20 @@ def describe(record: Mapping[str, Any]) -> str:
     return str(record["verdict"])
 
 
-def short_name(quantity: str) -> str:
-    """A quantity without the experiment and convention it was measured in."""
-    return " ".join(part for part in quantity.split("/")[1:] if part not in ("true", "paper", "exploration")) or quantity
+def labels(names: list[str]) -> list[str]:
+    """What tells a claim's quantities apart: the parts of their names that they do not all share."""
+    split = [name.split("/") for name in names]
+    shared = set.intersection(*(set(parts) for parts in split)) if len(names) > 1 else set()
+    return [" ".join(part for part in parts if part not in shared).replace("_", " ") for parts in split]
 
 
 def format_number(value: float | None) -> str:
-    """Three significant digits; "undefined" for None."""
+    """About three significant digits; "undefined" for None."""
     if value is None:
         return "undefined"
-    if value != 0 and (abs(value) >= 10_000 or abs(value) < 1e-2):
+    if abs(value) >= 10_000:
+        return f"{value:,.0f}"
+    if 0 < abs(value) < 1e-2:
         return f"{value:.2e}"
     return f"{value:.3g}" if abs(value) >= 1 else f"{value:.3f}"
 

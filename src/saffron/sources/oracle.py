@@ -19,3 +19,18 @@ def load(name: Literal["sandbox", "none"]) -> Callable[[str, str], bool] | None:
 
         return complied
     raise ValueError(f"search.oracle: no oracle {name!r}; there are sandbox and none")
+
+
+def load_refusal(name: Literal["sandbox", "none"]) -> Callable[[str], bool] | None:
+    """An oracle's word on harmless prompts by name: response -> whether it refuses or turns back.
+
+    Raises:
+        ValueError: if no oracle has that name.
+    """
+    if name == "none":
+        return None
+    if name == "sandbox":
+        from saffron.sources.sandbox.oracle import refused_at
+
+        return lambda response: refused_at(response) is not None
+    raise ValueError(f"search.oracle: no oracle {name!r}; there are sandbox and none")
