@@ -444,6 +444,11 @@ class Config(Section):
     def _names_exist(self) -> Config:
         for name, experiment in self.search.experiments.items():
             for run in experiment.runs:
+                if run.policy == "deepalign" and self.models.origin == "hub":
+                    raise ValueError(
+                        f"search.experiments.{name}: run {run.key} needs the DeepAlign policy, which only the sandbox trains: "
+                        "the paper's has another tokenizer than the guard; remove the run"
+                    )
                 variant = getattr(self.search.settings_of(run), "mrm", "default")
                 if variant not in self.mrm.variants:
                     raise ValueError(

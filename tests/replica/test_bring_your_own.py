@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from replica import other_family, pipeline
 from saffron import config as configs
@@ -20,6 +24,9 @@ from saffron.layout import Layout
 from saffron.search import registry
 from saffron.search.base import SearchModels, SearchPrompt, SearchResult
 from saffron.search.no_defense import no_defense
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+YAML = re.compile(r"```yaml\n(.*?)```", re.S)
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +81,29 @@ def test_a_method_is_a_module_and_a_line_in_the_registry(monkeypatch: pytest.Mon
     assert registry.method("second_sample") is second_sample
     with pytest.raises(KeyError, match="no search method"):
         registry.method("third_sample")
+
+
+def test_the_page_names_files_and_keys_that_exist() -> None:
+    root = Path(__file__).parents[2]
+    page = (root / "docs/bring-your-own.md").read_text()
+    named = re.findall(r"`((?:src|config|data|tests)/[\w./-]+\.\w+)`", page)
+    assert len(named) >= 8
+    assert [path for path in named if not (root / path).exists()] == []
+    blocks = [
+        yaml.safe_load(block.replace("<commit, 40 hex digits>", COMMIT).replace("<commit>", COMMIT))
+        for block in YAML.findall(page)
+    ]
+    models_block, sources_block = blocks
+    configs.Models.model_validate(models_block["models"])
+    configs.Sources.model_validate(sources_block["sources"])
+    ChatFormats.of(json.loads(re.search(r"```json\n(.*?)```", page, re.S)[1]), where="the page")  # type: ignore[index]
+
+
+def test_what_only_the_sandbox_has_is_refused(finished: tuple[Config, Layout]) -> None:
+    settings, _ = finished
+    values = configs.as_dict(settings)
+    values["search"]["experiments"]["scaling"]["runs"][0]["policy"] = "deepalign"
+    with pytest.raises(
+        configs.ConfigError, match=r"run no_defense-default needs the DeepAlign policy, which only the sandbox trains"
+    ):
+        configs.parse(values, "mine.yaml")

@@ -3,7 +3,7 @@
 #   slurm_local.sh up FOLDER      start it; its configuration, state and logs stay in FOLDER (a new or empty one)
 #   slurm_local.sh down FOLDER    end what `up` started, and nothing else
 #   slurm_local.sh verify FOLDER  up; the smoke workflow whole, then once more with a running job cancelled; down
-# After `up`: export SLURM_CONF=FOLDER/slurm.conf
+# After `up`: export SLURM_CONF=FOLDER/slurm.conf PATH=FOLDER/bin:$PATH
 set -euo pipefail
 
 usage() {
@@ -50,14 +50,14 @@ JobCompType=jobcomp/none
 MinJobAge=3600
 ReturnToService=2
 SlurmdParameters=config_overrides
-TaskProlog=$state/prolog.sh
 GresTypes=gpu
 NodeName=$node NodeAddr=127.0.0.1 CPUs=$cpus RealMemory=$memory Gres=gpu:2
 PartitionName=main Nodes=ALL Default=YES DefMemPerCPU=500 MaxTime=INFINITE State=UP
 CONF
-    # Snakemake clears SLURM_* before it submits; its jobs call srun, which then has to find this configuration.
-    printf '#!/bin/sh\necho "export SLURM_CONF=%s"\n' "$SLURM_CONF" >"$state/prolog.sh"
-    chmod 755 "$state/prolog.sh"
+    # Snakemake's jobs call srun with a cleaned environment; this one still finds the configuration.
+    mkdir -p "$state/bin"
+    printf '#!/bin/sh\nSLURM_CONF=%s exec %s "$@"\n' "$SLURM_CONF" "$(command -v srun)" >"$state/bin/srun"
+    chmod 755 "$state/bin/srun"
     # Two devices that exist everywhere stand in for GPUs: Slurm hands them out like real ones.
     printf 'Name=gpu File=/dev/null\nName=gpu File=/dev/zero\n' >"$state/gres.conf"
 }
@@ -80,7 +80,7 @@ up() {
     slurmd -f "$SLURM_CONF" -N "$(hostname -s)"
     for _ in $(seq 60); do
         if [ "$(sinfo --noheader --format=%T 2>/dev/null)" = idle ]; then
-            echo "Slurm is up: export SLURM_CONF=$SLURM_CONF"
+            echo "Slurm is up: export SLURM_CONF=$SLURM_CONF PATH=$state/bin:\$PATH"
             return
         fi
         sleep 1
@@ -118,13 +118,14 @@ workflow() {
 
 # One line per job: id, rule, state, elapsed time, GPUs.
 states() {
-    squeue --states=all --noheader --sort=i --format='%A %.60k %T %M %b'
+    squeue --states=all --noheader --sort=i --Format='jobid:8,comment:50,state:12,timeused:8,tres-per-job:20'
 }
 
 verify() {
     local log=$state/jobs.log submitted victim rule
     trap down EXIT
     up
+    export PATH="$state/bin:$PATH"
     {
         echo "# first run: whole"
         rm -rf data/smoke figures/smoke
