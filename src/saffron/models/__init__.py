@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from saffron import records
 from saffron.config import Config, ConfigError, Runtime
 from saffron.layout import Layout
 
 if TYPE_CHECKING:
-    from transformers import LlamaForCausalLM
+    from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 HEAD = "head.safetensors"
 
@@ -40,6 +39,8 @@ def load_lm(folder: str | Path, runtime: Runtime, attn: Literal["sdpa", "eager"]
     folder = Path(folder)
     if not (folder / "config.json").exists():
         raise ModelError(f"{folder}: no model here; run the stage that makes it")
+    from transformers import AutoModelForCausalLM  # seconds to import, which the tokenizer's job can do without
+
     model: Any = AutoModelForCausalLM.from_pretrained(
         folder, dtype=getattr(torch, runtime.dtype), attn_implementation=attn, local_files_only=True
     )
@@ -55,6 +56,8 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
     folder = Path(folder)
     if not (folder / "tokenizer.json").exists():
         raise ModelError(f"{folder}: no tokenizer here; run the stage models")
+    from transformers import AutoTokenizer
+
     tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(folder, local_files_only=True)  # type: ignore[assignment]
     return tokenizer
 
