@@ -217,7 +217,7 @@ class Safety4M(Section):
     )
     end_of_sequence: bool = Field(
         True,
-        description="label EOS as the last token of a response that fits the window (false: EOS is never a target, as in the release)",
+        description="label EOS as the last token of a response that fits (false: EOS is never a target, as in the release)",
     )
     shards: int = Field(1, ge=1, description="independent labelling jobs")
     block_size: int = Field(256, ge=1, description="responses per resumable block")
