@@ -87,7 +87,9 @@ def _rows(config: Config, experiment: Experiment, run: Run, budget: int, seed: i
                 "search_seed": search_seed,
                 "output_ids": [1, 2, 3],
                 "text": f"{phrase} Step {int(difficulty[i] * 31)} of {i} .",
-                "reward": None if run.method == "no_defense" else float(noise[i]),
+                "reward": None
+                if run.method == "no_defense" or getattr(settings, "semantics", "") == "released"
+                else float(noise[i]),
                 "judge_reward": -1.0 - float(abs(noise[i])) if unsafe[i] else 1.0 + float(abs(noise[i])),
                 "oracle_complied": bool(unsafe[i] or difficulty[i] > 0.97),
                 "finished": bool(difficulty[i] > 0.2),

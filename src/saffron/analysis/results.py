@@ -195,12 +195,12 @@ def check(
     twice = frame[frame.duplicated(unique)]
     if len(twice):
         raise RecordError(f"{path}: column prompt_id: {_where(twice)} stands twice; run the search stage again")
-    _check_values(frame, path, config)
+    _check_values(frame, path, experiment, config)
     for run in experiment.runs:
         _check_run(frame, path, experiment, run, prompt_ids, config.search.seeds)
 
 
-def _check_values(frame: pd.DataFrame, path: Path, config: Config) -> None:
+def _check_values(frame: pd.DataFrame, path: Path, experiment: Experiment, config: Config) -> None:
     finite = ["judge_reward", "flops_policy", "flops_reward", "flops_executed_policy", "flops_executed_reward"]
     for column in finite:
         bad = frame[~np.isfinite(frame[column].astype(float))]
@@ -208,7 +208,9 @@ def _check_values(frame: pd.DataFrame, path: Path, config: Config) -> None:
             raise RecordError(
                 f"{path}: column {column}: not finite in {len(bad)} rows, first {_where(bad)}; run the search stage again"
             )
-    bad = frame[frame["reward"].isna() & (frame["method"] != "no_defense")]
+    unrewarded = {(run.method, run.settings_id) for run in experiment.runs if _may_lack_reward(config, run)}
+    lacks = pd.Series([cell in unrewarded for cell in zip(frame["method"], frame["settings_id"], strict=True)], index=frame.index)
+    bad = frame[frame["reward"].isna() & ~lacks]
     if len(bad):
         raise RecordError(f"{path}: column reward: NaN in {len(bad)} rows, first {_where(bad)}; run the search stage again")
     bad = frame[frame["flops_policy"] <= 0]
@@ -219,6 +221,11 @@ def _check_values(frame: pd.DataFrame, path: Path, config: Config) -> None:
         if len(bad):
             where = f"{path}: column oracle_complied: empty in {len(bad)} rows, first {_where(bad)}"
             raise RecordError(f"{where}; search.oracle is {config.search.oracle}, run the search stage again")
+
+
+def _may_lack_reward(config: Config, run: Run) -> bool:
+    """No defense scores nothing, and in the released semantics an unfinished answer carries no reward of its own."""
+    return run.method == "no_defense" or getattr(config.search.settings_of(run), "semantics", "paper") == "released"
 
 
 def _check_run(
