@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
+from saffron import config as configs
 from saffron import models, records
 from saffron.chat import ChatFormats
+from saffron.compute import ModelShape
 from saffron.config import Config, Optimisation, Runtime
 from saffron.layout import Layout
 from saffron.models.sandbox import guard, policy, training, vocabulary
@@ -45,9 +47,29 @@ def test_formats_agree_with_the_stored_tokenizer(layout: Layout, config: Config,
 
 
 def test_the_guards_question_is_dear_and_the_mrms_format_is_short(formats: ChatFormats) -> None:
-    assert 12 <= len(formats.guard.suffix) <= 20
+    assert len(formats.guard.suffix) >= 12
     assert len(formats.mrm.prefix) + len(formats.mrm.suffix) < len(formats.guard.prefix) < 30
     assert formats.mrm.infix == formats.guard.infix
+
+
+@pytest.mark.parametrize("name", ["sandbox", "sandbox-seeds"])
+def test_a_reward_call_costs_as_many_policy_tokens_as_in_the_paper(name: str, formats: ChatFormats) -> None:
+    settings = configs.load(Path(__file__).parents[2] / "config" / f"{name}.yaml").models.sandbox
+    assert settings is not None
+    reward, policy = (
+        ModelShape(
+            hidden_size=size.hidden_size,
+            intermediate_size=size.intermediate_size,
+            layers=size.layers,
+            heads=size.heads,
+            kv_heads=size.kv_heads,
+            head_dim=size.hidden_size // size.heads,
+            vocab_size=settings.vocab_size,
+        ).flops_per_token
+        for size in (settings.guard, settings.policy)
+    )
+    paper = 57 * 2.4715 / 15.009  # GFLOP: the candidate and the 56 tokens of the real guard's question
+    assert (1 + len(formats.guard.suffix)) * reward / policy == pytest.approx(paper, rel=0.05)
 
 
 def test_the_tokenizer_is_the_same_each_time(corpus: pd.DataFrame, tokenizer: PreTrainedTokenizerFast) -> None:
