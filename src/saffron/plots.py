@@ -13,6 +13,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import FancyBboxPatch, Patch, Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
@@ -272,14 +273,12 @@ def _mark_equal_asr(ax: Axes, view: View, convention: Convention, scale: float) 
     ax.annotate(
         f"{row['ratio']:.2g}×",
         (np.sqrt(a * b), row["asr"]),
-        (0, -4),
+        (0, -12),  # clear of Saffron-1's own points, which lie at the arrow's height
         textcoords="offset points",
         ha="center",
         va="top",
         fontsize=8,
         fontweight="bold",
-        bbox={"boxstyle": "round,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.85},
-        zorder=6,
     )
 
 
@@ -578,7 +577,7 @@ def overoptimisation(view: View) -> Figure:
     curves = view.section("curves")
     methods = [method for method in SCALED if method in curves["guard"]]
     with matplotlib.rc_context(STYLE):
-        figure, axes = plt.subplots(1, len(methods), figsize=(FULL, 2.2), sharey=True, squeeze=False)
+        figure, axes = plt.subplots(1, len(methods), figsize=(FULL, 2.35), sharey=True, squeeze=False)
         for ax, method in zip(axes[0], methods, strict=True):
             for judge, style in (("guard", "-"), ("oracle", "--")):
                 if judge in curves:
@@ -591,7 +590,6 @@ def overoptimisation(view: View) -> Figure:
                         marker=MARKERS[method],
                         color=COLOURS[method],
                         mfc=fill,
-                        label=f"by the {judge}",
                     )
                     ax.fill_between(curve["budget"], curve["low"], curve["high"], color=COLOURS[method], alpha=0.12, lw=0)
             ax.set_xscale("log", base=2)
@@ -601,6 +599,12 @@ def overoptimisation(view: View) -> Figure:
             ax.set_xlabel("budget N")
             _asr_axis(ax, "attack success rate" if ax is axes[0][0] else "")
             ax.set_title(LABELS[method], loc="left")
-            ax.legend(loc="lower left")
-        figure.subplots_adjust(left=0.095, right=0.985, top=0.9, bottom=0.2, wspace=0.1)
+        grey = COLOURS["no_defense"]
+        figure.legend(
+            [Line2D([], [], color=grey, marker="o"), Line2D([], [], color=grey, ls="--", marker="o", mfc="white")],
+            ["by the guard", "by the oracle"],
+            loc="lower center",
+            ncols=2,
+        )
+        figure.subplots_adjust(left=0.095, right=0.985, top=0.9, bottom=0.29, wspace=0.1)
     return figure
