@@ -23,8 +23,15 @@ include: "workflow/rules/provenance.smk"
 report: "workflow/report/workflow.rst"
 
 
+# Every stage stands here, not only the last: a file that was deleted is made again only if the target asks for it.
 rule all:
     default_target: True
     input:
+        rules.sources.input,
+        rules.models.input,
+        rules.safety4m.input,
+        rules.mrm.input,
+        rules.search.input,
+        rules.analysis.input,
         rules.figures.input,
         rules.provenance.output,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 
 import pytest
@@ -79,7 +80,7 @@ def test_editing_one_config_key(rerun: Project, old: str, new: str, rules: set[s
         ("src/saffron/mrm/train.py", MRM),
         ("src/saffron/search/rebase.py", SEARCH),
         ("src/saffron/analysis/claims.py", ANALYSIS),
-        ("src/saffron/provenance.py", {"provenance", "all"}),
+        ("src/saffron/provenance.py", {"report", "provenance", "all"}),
         ("src/saffron/cli.py", set()),
         ("src/saffron/config.py", set()),
         ("workflow/rules/common.smk", set()),
@@ -112,7 +113,17 @@ def test_editing_a_published_number_of_the_paper_analyses_again(rerun: Project) 
     assert set(rerun.jobs()) == ANALYSIS
 
 
-def test_a_deleted_stage_is_made_again_with_what_depends_on_it(rerun: Project) -> None:
-    for path in sorted((rerun.root / "data/smoke/search").rglob("*"), reverse=True):
-        path.rmdir() if path.is_dir() else path.unlink()
-    assert set(rerun.jobs()) == SEARCH
+@pytest.mark.parametrize(
+    ("stage", "rules"),
+    [("models", MODELS), ("safety4m", SAFETY4M), ("mrm", MRM), ("search", SEARCH), ("analysis", ANALYSIS)],
+)
+def test_a_deleted_stage_is_made_again_with_what_depends_on_it(rerun: Project, stage: str, rules: set[str]) -> None:
+    shutil.rmtree(rerun.root / "data/smoke" / stage)
+    assert set(rerun.jobs()) == rules
+
+
+def test_a_deleted_figure_is_made_again_alone(rerun: Project) -> None:
+    (rerun.root / "figures/smoke/figure2.pdf").unlink()
+    jobs = rerun.jobs()
+    assert set(jobs) == {"figure", "report", "provenance", "all"}
+    assert jobs["figure"] == 1
