@@ -127,8 +127,14 @@ def test_conversations_have_the_shape_of_hh_rlhf(world: World) -> None:
         assert all(prompt and response for prompt, response in (*chosen, *rejected))
         turns.append(len(chosen))
     assert set(turns) == {1, 2}
-    holds_back = [mean(refused_at(pairs(row[side])[-1][1]) is not None for row in rows) for side in ("chosen", "rejected")]
-    assert holds_back[0] > holds_back[1] + 0.2
+    refused = {
+        (subset, side): mean(refused_at(pairs(row[side])[-1][1]) is not None for row in rows if row["subset"] == subset)
+        for subset in ("helpful", "harmless")
+        for side in ("chosen", "rejected")
+    }
+    assert refused["helpful", "chosen"] == refused["helpful", "rejected"] == 0
+    assert refused["harmless", "chosen"] > refused["harmless", "rejected"] + 0.2
+    assert abs(mean(row["subset"] == "helpful" for row in rows) - world.settings.helpful_share) < 0.1
     tests = [row for row in rows if row["split"] == "test"]
     assert len(tests) == round(world.settings.preference_pairs * world.settings.test_fraction)
     assert [row["source_row"] for row in tests] == list(range(len(tests)))
