@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
-from benchmarks import report, search
+from benchmarks import report, rewards, search
 from benchmarks.measure import exponent, paired
 from benchmarks.shapes import Pair, pair, parameters, prompts
 
 RESULTS = Path(__file__).parent / "results"
-PARTS = ("search", "stand_in", "memory", "growth", "profile")
+PARTS = ("search", "stand_in", "memory", "growth", "profile", "rewards")
 CORE = ["engine", "bare_forwards", "plain_batched"]
 
 
@@ -122,6 +122,9 @@ def main() -> None:
         "memory": lambda: run_memory(models, arguments.widths),
         "growth": lambda: run_growth(models, arguments.turns),
         "profile": lambda: run_profile(models),
+        "rewards": lambda: save(
+            "rewards", {"labelling": rewards.labelling(arguments.turns), "training": rewards.training(arguments.turns)}
+        ),
     }
     for part in arguments.parts:
         runs[part]()

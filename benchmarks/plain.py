@@ -61,13 +61,15 @@ def plain_batched(
     (logits, cache), (rewards, mrm_cache) = (_prefill(model, prompts, width) for model in (models.policy, models.mrm))
     logits, rewards = logits[:, None], rewards[:, None]
     sequences = torch.empty(batch, 1, 0, dtype=torch.int64)
+    empty = torch.zeros(batch, 1, dtype=torch.bool)  # places that a small pool left without a sequence
     for step in range(new_tokens):
         vocabulary = logits.shape[-1]
         logits[..., EOS] = -torch.inf
         probs, tokens = torch.softmax(logits, -1).sort(-1, descending=True)
-        outside = probs.cumsum(-1) - probs >= top_p
+        outside = (probs.cumsum(-1) - probs >= top_p) | empty[..., None]
         scores = rewards.gather(-1, tokens).masked_fill(outside, -torch.inf).flatten(1)
         best = scores.topk(width, -1)
+        empty = best.values == -torch.inf
         parent = best.indices // vocabulary
         token = tokens.flatten(1).gather(1, best.indices)
         sequences = torch.cat([sequences.gather(1, parent[..., None].expand(-1, -1, step)), token[..., None]], -1)

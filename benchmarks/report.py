@@ -20,7 +20,14 @@ def markdown(results: Path) -> str:
         f"torch {setup['torch']}, CPU. Seconds are CPU time, medians; ratios are medians of ratios taken turn by turn.",
         "",
     ]
-    parts = {"search": _search, "stand_in": _stand_in, "memory": _memory, "growth": _growth, "host_reads": _host_reads}
+    parts = {
+        "search": _search,
+        "stand_in": _stand_in,
+        "memory": _memory,
+        "growth": _growth,
+        "host_reads": _host_reads,
+        "rewards": _rewards,
+    }
     for name, table in parts.items():
         if name in records:
             lines += [*table(records[name]), ""]
@@ -88,3 +95,17 @@ def _host_reads(record: dict[str, Any]) -> list[str]:
         "|---|---|---|",
     ]
     return lines + [f"| {run['steps']} | {run['compactions']} | {run['reads']} |" for run in record["runs"]]
+
+
+def _rewards(record: dict[str, Any]) -> list[str]:
+    labelling, training = record["labelling"], record["training"]
+    labels, targets = labelling["labels_per_second"], training["targets_per_second"]
+    return [
+        "| | packed | one prefix at a time | times faster |",
+        "|---|---|---|---|",
+        f"| Safety4M, labels per CPU second | {labels['packed']:.0f} | {labels['one_forward_per_prefix']:.1f} "
+        f"| {labelling['speed_ratio']:.1f} (FLOP ratio {labelling['flop_ratio']:.1f}, "
+        f"{100 * labelling['share_of_flop_ratio']:.0f} % of it reached) |",
+        f"| MRM training, targets per CPU second | {targets['packed']:.0f} | {targets['one_prefix_per_row']:.1f} "
+        f"| {training['speed_ratio']:.1f} |",
+    ]

@@ -37,6 +37,8 @@ ROOT = -1
 #: Stored per node: position, prompt tokens it sees, token, hash of its path.
 NODE_FIELDS = ("_depth", "_stem", "_token", "_hash")
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+#: Attention scores of two-part attention held at once, on a GPU and on a CPU (there: what stays in a core's cache).
+SCORES_AT_ONCE = (1 << 28, 1 << 18)
 KeysValues = tuple[Tensor, Tensor]
 #: (layer, keys [B, R, L, H, D], values) -> (shared part [B, H, S, D], each row's own part [B, H, R, L', D])
 Place = Callable[[int, Tensor, Tensor], tuple[KeysValues | None, KeysValues | None]]
@@ -613,18 +615,32 @@ def attend(
         return torch.matmul(torch.softmax(torch.matmul(q, own[0].transpose(3, 4)).add_(own_mask), -1), own[1])
     assert mask is not None
     keys, values = stored[0].flatten(0, 1), stored[1].flatten(0, 1)
-    scores = torch.bmm(q.reshape(batch * heads, rows * many, dim), keys.transpose(1, 2)).view(batch, heads, rows, many, -1)
-    scores.add_(mask)
     if own is None:
-        weights = torch.softmax(scores, -1).view(batch * heads, rows * many, -1)
+        scores = torch.bmm(q.reshape(batch * heads, rows * many, dim), keys.transpose(1, 2)).view(batch, heads, rows, many, -1)
+        weights = torch.softmax(scores.add_(mask), -1).view(batch * heads, rows * many, -1)
         return torch.bmm(weights, values).view(q.shape)
-    private = torch.matmul(q, own[0].transpose(3, 4))
+    width = keys.shape[1] + own[0].shape[3]
+    step = max(1, SCORES_AT_ONCE[q.device.type == "cpu"] // (batch * heads * many * width))
+    parts = []
+    for start in range(0, rows, step):
+        chunk = slice(start, start + step)
+        masks = mask[:, :, chunk], own_mask if own_mask is None or own_mask.dim() == 2 else own_mask[:, :, chunk]
+        parts.append(_attend_both(q[:, :, chunk], keys, values, own[0][:, :, chunk], own[1][:, :, chunk], *masks))
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+
+
+def _attend_both(
+    q: Tensor, keys: Tensor, values: Tensor, own_keys: Tensor, own_values: Tensor, mask: Tensor, own_mask: Tensor | None
+) -> Tensor:
+    batch, heads, rows, many, dim = q.shape
+    shared = torch.bmm(q.reshape(batch * heads, rows * many, dim), keys.transpose(1, 2)).view(batch, heads, rows, many, -1)
+    private = torch.matmul(q, own_keys.transpose(3, 4))
     if own_mask is not None:
         private.add_(own_mask)
-    shared = keys.shape[1]
-    weights = torch.softmax(torch.cat([scores, private], -1), -1)
-    mixed = torch.bmm(weights[..., :shared].reshape(batch * heads, rows * many, shared), values).view(q.shape)
-    return mixed.add_(torch.matmul(weights[..., shared:], own[1]))
+    weights = torch.softmax(torch.cat([shared.add_(mask), private], -1), -1)
+    width = keys.shape[1]
+    mixed = torch.bmm(weights[..., :width].reshape(batch * heads, rows * many, width), values).view(q.shape)
+    return mixed.add_(torch.matmul(weights[..., width:], own_values))
 
 
 def pick(x: Tensor, last: Tensor) -> Tensor:

@@ -1,0 +1,114 @@
+"""Safety4M labels per second against one forward per prefix; MRM targets per second against one prefix per row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.measure import paired, ratio
+from benchmarks.shapes import VOCABULARY, llama
+from saffron.chat import ChatFormat, ChatFormats
+from saffron.mrm.model import MultifurcationRewardModel, squared_error
+from saffron.mrm.targets import Targets, collate
+from saffron.safety4m.verdicts import TokenisedResponse, verdicts
+
+#: Lengths of the released guard and MRM formats, and of a conversation cut to 128 tokens.
+GUARD_PREFIX, INFIX, GUARD_SUFFIX, MRM_PREFIX = 138, 3, 56, 4
+PROMPT, RESPONSE = 40, 88
+CONVERSATIONS = 4
+#: Prefixes of each conversation that the slow ways are timed on, evenly spaced.
+SAMPLE = np.arange(3, RESPONSE, 8)
+
+
+def guard() -> Any:
+    """A random guard of the MRM's shape."""
+    return llama(hidden=256, layers=7, heads=4, kv_heads=2, intermediate=768, seed=1)
+
+
+def formats() -> ChatFormats:
+    """Formats of the released lengths, of arbitrary ids."""
+    plain = ChatFormat((3,), (4,), ())
+    guard_format = ChatFormat(tuple(range(3, 3 + GUARD_PREFIX)), (5,) * INFIX, tuple(range(9, 9 + GUARD_SUFFIX)))
+    mrm_format = ChatFormat((6,) * MRM_PREFIX, (5,) * INFIX, ())
+    return ChatFormats(policy=plain, guard=guard_format, mrm=mrm_format, safe_id=7, unsafe_id=8, eos_id=2)
+
+
+def conversations() -> list[TokenisedResponse]:
+    """Random conversations."""
+    generator = torch.Generator().manual_seed(3)
+    ids = torch.randint(3, VOCABULARY, (CONVERSATIONS, PROMPT + RESPONSE), generator=generator).tolist()
+    return [TokenisedResponse(row[:PROMPT], row[PROMPT:]) for row in ids]
+
+
+@torch.no_grad()
+def labels_one_by_one(model: Any, items: list[TokenisedResponse]) -> None:
+    """One forward per sampled prefix, prefixes of equal length in one batch, the verdict position alone unembedded."""
+    chat = formats()
+    for position in SAMPLE:
+        rendered = [chat.guard.render(item.prompt_ids, item.response_ids[: position + 1]) for item in items]
+        model(torch.tensor(rendered), use_cache=False, logits_to_keep=1)
+
+
+def labelling(turns: int) -> dict[str, Any]:
+    """Labels per second of the packed pass and of one forward per prefix, and their FLOP ratio."""
+    model, items = guard(), conversations()
+    functions = {
+        "packed": lambda: verdicts(model, formats(), items, batch_size=CONVERSATIONS),
+        "one_forward_per_prefix": lambda: labels_one_by_one(model, items),
+    }
+    timings = paired(functions, turns)
+    counts = {"packed": CONVERSATIONS * RESPONSE, "one_forward_per_prefix": CONVERSATIONS * len(SAMPLE)}
+    model.set_attn_implementation("eager")
+    flops = {}
+    for name, function in functions.items():
+        with FlopCounterMode(display=False) as counter:
+            function()
+        flops[name] = counter.get_total_flops() / counts[name]
+    speed = ratio(timings["one_forward_per_prefix"].cpu, timings["packed"].cpu) * counts["packed"]
+    speed /= counts["one_forward_per_prefix"]
+    flop_ratio = flops["one_forward_per_prefix"] / flops["packed"]
+    return {
+        "labels_per_second": {name: counts[name] / float(np.median(timing.cpu)) for name, timing in timings.items()},
+        "flops_per_label": flops,
+        "speed_ratio": speed,
+        "flop_ratio": flop_ratio,
+        "share_of_flop_ratio": speed / flop_ratio,
+    }
+
+
+def training(turns: int) -> dict[str, Any]:
+    """MRM targets per second, forward and backward, of both orders at the paper's batch of 4 rows."""
+    items = conversations()
+    table = pd.DataFrame(
+        {
+            "input_ids": [np.array([*item.prompt_ids, *item.response_ids]) for item in items],
+            "response_start": [PROMPT] * len(items),
+            "rewards": [np.linspace(-1, 1, RESPONSE) for _ in items],
+        }
+    )
+    model = MultifurcationRewardModel(guard(), rank=4, alpha=4.0, bias="trained", seed=0)
+
+    def step(rows: list[Any]) -> None:
+        batch = collate(rows)
+        squared_error(model(batch), batch, len(batch.tokens)).backward()
+        model.zero_grad()
+
+    packed, paper = Targets(table, formats(), "packed"), Targets(table, formats(), "paper")
+    functions = {
+        "packed": lambda: step([packed.row(index) for index in range(CONVERSATIONS)]),
+        "one_prefix_per_row": lambda: [
+            step([paper.row(conversation * RESPONSE + int(position)) for conversation in range(CONVERSATIONS)])
+            for position in SAMPLE
+        ],
+    }
+    counts = {"packed": CONVERSATIONS * RESPONSE, "one_prefix_per_row": CONVERSATIONS * len(SAMPLE)}
+    timings = paired(functions, turns)
+    speed = ratio(timings["one_prefix_per_row"].cpu, timings["packed"].cpu) * counts["packed"] / counts["one_prefix_per_row"]
+    return {
+        "targets_per_second": {name: counts[name] / float(np.median(timing.cpu)) for name, timing in timings.items()},
+        "speed_ratio": speed,
+    }
