@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from saffron import analysis, mrm, safety4m, search, sources, workflow
 from saffron import models as stage_models
-from saffron import mrm, safety4m, search, sources, workflow
 from saffron.config import Config
 from saffron.layout import Layout
 
 
 def run(config: Config, layout: Layout) -> None:
-    """Run sources, models, safety4m, mrm and search."""
+    """Run every stage up to the analysis, without the ablations."""
     sources.build(config, layout)
     stage_models.tokenizer(config, layout)
     for seed in config.train_seeds:
@@ -18,11 +18,13 @@ def run(config: Config, layout: Layout) -> None:
         for shard in range(config.safety4m.shards):
             safety4m.label(config, layout, seed, shard)
         safety4m.gather(config, layout, seed)
-        for variant in workflow.variants(config, None):
+        for variant in workflow.variants(config):
             mrm.train(config, layout, seed, variant)
             mrm.evaluate(config, layout, seed, variant)
-        for experiment in config.search.experiments:
+        for experiment in workflow.experiments(config):
             for key in workflow.run_order(config, experiment):
                 for shard in range(config.search.shards):
                     search.run(config, layout, seed, experiment, key, shard)
             search.gather(config, layout, seed, experiment)
+        search.trees(config, layout, seed)
+    analysis.run(config, layout)

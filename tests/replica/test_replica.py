@@ -11,7 +11,7 @@ import torch
 from replica import config as replica_config
 from replica import pipeline
 from saffron import config as configs
-from saffron import models, plan, records
+from saffron import models, plan, records, report, workflow
 from saffron.chat import ChatFormats
 from saffron.config import Config
 from saffron.layout import Layout
@@ -32,7 +32,7 @@ def test_the_replica_runs_what_the_paper_config_runs(finished: tuple[Config, Lay
     settings, layout = finished
     paper = configs.load(replica_config.PAPER)
     assert settings.search.experiments.keys() == paper.search.experiments.keys()
-    for name, experiment in paper.search.experiments.items():
+    for name, experiment in workflow.experiments(paper).items():
         assert [run.key for run in settings.search.experiments[name].runs] == [run.key for run in experiment.runs]
         table = records.read_table(layout.search(0, name), records.SEARCH)
         assert {f"{row.method}-{row.settings_id}" for row in table.itertuples()} == {run.key for run in experiment.runs}
@@ -40,7 +40,7 @@ def test_the_replica_runs_what_the_paper_config_runs(finished: tuple[Config, Lay
 
 def test_every_search_table_is_complete(finished: tuple[Config, Layout]) -> None:
     settings, layout = finished
-    for name, experiment in settings.search.experiments.items():
+    for name, experiment in workflow.experiments(settings).items():
         table = records.read_table(layout.search(0, name), records.SEARCH)
         prompts = records.read_table(layout.prompts(experiment.dataset), records.PROMPTS)
         count = min(len(prompts), experiment.prompts or len(prompts))
@@ -78,8 +78,30 @@ def test_labels_and_unseen_tokens_are_over_the_whole_vocabulary(finished: tuple[
 
 def test_the_plan_agrees_with_the_replicas_ledger(finished: tuple[Config, Layout]) -> None:
     settings, layout = finished
+    names = workflow.experiments(settings)
     counted = sum(
-        records.read_table(layout.search(0, name), records.SEARCH)[["flops_policy", "flops_reward"]].sum().sum()
-        for name in settings.search.experiments
+        records.read_table(layout.search(0, name), records.SEARCH)[["flops_policy", "flops_reward"]].sum().sum() for name in names
     )
-    assert sum(plan.search_costs(settings, layout).values()) == pytest.approx(counted, rel=0.05)
+    planned = sum(flops for (name, _, _), flops in plan.search_costs(settings, layout).items() if name in names)
+    assert planned == pytest.approx(counted, rel=0.05)
+
+
+def test_the_analysis_gives_a_verdict_on_every_claim(finished: tuple[Config, Layout]) -> None:
+    _, layout = finished
+    claims = records.read_json(layout.analysis / "claims.json")
+    assert {"figure1.one_call"} < {claim["id"] for claim in claims}
+    assert all(claim["verdict"] for claim in claims)
+
+
+def test_the_report_shows_no_prompt_and_no_output(finished: tuple[Config, Layout]) -> None:
+    settings, layout = finished
+    report.write(settings, layout)
+    page = (layout.figures / "report.html").read_text()
+    texts: list[str] = []
+    for dataset in ("harmful_hexphi", "ai2_refusals"):
+        prompts = records.read_table(layout.prompts(dataset), records.PROMPTS)
+        texts += [*prompts["prompt"], *(reference[:30] for reference in prompts["reference"])]
+    for name in workflow.experiments(settings):
+        texts += list(records.read_table(layout.search(0, name), records.SEARCH)["text"])
+    assert settings.name in page
+    assert [text for text in texts if len(text.strip()) > 8 and text in page] == []
