@@ -122,37 +122,34 @@ states() {
 }
 
 verify() {
-    local log=$state/jobs.log submitted victim rule
+    local table=$state/jobs.txt before victim='' run
     trap down EXIT
     up
     export PATH="$state/bin:$PATH"
-    {
-        echo "# first run: whole"
-        rm -rf data/smoke figures/smoke
-        workflow
-        states
-        echo "# second run: one running job cancelled"
-        rm -rf data/smoke figures/smoke
-    } 2>&1 | tee "$log"
-    submitted=$(squeue --states=all --noheader --format=%A | sort -n | tail -1)
-    (workflow) >"$state/second.log" 2>&1 &
-    local second=$!
-    while kill -0 "$second" 2>/dev/null; do
-        # The first model job of the second run that runs.
-        victim=$(squeue --states=RUNNING --noheader --format='%A %k' | awk -v last="$submitted" '$1 > last && /policy|search/ {print $1; exit}')
-        if [ -n "$victim" ]; then
-            scancel "$victim"
-            echo "cancelled job $victim" | tee -a "$log"
-            break
-        fi
+    rm -rf data/smoke figures/smoke
+    workflow 2>&1 | tee "$state/first.log"
+    { echo "# whole"; states; } >"$table"
+    before=$(squeue --states=all --noheader --format=%A | sort -n | tail -1)
+
+    rm -rf data/smoke figures/smoke
+    workflow >"$state/second.log" 2>&1 &
+    run=$!
+    while [ -z "$victim" ] && kill -0 "$run" 2>/dev/null; do
+        # The first policy or search job of this run that is running.
+        victim=$(squeue --states=RUNNING --noheader --format='%A %k' | awk -v before="$before" '$1 > before && /policy|search/ {print $1; exit}')
         sleep 0.5
     done
-    wait "$second"
-    cat "$state/second.log" >>"$log"
-    states | awk -v last="$submitted" '$1 > last' | tee -a "$log"
-    [ -n "${victim:-}" ] || { echo "no job was running long enough to be cancelled" >&2; exit 1; }
-    [ -e figures/smoke/report.html ] || { echo "the second run did not reach the report" >&2; exit 1; }
-    echo "both runs reached the end; jobs: $log"
+    if [ -n "$victim" ]; then
+        scancel "$victim"
+    fi
+    wait "$run"
+    { echo "# job ${victim:-none} cancelled while it ran"; states | awk -v before="$before" '$1 > before'; } >>"$table"
+    cat "$table"
+    if [ -z "$victim" ] || [ ! -e figures/smoke/report.html ]; then
+        echo "no job could be cancelled, or the second run did not reach the report; see $state/second.log" >&2
+        exit 1
+    fi
+    echo "both runs reached the report"
 }
 
 case $1 in

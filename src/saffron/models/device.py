@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -76,11 +77,11 @@ def in_batches(
         try:
             results += function(batch)
         except torch.OutOfMemoryError:
-            if size == 1:
+            if len(batch) == 1:
                 raise DeviceMemoryError(
                     f"out of memory on one item alone: use a GPU with more memory, or make {what} smaller"
                 ) from None
-            size = max(1, min(size, len(batch)) // 2)
+            size = math.ceil(len(batch) / 2)
             log.warning("out of memory: going on with batches of %d", size)
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()

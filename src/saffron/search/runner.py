@@ -12,7 +12,6 @@ is not read.
 from __future__ import annotations
 
 import logging
-import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,10 +25,11 @@ import yaml
 from tqdm import tqdm
 
 from saffron import records
-from saffron.compute import paper_multiplier
+from saffron.compute import ModelShape, paper_multiplier
 from saffron.config import Config, ConfigError, Experiment, Match, Run, as_dict
 from saffron.fingerprint import fingerprint
 from saffron.layout import Layout
+from saffron.models import device
 from saffron.search import registry
 from saffron.search.base import RandomKey, SearchPrompt, SearchResult
 from saffron.search.inputs import AttackedPrompt, Inputs
@@ -263,32 +263,42 @@ class _Job:
     def _results(self, prompts: list[SearchPrompt], budgets: list[int], key: RandomKey) -> dict[int, list[SearchResult]]:
         """Results by budget, prompts in order; batches are halved for as long as the GPU's memory does not hold one."""
         method = registry.method(self.entry.method)
-        found: dict[int, list[SearchResult]] = {budget: [] for budget in budgets}
-        start = 0
-        while start < len(prompts):
-            batch = prompts[start : start + (self.batch or len(prompts))]
-            try:
-                results = method(
-                    self.inputs.models,
-                    batch,
-                    self.inputs.settings,
-                    budgets,
-                    key=key,
-                    max_new_tokens=self.config.search.max_new_tokens,
-                )
-            except torch.OutOfMemoryError:
-                if len(batch) == 1:
-                    raise
-                self.batch = math.ceil(len(batch) / 2)
-                torch.cuda.empty_cache()
-                log.warning(
-                    "%s/%s: out of memory with %d prompts, going on with %d", self.name, self.entry.key, len(batch), self.batch
-                )
-                continue
+
+        def search(batch: Sequence[SearchPrompt]) -> list[dict[int, SearchResult]]:
+            results = method(
+                self.inputs.models,
+                batch,
+                self.inputs.settings,
+                budgets,
+                key=key,
+                max_new_tokens=self.config.search.max_new_tokens,
+            )
+            found: dict[int, dict[int, SearchResult]] = {prompt.prompt_id: {} for prompt in batch}
             for result in results:
-                found[result.budget].append(result)
-            start += len(batch)
-        return found
+                found[result.prompt_id][result.budget] = result
+            return [found[prompt.prompt_id] for prompt in batch]
+
+        size = self.batch or self._fitting(prompts, max(budgets))
+        found, size = device.in_batches(search, prompts, size, what=f"the budgets of {self.name}/{self.entry.key}")
+        if size < len(prompts):
+            self.batch = size
+        return {budget: [results[budget] for results in found] for budget in budgets}
+
+    def _fitting(self, prompts: list[SearchPrompt], budget: int) -> int:
+        """Prompts of a block that the free memory of the GPU is expected to hold at once; all of them on a CPU."""
+        free = device.free_bytes(self.inputs.device)
+        if free is None:
+            return len(prompts)
+        loaded = [self.inputs.models.policy, self.inputs.models.guard]
+        longest = max(len(ids) for prompt in prompts for ids in (prompt.policy_ids, prompt.guard_ids, prompt.mrm_ids))
+        needed = device.search_bytes(
+            [ModelShape.from_config(model.config) for model in loaded],
+            max(1, budget),
+            self.config.search.max_new_tokens,
+            longest,
+            loaded[0].dtype,
+        )
+        return device.batch_size(len(prompts), needed, free)
 
     def _rows(self, prompts: list[AttackedPrompt], results: list[SearchResult], search_seed: int) -> list[dict[str, Any]]:
         """One row per prompt: the result, its text, the judge's reward and the oracle's word."""
