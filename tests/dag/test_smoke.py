@@ -62,7 +62,7 @@ def test_wall_time_and_log_of_every_job_are_kept(finished: Project) -> None:
 
 def test_one_job_at_a_time_gives_the_same_bytes(finished: Project, project: Project) -> None:
     project.snakemake("--cores", "1")
-    assert project.digests() == finished.digests()
+    assert project.results() == finished.results()
 
 
 def test_two_runs_of_one_config_do_not_meet(project: Project) -> None:
@@ -109,7 +109,7 @@ def test_a_killed_run_goes_on_where_it_was(finished: Project, tmp_path: Path) ->
     project.snakemake("--cores", "2", *runs)
     after = blocks(project)
     assert {path: after.get(path) for path in finished_blocks} == finished_blocks
-    assert project.digests() == finished.digests()
+    assert project.results() == finished.results()
 
     assert project.jobs(*runs) == {}
     project.edit("config/smoke.yaml", "budgets: [2], settings: {lookahead: 2}", "budgets: [1], settings: {lookahead: 2}")
