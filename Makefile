@@ -77,8 +77,7 @@ replica: env ## the paper's code path on tiny models with the real vocabulary an
 	config=$$(python tests/replica build/replica large | tail -n 1); snakemake --configfile $$config --cores $(CORES) --workflow-profile profiles/$(PROFILE)
 
 test: lint ## everything that must hold: lint, types, unit tests, the workflow itself
-	python -m pytest -n 2 -m "not dag"
-	python -m pytest -m dag
+	python -m pytest -n 2
 
 test-fast: env ## unit tests alone
 	python -m pytest -n 2 -m "not dag"
