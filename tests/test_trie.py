@@ -204,7 +204,7 @@ def test_labelling_reads_a_chain_under_every_prompt_position():
     parents = torch.tensor([[ROOT - back for back in range(4)]])
     logits = trie.branch(parents, torch.tensor([[[7, 8, 9]] * 4])).logits
     for back in range(4):
-        torch.testing.assert_close(logits[0, back], full(llm, [*ids[:5 - back], 7, 8, 9]), rtol=0, atol=1e-10)
+        torch.testing.assert_close(logits[0, back], full(llm, [*ids[: 5 - back], 7, 8, 9]), rtol=0, atol=1e-10)
     assert trie.used == 0
 
 
