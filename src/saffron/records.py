@@ -119,7 +119,9 @@ def read_table(path: str | Path, schema: pa.Schema) -> pd.DataFrame:
         if field.name not in table.column_names:
             raise RecordError(f"{path}: column {field.name} is missing; delete the file and run its stage again")
         if table.schema.field(field.name).type != field.type:
-            raise RecordError(f"{path}: column {field.name} has type {table.schema.field(field.name).type}, expected {field.type}")
+            raise RecordError(
+                f"{path}: column {field.name} has type {table.schema.field(field.name).type}, expected {field.type}"
+            )
     unknown = sorted(set(table.column_names) - set(schema.names))
     if unknown:
         raise RecordError(f"{path}: unknown columns {unknown}")
