@@ -94,7 +94,10 @@ down() {
     if [ -e "$SLURM_CONF" ] && [ -e "$state/slurmctld.pid" ]; then
         # By id: a controller that answers for another cluster would list other jobs, this one lists its own.
         squeue --noheader --format=%A | xargs --no-run-if-empty scancel || true
-        sleep 2
+        for _ in $(seq 40); do
+            [ -n "$(squeue --noheader 2>/dev/null)" ] || break
+            sleep 1
+        done
     fi
     for name in slurmd slurmctld munged; do
         pid=$(cat "$state/$name.pid" 2>/dev/null || true)
@@ -110,10 +113,11 @@ down() {
     echo "Slurm in $state is down"
 }
 
+# `workflow exec` takes the place of the shell that calls it, so that its process id is snakemake's.
 workflow() {
-    snakemake --workflow-profile profiles/slurm --configfile config/smoke.yaml --latency-wait 5 \
+    ${1:-} snakemake --workflow-profile profiles/slurm --configfile config/smoke.yaml --latency-wait 5 \
         --slurm-status-command squeue --slurm-no-account --slurm-init-seconds-before-status-checks 1 \
-        --set-resources search_replicate:gpu=1 label:gpu=1 train_mrm:gpu=1 "$@"
+        --set-resources search_replicate:gpu=1 label:gpu=1 train_mrm:gpu=1
 }
 
 # One line per job: id, rule, state, elapsed time, GPUs.
@@ -121,9 +125,21 @@ states() {
     squeue --states=all --noheader --sort=i --Format='jobid:8,comment:50,state:12,timeused:8,tres-per-job:20'
 }
 
+# End the second run if it is under way: snakemake first tries to cancel its jobs, which may take a while.
+stop() {
+    [ -n "${run:-}" ] || return 0
+    kill "$run" 2>/dev/null || true
+    for _ in $(seq 30); do
+        kill -0 "$run" 2>/dev/null || return 0
+        sleep 1
+    done
+    kill -KILL "$run" 2>/dev/null || true
+}
+
 verify() {
-    local table=$state/jobs.txt before victim='' run
-    trap down EXIT
+    local table=$state/jobs.txt before victim=''
+    run=''
+    trap 'stop; down' EXIT
     up
     export PATH="$state/bin:$PATH"
     rm -rf data/smoke figures/smoke
@@ -132,7 +148,7 @@ verify() {
     before=$(squeue --states=all --noheader --format=%A | sort -n | tail -1)
 
     rm -rf data/smoke figures/smoke
-    workflow >"$state/second.log" 2>&1 &
+    workflow exec >"$state/second.log" 2>&1 &
     run=$!
     while [ -z "$victim" ] && kill -0 "$run" 2>/dev/null; do
         # The first policy or search job of this run that is running.
@@ -143,6 +159,7 @@ verify() {
         scancel "$victim"
     fi
     wait "$run"
+    run=''
     { echo "# job ${victim:-none} cancelled while it ran"; states | awk -v before="$before" '$1 > before'; } >>"$table"
     cat "$table"
     if [ -z "$victim" ] || [ ! -e figures/smoke/report.html ]; then
