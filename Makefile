@@ -98,7 +98,7 @@ docs: env ## regenerate the config schema, the key table and the README's number
 	saffron docs
 
 lock: env ## write requirements.lock from what is installed
-	{ sed -n '/^#/p' requirements.lock; python -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } > requirements.lock.new
+	{ sed -n '/^#/p' requirements.lock; python -m pip freeze --all --exclude-editable --exclude pip | sed 's/+cpu$$//'; } > requirements.lock.new
 	mv requirements.lock.new requirements.lock
 
 clean: ## delete everything made except the environment
