@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -53,7 +52,7 @@ def test_the_sandbox_is_these_jobs(project: Project) -> None:
     jobs = project.jobs(config="sandbox")
     experiments = [item for item in _yaml("sandbox")["search"]["experiments"].values() if item.get("group") != "ablations"]
     assert jobs["search_run"] == sum(len(item["runs"]) for item in experiments)
-    assert (jobs["figure"], jobs["table"], jobs["train_mrm"], jobs["label"]) == (6, 5, 1, 1)
+    assert (jobs["figure"], jobs["table"], jobs["train_mrm"], jobs["label"]) == (6, 5, 1, 2)
 
 
 def _yaml(name: str) -> dict:
@@ -64,12 +63,6 @@ def test_the_default_config_is_the_sandbox(project: Project) -> None:
     bare = subprocess.run(project.command("-n"), cwd=project.root, env=project.environment(), capture_output=True, text=True)
     assert bare.returncode == 0
     assert "data/sandbox/provenance.json" in bare.stdout + bare.stderr
-
-
-def test_the_paper_dag_is_built_quickly(project: Project) -> None:
-    before = time.process_time(), time.monotonic()
-    project.snakemake("-n", "--quiet", "all", config="paper")
-    assert time.monotonic() - before[1] < 60  # 10 s on a quiet machine; tests share theirs
 
 
 SHOW_CONFIG = """
