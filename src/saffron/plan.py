@@ -288,13 +288,13 @@ def rows(config: Config, layout: Layout) -> list[Row]:
 
 
 def search_costs(config: Config, layout: Layout) -> dict[tuple[str, str, int], float]:
-    """FLOPs of every run at every budget by (experiment, run key, budget), over all its prompts and seeds.
+    """FLOPs of every run at every budget by (experiment, run key, budget), over all prompts and seeds; ablations left out.
 
     A matched run counts once, at its largest budget, unless its table says which one was taken.
     """
     policy, guard = shape_of(config, layout, "policy"), shape_of(config, layout, "guard")
     costs = {}
-    for name, experiment in config.search.experiments.items():
+    for name, experiment in workflow.experiments(config).items():
         measured, prompt_tokens = _measured(layout, config, name), _prompt_tokens(layout, experiment)
         searches = _prompt_count(config, layout, experiment) * len(config.train_seeds) * len(config.search.seeds)
         for run in experiment.runs:
@@ -380,7 +380,7 @@ def _mrm(config: Config, layout: Layout) -> Row:
     packed = responses * body.chain(0, round(start + length))
     one_a_row = prefixes * body.chain(0, round(start + length / 2))
     forward = (packed if config.mrm.order == "packed" else one_a_row) * config.mrm.epochs
-    trained = len(config.train_seeds) * len(workflow.variants(config, None))
+    trained = len(config.train_seeds) * len(workflow.variants(config))
     # Weights are frozen: the backward pass costs one more forward pass, not two.
     flops = 0.0 if config.mrm.origin == "released" else 2 * forward * trained
     released = config.mrm.origin == "released"
@@ -393,23 +393,22 @@ def _mrm(config: Config, layout: Layout) -> Row:
 def _search(config: Config, layout: Layout) -> Row:
     policy, guard = shape_of(config, layout, "policy"), shape_of(config, layout, "guard")
     costs = search_costs(config, layout)
+    experiments = workflow.experiments(config)
     seeds = len(config.train_seeds)
     if config.search.jobs == "runs":
-        runs = sum(len(experiment.runs) for experiment in config.search.experiments.values())
-        jobs = seeds * (runs * config.search.shards + len(config.search.experiments) + 1)
+        runs = sum(len(experiment.runs) for experiment in experiments.values())
+        jobs = seeds * (runs * config.search.shards + len(experiments) + 1)
     else:
-        jobs = seeds * (len({experiment.group for experiment in config.search.experiments.values()}) + 1)
-    widest = max(max(run.budgets) for experiment in config.search.experiments.values() for run in experiment.runs)
+        jobs = seeds * 2
+    widest = max(max(run.budgets) for experiment in experiments.values() for run in experiment.runs)
     width = _WIDTH[config.runtime.dtype]
     nodes = config.search.block_size * widest * config.search.max_new_tokens
     caches = nodes * (policy.kv_bytes_per_token(width) + guard.kv_bytes_per_token(width))
     logits = config.search.block_size * widest * policy.vocab_size * 8
     memory = _bytes(policy, config) + 2 * _bytes(guard, config) + caches + logits
-    done = [name for name in config.search.experiments if _measured(layout, config, name)]
+    done = [name for name in experiments if _measured(layout, config, name)]
     note = f"sizes of finished searches: {', '.join(done)}" if done else "full searches, the upper end"
-    searched = {
-        key: -(-_prompt_count(config, layout, config.search.experiments[key[0]]) // config.search.block_size) for key in costs
-    }
+    searched = {key: -(-_prompt_count(config, layout, experiments[key[0]]) // config.search.block_size) for key in costs}
     steps = seeds * len(config.search.seeds) * sum(searched.values()) * config.search.max_new_tokens
     return Row("search", jobs, sum(costs.values()), 50e6, memory, steps, note)
 
@@ -446,7 +445,8 @@ def render(config: Config, layout: Layout) -> str:
     peaks = ", ".join(f"{gpu} {peak / 1e12:g}" for gpu, peak in PEAKS.items())
     notes = [
         "FLOPs are nominal (each token once). Hours are assumptions, not measurements: the larger of FLOPs at a share of the",
-        f"peak ({shares}; peak in TFLOP/s: {peaks}) and {1e3 * SECONDS_PER_STEP:g} ms a step. Jobs of a stage run side by side.",
+        f"peak ({shares}; peak in TFLOP/s: {peaks}),",
+        f"and {1e3 * SECONDS_PER_STEP:g} ms a step. Jobs of a stage run side by side. Ablations come on top.",
     ]
     return "\n".join([f"Plan of {config.name}", "", *lines, "", *notes])
 
