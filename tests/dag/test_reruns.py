@@ -77,7 +77,7 @@ def test_editing_one_config_key(rerun: Project, old: str, new: str, rules: set[s
         ("src/saffron/sources/sandbox/corpora.py", EVERYTHING),
         ("src/saffron/models/sandbox/policy.py", MODELS),
         ("src/saffron/safety4m/build.py", SAFETY4M),
-        ("src/saffron/mrm/train.py", MRM),
+        ("src/saffron/mrm/training.py", MRM),
         ("src/saffron/search/rebase.py", SEARCH),
         ("src/saffron/analysis/claims.py", ANALYSIS),
         ("src/saffron/provenance.py", {"report", "provenance", "all"}),
@@ -87,6 +87,7 @@ def test_editing_one_config_key(rerun: Project, old: str, new: str, rules: set[s
     ],
 )
 def test_editing_the_code_of_one_stage(rerun: Project, path: str, rules: set[str]) -> None:
+    assert (rerun.root / path).exists()
     with (rerun.root / path).open("a") as stream:
         stream.write("\n# edited\n")
     assert set(rerun.jobs()) == rules
