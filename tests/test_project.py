@@ -20,7 +20,15 @@ LOCK = {
     for requirement in [Requirement(line)]
 }
 PROFILES = {path.parent.name: yaml.safe_load(path.read_text()) for path in sorted((ROOT / "profiles").glob("*/config*.yaml"))}
-SHARED = ("rerun-triggers", "max-checksum-file-size", "rerun-incomplete", "nolock", "show-failed-logs", "printshellcmds")
+SHARED = (
+    "rerun-triggers",
+    "max-checksum-file-size",
+    "scheduler",
+    "rerun-incomplete",
+    "nolock",
+    "show-failed-logs",
+    "printshellcmds",
+)
 
 
 def test_the_lock_pins_every_package_exactly_once() -> None:

@@ -237,7 +237,7 @@ def search_all(
     group: Annotated[str, typer.Option("--group", help="Experiment group: replicate or ablations.")] = "replicate",
     out: Out = HERE,
 ) -> None:
-    """Search and join every experiment of a group in this one process."""
+    """Search and join every experiment of a group in this one process; with `replicate`, record the trees too."""
     settings, layout = _open(config, out)
     chosen = _training_seed(settings, seed)
     with _on_device(settings, layout, "search", f"search_{group}.seed{chosen}"):
@@ -248,6 +248,8 @@ def search_all(
                 for shard in range(settings.search.shards):
                     search.run(settings, layout, chosen, experiment, key, shard)
             search.gather(settings, layout, chosen, experiment)
+        if group == "replicate":
+            search.trees(settings, layout, chosen)
 
 
 @search_app.command()

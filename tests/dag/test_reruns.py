@@ -14,7 +14,7 @@ pytestmark = pytest.mark.dag
 
 FIGURES = {"figure", "table", "report", "provenance", "all"}
 ANALYSIS = {"analyse"} | FIGURES
-SEARCH = {"search_replicate", "record_trees"} | ANALYSIS
+SEARCH = {"search_replicate"} | ANALYSIS
 MRM = {"train_mrm", "evaluate_mrm"} | SEARCH
 SAFETY4M = {"label", "gather_labels"} | MRM
 MODELS = {"tokenizer", "policy", "guard", "deepalign"} | SAFETY4M
@@ -55,12 +55,12 @@ def test_touching_a_result_runs_nothing(rerun: Project) -> None:
         ("vocab_size: 768", "vocab_size: 700", MODELS),
         ("policy_safety: {steps: 6", "policy_safety: {steps: 7", {"policy", "deepalign"} | SEARCH),
         ("guard_outcome_share: 0.5", "guard_outcome_share: 0.6", {"guard"} | SAFETY4M),
-        ("deepalign_training: {steps: 6", "deepalign_training: {steps: 7", {"deepalign"} | SEARCH - {"record_trees"}),
+        ("deepalign_training: {steps: 6", "deepalign_training: {steps: 7", {"deepalign"} | SEARCH),
         ("turns: last", "turns: first", SAFETY4M),
         ("schedule: cosine", "schedule: constant", MRM),
         ("evaluation_prefixes: 200", "evaluation_prefixes: 150", {"evaluate_mrm"} | ANALYSIS),
-        ("max_new_tokens: 12", "max_new_tokens: 11", SEARCH),
-        ("prompts: 4", "prompts: 3", SEARCH - {"record_trees"}),
+        ("max_new_tokens: 10", "max_new_tokens: 9", SEARCH),
+        ("prompts: 4", "prompts: 3", SEARCH),
         ("bootstrap_samples: 100", "bootstrap_samples: 120", ANALYSIS),
         ("show_text: true", "show_text: false", FIGURES),
         ("# The sandbox's whole workflow", "# A comment", set()),

@@ -62,6 +62,7 @@ rule guard:
         logged("models", "guard.seed{seed}"),
     benchmark:
         timed("models", "guard.seed{seed}")
+    priority: 10  # everything else waits for this chain
     conda:
         "../../environment.yml"
     threads: CONFIG.runtime.torch_threads

@@ -16,6 +16,7 @@ rule train_mrm:
         logged("mrm", "train_mrm.seed{seed}.{variant}"),
     benchmark:
         timed("mrm", "train_mrm.seed{seed}.{variant}")
+    priority: 10  # everything else waits for this chain
     conda:
         "../../environment.yml"
     threads: CONFIG.runtime.torch_threads

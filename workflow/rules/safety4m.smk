@@ -13,6 +13,7 @@ rule label:
         logged("safety4m", "label.seed{seed}.shard{shard}"),
     benchmark:
         timed("safety4m", "label.seed{seed}.shard{shard}")
+    priority: 10  # everything else waits for this chain
     conda:
         "../../environment.yml"
     threads: CONFIG.runtime.torch_threads
@@ -43,6 +44,7 @@ rule gather_labels:
         logged("safety4m", "gather_labels.seed{seed}"),
     benchmark:
         timed("safety4m", "gather_labels.seed{seed}")
+    priority: 10  # everything else waits for this chain
     conda:
         "../../environment.yml"
     resources:

@@ -19,6 +19,7 @@ if CONFIG.search.jobs == "runs":
             logged("search", "search_run.seed{seed}.{experiment}.{run}.shard{shard}"),
         benchmark:
             timed("search", "search_run.seed{seed}.{experiment}.{run}.shard{shard}")
+        priority: 5  # before the evaluation of the MRM, which only the analysis waits for
         conda:
             "../../environment.yml"
         threads: CONFIG.runtime.torch_threads
@@ -61,19 +62,23 @@ if CONFIG.search.jobs == "runs":
         shell:
             "saffron search gather --config {params.config} --seed {wildcards.seed} --experiment {wildcards.experiment} > {log} 2>&1"
 
-else:
-
-    rule search_replicate:
+    rule record_trees:
         input:
-            prompts=group_prompts("replicate"),
-            models=lambda wildcards: group_models(wildcards.seed, "replicate"),
+            prompts=lambda wildcards: LAYOUT.prompts(stages.prompt_sets(CONFIG)[0]),
+            models=lambda wildcards: [
+                LAYOUT.tokenizer,
+                LAYOUT.model("policy", wildcards.seed),
+                LAYOUT.model("guard", wildcards.seed),
+                LAYOUT.mrm(wildcards.seed) / "merged",
+                LAYOUT.mrm(wildcards.seed) / "head.safetensors",
+            ],
             code=stages.modules("search"),
         output:
-            group_tables("{seed}", "replicate"),
+            LAYOUT.search_trees("{seed}"),
         log:
-            logged("search", "search_replicate.seed{seed}"),
+            logged("search", "record_trees.seed{seed}"),
         benchmark:
-            timed("search", "search_replicate.seed{seed}")
+            timed("search", "record_trees.seed{seed}")
         conda:
             "../../environment.yml"
         threads: CONFIG.runtime.torch_threads
@@ -83,14 +88,42 @@ else:
             runtime=RUNTIME,
         params:
             config=RESOLVED,
-            group="replicate",
-            reads=stages.search_group_slice(CONFIG, "replicate"),
+            reads=stages.trees_slice(CONFIG),
         shell:
-            "saffron search all --config {params.config} --seed {wildcards.seed} --group {params.group} > {log} 2>&1"
+            "saffron search trees --config {params.config} --seed {wildcards.seed} > {log} 2>&1"
+
+else:
+
+    rule search_replicate:
+        input:
+            prompts=group_prompts("replicate"),
+            models=lambda wildcards: group_models(wildcards.seed, "replicate"),
+            code=stages.modules("search"),
+        output:
+            tables=group_tables("{seed}", "replicate"),
+            trees=LAYOUT.search_trees("{seed}"),
+        log:
+            logged("search", "search_replicate.seed{seed}"),
+        benchmark:
+            timed("search", "search_replicate.seed{seed}")
+        priority: 5  # before the evaluation of the MRM, which only the analysis waits for
+        conda:
+            "../../environment.yml"
+        threads: CONFIG.runtime.torch_threads
+        resources:
+            gpu=GPU,
+            mem_mb=MEM_MB,
+            runtime=RUNTIME,
+        params:
+            config=RESOLVED,
+            reads=stages.search_group_slice(CONFIG, "replicate"),
+            trees=stages.trees_slice(CONFIG),
+        shell:
+            "saffron search all --config {params.config} --seed {wildcards.seed} --group replicate > {log} 2>&1"
 
     if stages.experiments(CONFIG, "ablations"):
 
-        use rule search_replicate as search_ablations with:
+        rule search_ablations:
             input:
                 prompts=group_prompts("ablations"),
                 models=lambda wildcards: group_models(wildcards.seed, "ablations"),
@@ -101,44 +134,21 @@ else:
                 logged("search", "search_ablations.seed{seed}"),
             benchmark:
                 timed("search", "search_ablations.seed{seed}")
+            conda:
+                "../../environment.yml"
+            threads: CONFIG.runtime.torch_threads
+            resources:
+                gpu=GPU,
+                mem_mb=MEM_MB,
+                runtime=RUNTIME,
             params:
                 config=RESOLVED,
-                group="ablations",
                 reads=stages.search_group_slice(CONFIG, "ablations"),
-
-
-rule record_trees:
-    input:
-        prompts=lambda wildcards: LAYOUT.prompts(stages.prompt_sets(CONFIG)[0]),
-        models=lambda wildcards: [
-            LAYOUT.tokenizer,
-            LAYOUT.model("policy", wildcards.seed),
-            LAYOUT.model("guard", wildcards.seed),
-            LAYOUT.mrm(wildcards.seed) / "merged",
-            LAYOUT.mrm(wildcards.seed) / "head.safetensors",
-        ],
-        code=stages.modules("search"),
-    output:
-        LAYOUT.search_trees("{seed}"),
-    log:
-        logged("search", "record_trees.seed{seed}"),
-    benchmark:
-        timed("search", "record_trees.seed{seed}")
-    conda:
-        "../../environment.yml"
-    threads: CONFIG.runtime.torch_threads
-    resources:
-        gpu=GPU,
-        mem_mb=MEM_MB,
-        runtime=RUNTIME,
-    params:
-        config=RESOLVED,
-        reads=stages.trees_slice(CONFIG),
-    shell:
-        "saffron search trees --config {params.config} --seed {wildcards.seed} > {log} 2>&1"
+            shell:
+                "saffron search all --config {params.config} --seed {wildcards.seed} --group ablations > {log} 2>&1"
 
 
 rule search:
     input:
         search_tables("replicate"),
-        expand(rules.record_trees.output, seed=SEEDS),
+        [LAYOUT.search_trees(seed) for seed in SEEDS],
