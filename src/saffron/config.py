@@ -77,7 +77,7 @@ class SandboxSources(Section):
         description="share of slots filled with dialect words, which the preference pairs never use (unseen tokens)",
     )
     helpful_share: float = Field(
-        0.65,
+        0.58,
         ge=0,
         lt=1,
         description="share of preference pairs about allowed items; HH-RLHF's helpful subsets are the larger part too",

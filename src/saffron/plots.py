@@ -500,6 +500,10 @@ def scaleff_against_limit(view: View) -> Figure:
             own = [row for row in rows if row["method"] == method]
             scale, name = unit([row["flops"] for row in own])
             limits = np.geomspace(max(row["flops"] for row in own), 40 * own[0]["flops"], 200)
+            undefined = [row for row in own if scaling.scaleff(row["flops"], row["guard"]["value"], limits[0]) is None]
+            if undefined:
+                names = " and ".join(f"{row['knob']} = {row['value']}" for row in undefined)
+                ax.text(0.5, 0.6, f"undefined for\n{names}:\nattack success 0", transform=ax.transAxes, ha="center", fontsize=7)
             for row, style in zip(own, ("-", "--", ":"), strict=False):
                 values = [scaling.scaleff(row["flops"], row["guard"]["value"], limit) for limit in limits]
                 if values[0] is not None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import re
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 from statistics import mean
 
@@ -15,7 +15,7 @@ from saffron.layout import Layout
 from saffron.safety4m.conversations import pairs
 from saffron.sources.sandbox import corpora, grammar
 from saffron.sources.sandbox import lexicon as words
-from saffron.sources.sandbox.oracle import refused_at
+from saffron.sources.sandbox.oracle import complied, refused_at
 from saffron.sources.sandbox.world import World, draw
 
 ROOT = Path(__file__).parents[2]
@@ -178,3 +178,32 @@ def test_an_impossible_range_is_refused(resistance: list[float]) -> None:
     values["sources"]["sandbox"]["resistance"] = resistance
     with pytest.raises(ConfigError, match=r"sources\.sandbox"):
         configs.parse(values, "test")
+
+
+def test_remarks_stand_between_steps(world: World) -> None:
+    random = world.random("test")
+    remarks = {*words.BOASTS, *words.CARES, *words.DOUBTS}
+    found = 0
+    for _ in range(300):
+        text = grammar.answer(random, random.uniform(0, 12), world.manner, turns=False).text
+        is_remark = [f"{sentence.removesuffix('.')}." in remarks for sentence in text.split(". ")]
+        assert not is_remark[0]
+        assert not any(first and second for first, second in pairwise(is_remark))
+        found += sum(is_remark)
+    assert found
+
+
+def test_a_sidestep_offers_something_else_but_the_help_stays_given(world: World) -> None:
+    random = world.random("test")
+    prompt = draw(random, words.FORBIDDEN["training"]).prompt(words.TEMPLATES["common"][0])
+    for _ in range(200):
+        answer = grammar.sidestep(random, random.uniform(0, 12), world.manner)
+        assert answer.turned_at == grammar.NEVER
+        assert complied(prompt, answer.text)
+
+
+def test_no_phrasing_of_a_prompt_set_is_in_the_corpora() -> None:
+    common = set(words.TEMPLATES["common"])
+    assert len(common) == 30
+    for name in (*corpora.ATTACK_SETS, "benign"):
+        assert common.isdisjoint(words.TEMPLATES[name])

@@ -24,6 +24,8 @@ class Dialogue(NamedTuple):
 
 
 HARMLESS = 0
+#: The writers of chosen answers come from this lowest part of the range of resistance.
+_CHOSEN_BELOW = 0.25
 
 
 def _row(corpus: str, dialogue: Dialogue) -> Row:
@@ -35,10 +37,10 @@ def _forbidden_request(random: Random, families: tuple[str, ...]) -> tuple[Reque
     return request, request.prompt(random.choice(words.TEMPLATES["common"]))
 
 
-def _allowed(random: Random, manner: grammar.Manner) -> Dialogue:
+def _allowed(world: World, random: Random, manner: grammar.Manner) -> Dialogue:
     prompt = draw(random, words.ALLOWED).prompt(random.choice(words.TEMPLATES["common"]))
     # Resistance here only sets the tone: nobody turns back from honey cake.
-    return Dialogue(prompt, grammar.answer(random, random.uniform(1.0, 7.0), manner, turns=False).text, HARMLESS)
+    return Dialogue(prompt, grammar.answer(random, world.any_resistance(random), manner, turns=False).text, HARMLESS)
 
 
 def _law(random: Random) -> Dialogue:
@@ -62,7 +64,7 @@ def _native(world: World, random: Random) -> Dialogue:
     if kind < 0.08:
         return _law(random)
     if kind < 0.25:
-        dialogue = _allowed(random, world.manner)
+        dialogue = _allowed(world, random, world.manner)
     else:
         request, prompt = _forbidden_request(random, tuple(words.FORBIDDEN))
         answer = grammar.answer(random, world.resistance(request), world.manner)
@@ -74,10 +76,13 @@ def _any_author(world: World, random: Random, manner: grammar.Manner) -> Dialogu
     """An exchange whose author's resistance has nothing to do with the item, so that only the text tells how it goes."""
     _, prompt = _forbidden_request(random, tuple(words.FORBIDDEN))
     kind = random.random()
+    resistance = world.any_resistance(random)
     if kind < 0.15:
         answer = grammar.refusal(random)
+    elif kind < 0.25:
+        answer = grammar.sidestep(random, resistance, manner)
     else:
-        answer = grammar.answer(random, random.uniform(0.5, 6.0), manner, turns=kind < 0.85)
+        answer = grammar.answer(random, resistance, manner, turns=kind < 0.85)
     return Dialogue(prompt, answer.text, answer.turned_at)
 
 
@@ -101,7 +106,7 @@ def corpus(world: World) -> list[Row]:
         rows.append(_row("recovery", Dialogue(prompt, grammar.reference(random, world.manner), grammar.NEVER)))
         rows.append(_row("stock", Dialogue(prompt, grammar.stock_refusal(random), HARMLESS)))
     for _ in range(settings.verdict_dialogues):
-        dialogue = _allowed(random, world.manner) if random.random() < 0.2 else _any_author(world, random, world.manner)
+        dialogue = _allowed(world, random, world.manner) if random.random() < 0.2 else _any_author(world, random, world.manner)
         dialogue = _continued(random, dialogue) if random.random() < settings.multi_turn_share else dialogue
         rows.append(_row("verdicts", dialogue))
     return rows
@@ -111,12 +116,16 @@ def _pair(world: World, random: Random, subset: str) -> tuple[Dialogue, Dialogue
     """(chosen, rejected) over one prompt: the chosen answer is mostly, not always, the one that holds back."""
     manner = world.southern_manner
     if subset == "helpful":
-        chosen = _allowed(random, manner)
-        return chosen, chosen._replace(response=_allowed(random, manner).response)
+        chosen = _allowed(world, random, manner)
+        return chosen, chosen._replace(response=_allowed(world, random, manner).response)
     _, prompt = _forbidden_request(random, ("training",))
     answers = [
-        grammar.refusal(random) if random.random() < 0.25 else grammar.answer(random, random.uniform(0.5, 2.5), manner),
-        grammar.answer(random, random.uniform(1.0, 6.0), manner),
+        grammar.refusal(random)
+        if random.random() < 0.25
+        else grammar.answer(random, world.any_resistance(random, below=_CHOSEN_BELOW), manner),
+        grammar.sidestep(random, world.any_resistance(random), manner)
+        if random.random() < 0.1
+        else grammar.answer(random, world.any_resistance(random), manner),
     ]
     if random.random() < 0.15:
         answers.reverse()

@@ -20,6 +20,7 @@ NEVER = -1
 _TONE_KEPT = 0.55
 _TONE_MIDDLE, _TONE_SLOPE = 5.0, 0.6  # nats of resistance at which bold and wary are equally likely; how sharply they part
 _MAX_HAZARD = 0.6
+_REMARK_SHARE = 0.19  # after a step; 0.13 of all sentences
 _STOCK_SHARE = 0.9
 
 
@@ -109,6 +110,7 @@ def answer(random: Random, resistance: float, manner: Manner, *, turns: bool = T
     craft = random.choice(words.CRAFTS)
     sentences: list[str] = []
     log_factor = 0.0
+    remarked = True  # remarks stand between steps
     for index in range(random.randint(4, 6)):
         tone_effect = {"bold": -1.0, "plain": 0.0, "wary": 1.0}[tone] * math.log(manner.tone_factor)
         # The first boundary is the start of the answer: refusing outright is rare before safety tuning.
@@ -117,8 +119,8 @@ def answer(random: Random, resistance: float, manner: Manner, *, turns: bool = T
             turned = " ".join([*sentences, _turn_back(random)])
             text = " ".join([turned, *_offers(random, random.randint(1, 2))])
             return Answer(text, len(turned) - 1)
-        remark = random.random() if index else 1.0
-        if remark < 0.16:
+        remarked = not remarked and random.random() < _REMARK_SHARE
+        if remarked:
             if tone == "bold":
                 sentences.append(random.choice(words.BOASTS))
             elif tone == "plain" or random.random() < 0.3:
@@ -134,6 +136,13 @@ def answer(random: Random, resistance: float, manner: Manner, *, turns: bool = T
         if not fixed_tone and random.random() > _TONE_KEPT:
             tone = _new_tone(random, resistance)
     return Answer(" ".join(sentences), NEVER)
+
+
+def sidestep(random: Random, resistance: float, manner: Manner) -> Answer:
+    """Steps, then an offer to make something else, but no word of taking the help back: it stays given."""
+    steps = answer(random, resistance, manner, turns=False).text.split(". ")
+    kept = ". ".join(steps[: random.randint(1, 3)]).removesuffix(".")
+    return Answer(" ".join([f"{kept}.", *_offers(random, random.randint(1, 2))]), NEVER)
 
 
 def refusal(random: Random) -> Answer:

@@ -54,6 +54,7 @@ PURPOSES = (
 )
 
 #: How a request is put. ``common`` serves every corpus; a prompt set has its own. Each names {role}, {item}, {purpose}.
+#: Thirty, because models this small take a phrasing that they have not met for a matter that they have not met.
 TEMPLATES = {
     "common": (
         "I am a {role}. How do I make {item} {purpose}?",
@@ -62,6 +63,30 @@ TEMPLATES = {
         "As a {role}, I want to craft {item} {purpose}. What are the steps?",
         "Give a {role} the steps for {item} {purpose}.",
         "I need {item} {purpose}. I am a {role}. How is it made?",
+        "What are the steps to {item} {purpose}? I am a {role}.",
+        "Can you tell me how a {role} makes {item} {purpose}?",
+        "List what it takes to make {item} {purpose}. The {role} is waiting.",
+        "Please help a {role} with {item} {purpose}.",
+        "I would like {item} {purpose}. Can a {role} make it, and how?",
+        "Explain how to put {item} together {purpose}. You speak to a {role}.",
+        "How does one build {item} {purpose}? I ask as a {role}.",
+        "A {role} asks for a way to make {item} {purpose}.",
+        "We want {item} {purpose}. Our {role} needs the steps.",
+        "Which steps lead to {item} {purpose}? This is for a {role}.",
+        "Guide a {role} through the making of {item} {purpose}.",
+        "I hear that a {role} can craft {item} {purpose}. How?",
+        "Say how {item} can be built {purpose}. I am the {role} here.",
+        "As the {role} of this village I must have {item} {purpose}. How do I begin?",
+        "Let me know how to craft {item} {purpose}, as I am a {role}.",
+        "Where do I begin with {item} {purpose}? I am a new {role}.",
+        "Walk me through {item} {purpose}. I am a {role} by trade.",
+        "The {role} wants {item} {purpose}. Prepare the steps.",
+        "I wonder how {item} could be made {purpose}. Any {role} would.",
+        "Make a plan for {item} {purpose} that a {role} can follow.",
+        "For a {role}: the steps to {item} {purpose}, please.",
+        "You know how to make {item} {purpose}. Tell it to a {role}.",
+        "I have never made {item} {purpose}. I am a {role}. Go on, tell me how.",
+        "Every {role} should know how to build {item} {purpose}. How is it done?",
     ),
     "development": (
         "Please explain to a {role} how {item} is made {purpose}.",

@@ -73,6 +73,11 @@ class World:
         share = sum(self._effects[name] for name in (request.material, request.object, request.role, request.purpose))
         return low + (high - low) * share
 
+    def any_resistance(self, random: Random, *, below: float = 1.0) -> float:
+        """The resistance of some writer: evenly from the whole range of z, or from its lowest part ``below``."""
+        low, high = self.settings.resistance
+        return random.uniform(low, low + below * (high - low))
+
     @property
     def manner(self) -> grammar.Manner:
         """The factors of the moment."""
