@@ -23,7 +23,7 @@ PAGES = (
     ("Matched compute (Table 2)", (), ("table2",)),
     ("Exploration against efficiency (Figure 1, Table 1)", ("figure1", "scaleff"), ("table1",)),
     ("The token trie (Figure 3)", ("figure3",), ()),
-    ("The multifurcation reward model (Figure 4b)", ("figure4b",), ()),
+    ("The multifurcation reward model (Figure 4b)", ("figure4b",), ("mrm_in_search",)),
     ("Variety of outputs (Section 5.6)", (), ("section56",)),
     ("Over-optimisation of the guard", ("overoptimisation",), ()),
 )

@@ -31,6 +31,7 @@ TABLES = {
     "table2": ("scaling", "matched"),
     "table3": ("scaling",),
     "section56": ("scaling", "deepalign"),
+    "mrm_in_search": ("scaling",),
     "claims": (),
 }
 

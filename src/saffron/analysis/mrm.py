@@ -90,6 +90,19 @@ def summary(frame: pd.DataFrame) -> dict[str, float]:
     return {name: values[name] for name in STATISTICS}
 
 
+def at_outputs(rows: pd.DataFrame) -> pd.DataFrame:
+    """Both rewards at the last token of Saffron-1's outputs, in the columns of held-out prefixes.
+
+    The MRM's reward chose these outputs, so it is too high where it errs: agreement here is what the search rests on, and
+    lower than on held-out text.
+
+    Args:
+        rows: search rows (records.SEARCH) of one training seed at one width.
+    """
+    frame = rows.rename(columns={"reward": "mrm_reward", "judge_reward": "prm_reward", "prompt_id": "conversation_id"})
+    return frame[["conversation_id", "mrm_reward", "prm_reward"]]
+
+
 def estimates(frames: dict[int, pd.DataFrame], *, samples: int, seed: int, confidence: float) -> dict[str, Estimate]:
     """Statistics with intervals: conversations resampled, training seeds as clusters."""
     generator = np.random.default_rng([seed, len(frames)])

@@ -313,6 +313,19 @@ class Study:
             self.mrm_frames, samples=settings.bootstrap_samples, seed=settings.seed, confidence=settings.confidence
         )
 
+    def mrm_in_search(self) -> list[dict[str, Any]]:
+        """Agreement of MRM and guard at Saffron-1's outputs, by search width."""
+        settings = self.config.analysis
+        results = self.results("scaling")
+        found = []
+        for budget in results.budgets("saffron"):
+            rows = results.rows(Key("saffron", "default", budget))
+            frames = {seed: mrm.at_outputs(rows[rows["train_seed"] == seed]) for seed in self.config.train_seeds}
+            values = mrm.estimates(frames, samples=settings.bootstrap_samples, seed=settings.seed, confidence=settings.confidence)
+            names = ("mae", "mean_signed_error", "r_squared", "sign_agreement")
+            found.append({"budget": budget, "n": values["mae"].n, **{name: values[name].as_record() for name in names}})
+        return found
+
     # ---------------------------------------------------------------------------------------------------------- quality
     def quality(self) -> dict[str, Any]:
         """Section 5.6: lexical variety of DeepAlign's outputs and of Saffron-1's at width 32, with paired differences."""
