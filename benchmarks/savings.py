@@ -16,7 +16,7 @@ from saffron.trie import TokenTrie
 #: Factor on the policy's unembedding that gives nuclei of the size a trained model has.
 PEAKED = 12.0
 #: Unembedding biases of EOS that make sequences end all along the search.
-POLICY_EOS, MRM_EOS = 20.0, 1.0
+POLICY_EOS, MRM_EOS = 2.0, 1.0
 FIRST_END = 8
 
 
