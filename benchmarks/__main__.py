@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
-from benchmarks import report, rewards, search
+from benchmarks import report, rewards, savings, search
 from benchmarks.measure import exponent, paired
 from benchmarks.shapes import Pair, pair, parameters, prompts
 
 RESULTS = Path(__file__).parent / "results"
-PARTS = ("search", "stand_in", "memory", "growth", "profile", "rewards")
+PARTS = ("search", "stand_in", "memory", "growth", "savings", "profile", "rewards")
 CORE = ["engine", "bare_forwards", "plain_batched"]
 
 
@@ -27,13 +27,13 @@ def save(name: str, record: Any) -> None:
 
 def turns_for(rows: int, turns: int) -> int:
     """Large batches take minutes and vary little."""
-    return turns if rows <= 64 else max(1, turns // 2) if rows <= 512 else 1
+    return turns if rows <= 64 else min(turns, 2) if rows <= 512 else 1
 
 
 def run_search(models: Pair, widths: list[int], batches: list[int], turns: int) -> None:
     """Search against the plain ways; each finished row is kept, so that a broken run loses nothing."""
     rows = []
-    sharp = Pair(pair(12.0).policy, models.mrm)
+    sharp = Pair(pair(savings.PEAKED).policy, models.mrm)
     for count in batches:
         for width in widths:
             rows.append(search.compare(models, count, width, turns_for(count * width, turns), CORE, "flat"))
@@ -48,15 +48,14 @@ def run_stand_in(models: Pair, turns: int) -> None:
     save("stand_in", [search.compare(models, 1, 32, max(1, turns // 2), names, "flat")])
 
 
-def run_memory(models: Pair, widths: list[int]) -> None:
-    """Key and value storage, and growth of resident memory."""
-    kv = [search.kv_memory(models, 1, width) for width in widths] + [search.kv_memory(models, 4, 32)]
-    resident = [
-        {"implementation": name, "prompts": 1, "width": width, "bytes": search.resident_memory(name, 1, width)}
-        for width in (32, 64)
+def run_memory() -> None:
+    """Growth of resident memory; key and value storage is noted by the search part itself."""
+    rows = [
+        {"implementation": name, "prompts": count, "width": width, "bytes": search.resident_memory(name, count, width)}
+        for count, width in ((1, 32), (1, 64), (16, 4))
         for name in CORE
     ]
-    save("memory", {"kv": kv, "resident": resident})
+    save("memory", rows)
 
 
 def run_growth(models: Pair, turns: int) -> None:
@@ -72,9 +71,10 @@ def run_growth(models: Pair, turns: int) -> None:
         seconds, storage = [], []
         for count, width, tokens in points:
             ids = prompts(count, search.PROMPT_TOKENS)
-            timing = paired({"engine": lambda ids=ids, w=width, t=tokens: search.ours(models, ids, w, t)}, max(1, turns // 2))
-            seconds.append(min(timing["engine"].cpu))
-            storage.append(search.kv_memory(models, count, width, tokens)["engine_bytes"])
+            found = []
+            engine = {"engine": lambda ids=ids, w=width, t=tokens, f=found: f.append(search.ours(models, ids, w, t))}
+            seconds.append(min(paired(engine, max(1, turns // 2))["engine"].cpu))
+            storage.append(sum(part.ledger.peak_kv_bytes for part in found[0]))
         sizes = [point[position] for point in points]
         record[axis] = {
             "sizes": sizes,
@@ -97,7 +97,7 @@ def main() -> None:
     """Parse arguments and run the parts asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--turns", type=int, default=5, help="turns per comparison (fewer for batches of over 64 rows)")
+    parser.add_argument("--turns", type=int, default=3, help="turns per comparison (fewer for batches of over 64 rows)")
     parser.add_argument("--widths", type=int, nargs="+", default=[1, 4, 16, 32, 64])
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 16], help="prompts per batch")
     parser.add_argument("--threads", type=int, default=1, help="torch threads")
@@ -119,8 +119,9 @@ def main() -> None:
     runs = {
         "search": lambda: run_search(models, arguments.widths, arguments.batches, arguments.turns),
         "stand_in": lambda: run_stand_in(models, arguments.turns),
-        "memory": lambda: run_memory(models, arguments.widths),
+        "memory": run_memory,
         "growth": lambda: run_growth(models, arguments.turns),
+        "savings": lambda: save("savings", savings.savings(max(1, arguments.turns // 2))),
         "profile": lambda: run_profile(models),
         "rewards": lambda: save(
             "rewards", {"labelling": rewards.labelling(arguments.turns), "training": rewards.training(arguments.turns)}

@@ -25,6 +25,7 @@ def markdown(results: Path) -> str:
         "stand_in": _stand_in,
         "memory": _memory,
         "growth": _growth,
+        "savings": _savings,
         "host_reads": _host_reads,
         "rewards": _rewards,
     }
@@ -50,7 +51,8 @@ def _search(rows: list[dict[str, Any]]) -> list[str]:
             f"| {row['prompts']} | {row['width']} | {row['policy']} | {seconds} "
             f"| {ratio(engine, bare):.2f} | {ratio(engine, plain):.2f} | {len(engine)} |"
         )
-    return lines
+    measured = [row for row in rows if "kv" in row]
+    return [*lines, "", *_kv(measured)] if measured else lines
 
 
 def _stand_in(rows: list[dict[str, Any]]) -> list[str]:
@@ -63,19 +65,25 @@ def _stand_in(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def _memory(record: dict[str, Any]) -> list[str]:
+def _kv(rows: list[dict[str, Any]]) -> list[str]:
     lines = [
-        "| prompts | N | unique nodes | engine KV, MB | multiple of unique nodes | plain batched KV, MB | multiple |",
-        "|---|---|---|---|---|---|---|",
+        "| prompts | N | policy | unique nodes | bytes of one | engine KV, MB | multiple | plain batched KV, MB | multiple |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
-    for row in record["kv"]:
-        lines.append(
-            f"| {row['prompts']} | {row['width']} | {row['unique_nodes']:.0f} | {row['engine_bytes'] / 1e6:.1f} "
-            f"| {row['engine_multiple']:.2f} | {row['plain_batched_bytes'] / 1e6:.1f} | {row['plain_batched_multiple']:.2f} |"
+    for row in rows:
+        kv = row["kv"]
+        columns = " | ".join(
+            f"{kv['peak_bytes'][name] / 1e6:.1f} | {kv['multiple_of_unique_nodes'][name]:.2f}"
+            for name in ("engine", "plain_batched")
         )
-    lines += ["", "| implementation | prompts | N | peak resident memory grows by, MB |", "|---|---|---|---|"]
-    lines += [f"| {r['implementation']} | {r['prompts']} | {r['width']} | {r['bytes'] / 1e6:.0f} |" for r in record["resident"]]
+        nodes = f"{kv['unique_nodes']:.0f} | {kv['bytes_per_node']}"
+        lines.append(f"| {row['prompts']} | {row['width']} | {row['policy']} | {nodes} | {columns} |")
     return lines
+
+
+def _memory(rows: list[dict[str, Any]]) -> list[str]:
+    lines = ["| implementation | prompts | N | peak resident memory grows by, MB |", "|---|---|---|---|"]
+    return lines + [f"| {r['implementation']} | {r['prompts']} | {r['width']} | {r['bytes'] / 1e6:.0f} |" for r in rows]
 
 
 def _growth(record: dict[str, Any]) -> list[str]:
@@ -87,9 +95,24 @@ def _growth(record: dict[str, Any]) -> list[str]:
     return lines
 
 
+def _savings(record: list[dict[str, Any]]) -> list[str]:
+    lines = [
+        "| work left out | prompts | N | CPU s without | with | time ratio | executed FLOP ratio |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in record:
+        seconds = row["cpu_seconds"]
+        lines.append(
+            f"| {row['what']} | {row['prompts']} | {row['width']} | {seconds['without']:.2f} | {seconds['with']:.2f} "
+            f"| {row['time_ratio']:.2f} | {row['flop_ratio']:.2f} |"
+        )
+    return lines
+
+
 def _host_reads(record: dict[str, Any]) -> list[str]:
     lines = [
-        f"Host reads of a search that selects on the device (N = {record['width']}, compaction every {record['period']} steps):",
+        f"Host reads of a search that selects on the device (N = {record['width']}, compaction every {record['period']} steps; "
+        "the reads without a compaction are those of the answers at the end):",
         "",
         "| steps | compactions | host reads |",
         "|---|---|---|",
@@ -99,13 +122,18 @@ def _host_reads(record: dict[str, Any]) -> list[str]:
 
 def _rewards(record: dict[str, Any]) -> list[str]:
     labelling, training = record["labelling"], record["training"]
-    labels, targets = labelling["labels_per_second"], training["targets_per_second"]
+    targets = training["targets_per_second"]
+    lines = ["| | packed | one prefix at a time | times faster | FLOP ratio | share of it reached |", "|---|---|---|---|---|---|"]
+    for row in labelling:
+        labels, share = row["labels_per_second"], 100 * row["share_of_flop_ratio"]
+        lines.append(
+            f"| Safety4M, labels per CPU second, {row['guard']} | {labels['packed']:.0f} "
+            f"| {labels['one_forward_per_prefix']:.1f} | {row['speed_ratio']:.1f} | {row['flop_ratio']:.1f} | {share:.0f} % |"
+        )
     return [
-        "| | packed | one prefix at a time | times faster |",
-        "|---|---|---|---|",
-        f"| Safety4M, labels per CPU second | {labels['packed']:.0f} | {labels['one_forward_per_prefix']:.1f} "
-        f"| {labelling['speed_ratio']:.1f} (FLOP ratio {labelling['flop_ratio']:.1f}, "
-        f"{100 * labelling['share_of_flop_ratio']:.0f} % of it reached) |",
+        *lines,
         f"| MRM training, targets per CPU second | {targets['packed']:.0f} | {targets['one_prefix_per_row']:.1f} "
-        f"| {training['speed_ratio']:.1f} |",
+        f"| {training['speed_ratio']:.1f} | | |",
+        "",
+        f"The share is {labelling[0]['definition']}.",
     ]

@@ -43,29 +43,38 @@ def implementations(models: Pair, ids: list[list[int]], width: int, new_tokens: 
 
 
 def compare(models: Pair, count: int, width: int, turns: int, names: list[str], policy: str) -> dict[str, Any]:
-    """One row of the table: all named implementations on the same prompts."""
+    """One row of the table: all named implementations on the same prompts, and their key and value storage."""
     ids = prompts(count, PROMPT_TOKENS)
-    functions = {name: function for name, function in implementations(models, ids, width).items() if name in names}
-    timings = paired(functions, turns, warm_up=count * width <= 64)
-    return {"policy": policy, "prompts": count, "width": width, "seconds": {name: t.as_dict() for name, t in timings.items()}}
+    returned: dict[str, Any] = {}
+
+    def kept(name: str, function: Callable[[], Any]) -> Callable[[], None]:
+        return lambda: returned.update({name: function()})
+
+    functions = {name: kept(name, function) for name, function in implementations(models, ids, width).items() if name in names}
+    timings = paired(functions, turns, warm_up=count * width <= 16)
+    row = {"policy": policy, "prompts": count, "width": width, "seconds": {name: t.as_dict() for name, t in timings.items()}}
+    return row | {"kv": kv_memory(returned)}
 
 
-def kv_memory(models: Pair, count: int, width: int, new_tokens: int = NEW_TOKENS) -> dict[str, Any]:
-    """Peak key and value storage as a multiple of (unique trie nodes x bytes of one node), both models together."""
-    ids = prompts(count, PROMPT_TOKENS)
-    outcome, scorer = ours(models, ids, width, new_tokens)
+def kv_memory(returned: dict[str, Any]) -> dict[str, Any]:
+    """Peak key and value storage as a multiple of (unique trie nodes x bytes of one node), both models together.
+
+    Args:
+        returned: what the implementations returned, by name; the engine's must be among it.
+    """
+    outcome, scorer = returned["engine"]
     ledgers = (outcome.ledger, scorer.ledger)
     needed = sum(float(ledger.tokens.sum()) * ledger.shape.kv_bytes_per_token(4) for ledger in ledgers)
-    _, memory = plain_batched(models, ids, width, new_tokens)
+    peaks = {"engine": sum(ledger.peak_kv_bytes for ledger in ledgers)}
+    if "bare_forwards" in returned:
+        peaks["bare_forwards"] = returned["bare_forwards"].kv
+    if "plain_batched" in returned:
+        peaks["plain_batched"] = returned["plain_batched"][1].kv
     return {
-        "prompts": count,
-        "width": width,
-        "new_tokens": new_tokens,
         "unique_nodes": float(ledgers[0].tokens.sum()),
-        "engine_bytes": sum(ledger.peak_kv_bytes for ledger in ledgers),
-        "engine_multiple": sum(ledger.peak_kv_bytes for ledger in ledgers) / needed,
-        "plain_batched_bytes": memory.kv,
-        "plain_batched_multiple": memory.kv / needed,
+        "bytes_per_node": sum(ledger.shape.kv_bytes_per_token(4) for ledger in ledgers),
+        "peak_bytes": peaks,
+        "multiple_of_unique_nodes": {name: peak / needed for name, peak in peaks.items()},
     }
 
 
@@ -97,12 +106,13 @@ def host_reads(models: Pair, width: int = 32) -> dict[str, Any]:
     period = compaction_period(width, NEW_TOKENS)
     rows = []
     for steps in (2, period, period + 2, 2 * period + 2, NEW_TOKENS):
+        ids = prompts(1, PROMPT_TOKENS)
         with HostReads() as reads:
-            scorer = MRMScorer(models.mrm, prompts(1, PROMPT_TOKENS), None, width=width, max_new_tokens=steps)
+            scorer = MRMScorer(models.mrm, ids, None, width=width, max_new_tokens=steps)
             search(
                 models.policy,
                 scorer,
-                prompts(1, PROMPT_TOKENS),
+                ids,
                 width=width,
                 top_p=0.8,
                 max_new_tokens=steps,

@@ -191,6 +191,44 @@ def test_private_rows_equal_separate_forwards(seed, family, kv_heads, dtype, len
     assert trie.path(nodes) == [[path[len(p) :] for path in row] for p, row in zip(prompts, paths, strict=True)]
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_fixed_shapes_change_no_logit_and_keep_the_layers_inputs_the_same_between_compactions(seed, monkeypatch):
+    rng, shapes = random.Random(seed), []
+    prompts = [[1, 2, 3], [4]]
+    plain, fixed = (TokenTrie(model(), prompts, max_nodes=12, fixed_shapes=wanted) for wanted in (False, True))
+    forward = TokenTrie._forward
+
+    def watched(self, tokens, positions, place, *, mask=None, last=None):
+        def placed(layer, k, v):
+            stored, own = place(layer, k, v)
+            shapes.append((self is fixed, tuple(tokens.shape), tuple(mask.shape), *(tuple(part.shape) for part in stored)))
+            return stored, own
+
+        return forward(self, tokens, positions, placed, mask=mask, last=last)
+
+    monkeypatch.setattr(TokenTrie, "_forward", watched)
+    nodes = torch.full((2, 3), ROOT)
+    for period in range(3):
+        shapes.clear()
+        for _ in range(4 if period == 0 else 2):
+            parents = nodes.gather(1, torch.tensor([[rng.randrange(3) for _ in range(3)] for _ in prompts]))
+            tokens = torch.tensor([[rng.randrange(VOCAB) for _ in range(3)] for _ in prompts])
+            ours, theirs = (trie.extend(parents, tokens) for trie in (fixed, plain))
+            torch.testing.assert_close(ours.logits, theirs.logits, rtol=0, atol=1e-10)
+            nodes = ours.nodes
+        assert len({shape for shape in shapes if shape[0]}) == 1
+        assert len({shape for shape in shapes if not shape[0]}) > 1
+        chains = torch.tensor([[[1, 2]] * 3] * 2)
+        ours, theirs = (trie.branch(nodes, chains).logits for trie in (fixed, plain))
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-10)
+        live = int(fixed.live_nodes(nodes))
+        assert live == int(plain.live_nodes(nodes)) <= fixed.used
+        kept = [trie.compact(nodes, room=6, live_nodes=live) for trie in (fixed, plain)]
+        assert torch.equal(*kept) and fixed.path(kept[0]) == plain.path(kept[1])
+        nodes = kept[0]
+    assert torch.equal(fixed.ledger.nominal, plain.ledger.nominal)
+
+
 def test_bfloat16_stays_in_its_dtype_and_close():
     mirror = Mirror(model(dtype=torch.bfloat16), [[1, 2, 3], [4]], random.Random(0), 20)
     mirror.extend(3)

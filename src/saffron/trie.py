@@ -84,6 +84,9 @@ class TokenTrie:
         prompts: B token-id lists, each of at least one token; lengths may differ.
         max_nodes: nodes per prompt that storage holds at once after the prompt.
         layout: see the module's docstring.
+        fixed_shapes: attend over all of storage, taken or not, so that extensions by equally many rows have the same shapes
+            from one compaction to the next, as CUDA graphs and ``torch.compile`` want (``packed`` only). Costs the masked
+            entries.
         logits: whether to compute ``root_logits``.
 
     Attributes:
@@ -102,6 +105,7 @@ class TokenTrie:
         max_nodes: int,
         layout: Literal["packed", "rows"] = "packed",
         logits: bool = True,
+        fixed_shapes: bool = False,
     ) -> None:
         self._keys: list[Tensor]  # per layer [B, H, P + max_nodes, D] (rows layout: the prompt only)
         self._values: list[Tensor]
@@ -119,6 +123,7 @@ class TokenTrie:
         self.device: torch.device = weight.device
         self.dtype: torch.dtype = weight.dtype
         self.layout = layout
+        self.fixed_shapes = fixed_shapes
         self.batch = len(prompts)
         self.max_nodes = max_nodes
         self.used = 0  # node slots taken; the same for all prompts
@@ -155,13 +160,13 @@ class TokenTrie:
         start = self.used
         depth, stem = self._depth_after(parents), self._stem_of(parents)
         slots = slice(start, start + rows)
-        ancestry = self._ancestry_of(parents)  # [B, R, start]
-        self._ancestry[:, slots, :start] = ancestry
+        ancestry = self._ancestry_of(parents)
+        self._ancestry[:, slots, : ancestry.shape[2]] = ancestry
         self._ancestry[:, slots, slots] = torch.eye(rows, dtype=torch.bool, device=self.device)
         self._record(parents, stem, tokens[..., None], depth[..., None], alive, None, commit=1)
         self.used = start + rows
-        mask = self._mask(stem, self._ancestry[:, slots, : self.used])
-        stored = slice(0, self._prompt_width + self.used)
+        mask = self._mask(stem, self._ancestry[:, slots, : self._extent])
+        stored = slice(0, self._prompt_width + self._extent)
         written = self._slots(slots)
 
         def place(layer: int, k: Tensor, v: Tensor) -> tuple[KeysValues | None, KeysValues | None]:
@@ -210,12 +215,12 @@ class TokenTrie:
         positions = self._depth_after(parents)[..., None] + torch.arange(length, device=self.device)
         stem, ancestry = self._stem_of(parents), self._ancestry_of(parents)
         mask = self._mask(stem, ancestry)
-        stored = slice(0, self._prompt_width + start)
+        stored = slice(0, self._prompt_width + self._extent)
         slots = slice(start, start + rows * commit)
         if commit:
             own = torch.tril(torch.ones(commit, commit, dtype=torch.bool, device=self.device))
             chains = torch.einsum("rs,ij->risj", torch.eye(rows, dtype=torch.bool, device=self.device), own)
-            self._ancestry[:, slots, :start] = ancestry.repeat_interleave(commit, dim=1)
+            self._ancestry[:, slots, : ancestry.shape[2]] = ancestry.repeat_interleave(commit, dim=1)
             self._ancestry[:, slots, slots] = chains.reshape(rows * commit, rows * commit)
         self._record(parents, stem, tokens, positions, alive, lengths, commit=commit)
         self.used = slots.stop
@@ -234,23 +239,31 @@ class TokenTrie:
         self._executed(self._layer_flops(rows, length, 1, stored.stop + length))
         return Branch(self._ids(slots).view(self.batch, rows, commit), self._unembed(hidden[:, :, 0], select))
 
-    def compact(self, keep: Tensor, alive: Tensor | None = None, *, room: int | None = None) -> Tensor:
-        """Keep only these nodes and their ancestors. The engine's one device-to-host copy.
+    def live_nodes(self, keep: Tensor, alive: Tensor | None = None) -> Tensor:
+        """[] int64, on the device: most nodes of any prompt that :meth:`compact` of the same arguments keeps."""
+        if self.layout == "rows" or not self.used:
+            return torch.zeros((), dtype=torch.int64, device=self.device)
+        return self._live(keep, alive).sum(1).amax()
+
+    def compact(
+        self, keep: Tensor, alive: Tensor | None = None, *, room: int | None = None, live_nodes: int | None = None
+    ) -> Tensor:
+        """Keep only these nodes and their ancestors.
 
         Args:
             keep: [B, R] node ids (or ROOT).
             alive: [B, R] bool; entries that are false keep nothing.
             room: resize storage to what is kept plus this many nodes (default: leave its size).
+            live_nodes: the number :meth:`live_nodes` gives, for a caller that has read it together with others. Without it
+                one device-to-host copy is made here, the engine's only one.
 
         Returns:
             [B, R] their new ids. In the rows layout these are the rows, in the order given.
         """
         if self.layout == "rows":
             return self._compact_rows(keep)
-        wanted = keep >= 0 if alive is None else (keep >= 0) & alive
-        rows = self._ancestry[:, : self.used, : self.used].gather(1, keep.clamp(min=0)[..., None].expand(-1, -1, self.used))
-        live = (rows & wanted[..., None]).any(1)  # [B, used]
-        width = int(live.sum(1).max()) if self.used else 0
+        width = int(self.live_nodes(keep, alive)) if live_nodes is None else live_nodes
+        live = self._live(keep, alive)
         order = torch.argsort(~live, dim=1, stable=True)[:, :width]
         new_ids = live.cumsum(1) - 1
         self._move_nodes(order, width, self.max_nodes if room is None else width + room)
@@ -299,8 +312,9 @@ class TokenTrie:
         shape, packed = self.shape, self.layout == "packed"
         slots = self._prompt_width + (max_nodes if packed else 0)
         size = (self.batch, shape.kv_heads, slots, shape.head_dim)
-        self._keys = [torch.empty(size, dtype=self.dtype, device=self.device) for _ in self._layers]
-        self._values = [torch.empty(size, dtype=self.dtype, device=self.device) for _ in self._layers]
+        new = torch.zeros if self.fixed_shapes else torch.empty  # what is masked must still be a number
+        self._keys = [new(size, dtype=self.dtype, device=self.device) for _ in self._layers]
+        self._values = [new(size, dtype=self.dtype, device=self.device) for _ in self._layers]
         self._row_keys = []
         self._row_values = []
         self.ledger.note_kv(self.kv_bytes)
@@ -329,12 +343,22 @@ class TokenTrie:
             half = sin.shape[-1] // 2
             self._cos, self._sin = cos[0], torch.cat([-sin[0, :, :half], sin[0, :, half:]], -1)
 
+    @property
+    def _extent(self) -> int:
+        """Node slots that are attended over."""
+        return self.max_nodes if self.fixed_shapes else self.used
+
     def _slots(self, nodes: slice) -> slice:
         """Where nodes lie in packed storage, after the prompt."""
         return slice(self._prompt_width + nodes.start, self._prompt_width + nodes.stop)
 
     def _ids(self, slots: slice) -> Tensor:
         return torch.arange(slots.start, slots.stop, device=self.device).expand(self.batch, -1)
+
+    def _live(self, keep: Tensor, alive: Tensor | None) -> Tensor:
+        """[B, used] bool (with fixed shapes all of storage): the nodes ``keep`` [B, R] and their ancestors, of living entries."""
+        ancestry = self._ancestry_of(keep)
+        return (ancestry if alive is None else ancestry & alive[..., None]).any(1)
 
     def _move_nodes(self, order: Tensor, width: int, max_nodes: int) -> None:
         """Gather the nodes ``order`` [B, width] to the front of storage of ``max_nodes`` nodes."""
@@ -347,6 +371,8 @@ class TokenTrie:
         for store in (self._keys, self._values):
             for layer, old in enumerate(store):
                 new = old.new_empty(batch, heads, self._prompt_width + max_nodes, dim)
+                if self.fixed_shapes:
+                    new[:, :, slots.shape[1] :] = 0
                 new[:, :, : slots.shape[1]] = old.view(-1, dim).index_select(0, flat).view(batch, heads, -1, dim)
                 store[layer] = new
                 self.ledger.note_kv(total + new.nbytes)
@@ -371,10 +397,14 @@ class TokenTrie:
         return torch.where(parents >= 0, self._depth.gather(1, parents.clamp(min=0)) + 1, below_prompt)
 
     def _ancestry_of(self, parents: Tensor) -> Tensor:
-        """[B, R, used] the parents' own rows of the ancestry matrix (nothing for a parent in the prompt)."""
+        """[B, R, used] the parents' own rows of the ancestry matrix (nothing for a parent in the prompt).
+
+        With fixed shapes all of storage instead of what is used.
+        """
+        extent = self._extent
         if self.used == 0:
-            return torch.zeros(*parents.shape, 0, dtype=torch.bool, device=self.device)
-        rows = self._ancestry[:, : self.used, : self.used].gather(1, parents.clamp(min=0)[..., None].expand(-1, -1, self.used))
+            return torch.zeros(*parents.shape, extent, dtype=torch.bool, device=self.device)
+        rows = self._ancestry[:, :, :extent].gather(1, parents.clamp(min=0)[..., None].expand(-1, -1, extent))
         return rows & (parents >= 0)[..., None]
 
     def _stem_of(self, parents: Tensor) -> Tensor:

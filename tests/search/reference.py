@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,10 +25,19 @@ class Sequence:
 
 
 @dataclass
+class Step:
+    """The beam before a step, and its candidates in generation order: (parent, token, probability, reward, whether kept)."""
+
+    beam: list[tuple[int, ...]]
+    candidates: list[tuple[tuple[int, ...], int, float, float, bool]]
+
+
+@dataclass
 class Reference:
     tokens: list[int]
     reward: float
     margin: float
+    steps: list[Step]
 
 
 def last_logits(model: Any, ids: list[int]) -> torch.Tensor:
@@ -37,7 +47,7 @@ def last_logits(model: Any, ids: list[int]) -> torch.Tensor:
 
 def saffron_reference(
     policy: Any,
-    mrm: Any,
+    rewards_of: Callable[[list[int]], list[float]],
     prompt: list[int],
     *,
     width: int,
@@ -46,14 +56,17 @@ def saffron_reference(
     min_new_tokens: int,
     eos: int,
     unseen: list[bool] | None,
-    mrm_prompt: list[int],
     semantics: str,
 ) -> Reference:
+    """``rewards_of`` gives the rewards of all children of a sequence of new tokens, by token id."""
     beam = [Sequence()]
     margin = math.inf
+    steps = []
     for step in range(max_new_tokens):
         if all(sequence.finished for sequence in beam):
             break
+        candidates: list[tuple[tuple[int, ...], int, float, float]] = []
+        before = [tuple(sequence.tokens) for sequence in beam]
         pool: list[tuple[float, Sequence, int | None]] = []  # (own reward, sequence, token) in generation order
         for sequence in beam:
             if sequence.finished:
@@ -63,7 +76,7 @@ def saffron_reference(
             if step < min_new_tokens:
                 logits[eos] = -math.inf
             probs = torch.softmax(logits, -1).tolist()
-            rewards = last_logits(mrm, mrm_prompt + sequence.tokens).tolist()
+            rewards = rewards_of(sequence.tokens)
             mass = 0.0
             for token in sorted(range(len(probs)), key=lambda t: -probs[t]):
                 margin = min(margin, abs(mass - top_p))
@@ -72,6 +85,7 @@ def saffron_reference(
                 mass += probs[token]
                 reward = UNSEEN if unseen is not None and unseen[token] else rewards[token]
                 pool.append((reward, sequence, token))
+                candidates.append((tuple(sequence.tokens), token, probs[token], reward))
         if semantics == "paper":
             ranked = sorted(pool, key=lambda entry: -entry[0])
             margin = min(margin, gaps(ranked, width))
@@ -87,8 +101,27 @@ def saffron_reference(
             beam = sorted(finished + children, key=lambda sequence: -sequence.reward)[:width]
             rewards = sorted(sequence.reward for sequence in finished + children if sequence.finished)
             margin = min([margin, *(b - a for a, b in itertools.pairwise(rewards) if b != a)])
+        after = {tuple(sequence.tokens) for sequence in beam}
+        steps.append(Step(before, [(*entry, (*entry[0], entry[1]) in after) for entry in candidates]))
     best = max(beam, key=lambda sequence: sequence.reward)
-    return Reference(best.tokens, best.reward, margin)
+    return Reference(best.tokens, best.reward, margin, steps)
+
+
+def multifurcation_rewards(mrm: Any, prompt: list[int]) -> Callable[[list[int]], list[float]]:
+    """The MRM's logits are the rewards of all children."""
+    return lambda tokens: last_logits(mrm, prompt + tokens).tolist()
+
+
+def process_rewards(
+    guard: Any, prompt: list[int], suffix: list[int], safe: int, unsafe: int
+) -> Callable[[list[int]], list[float]]:
+    """The guard reads every child with the suffix that asks for its verdict."""
+
+    def rewards_of(tokens: list[int]) -> list[float]:
+        verdicts = [last_logits(guard, [*prompt, *tokens, child, *suffix]) for child in range(guard.config.vocab_size)]
+        return [float(logits[safe] - logits[unsafe]) for logits in verdicts]
+
+    return rewards_of
 
 
 def child(parent: Sequence, token: int | None, reward: float, eos: int, carried: float) -> Sequence:

@@ -12,10 +12,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.overrides import TorchFunctionMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from saffron.search import search_tokens
-from saffron.search.saffron import MRMScorer, search
+from saffron.chat import ChatFormat, ChatFormats
+from saffron.config import BeamSearch, BestOfN, Deal, Rebase, Saffron
+from saffron.search import registry, search_tokens
+from saffron.search.base import RandomKey, SearchModels, SearchPrompt
+from saffron.search.saffron import MRMScorer, saffron, search
 from saffron.search.selection import best, best_dense, nucleus
 from saffron.trie import TrieError
 
@@ -63,10 +67,9 @@ def expected(policy: Any, mrm: Any, prompts: list[list[int]], mrm_prompts: list[
     return [
         reference.saffron_reference(
             policy,
-            mrm,
+            reference.multifurcation_rewards(mrm, mrm_prompt),
             prompt,
             eos=options["eos_token_id"],
-            mrm_prompt=mrm_prompt,
             unseen=None if unseen is None else unseen.tolist(),
             **{name: value for name, value in options.items() if name != "eos_token_id"},
         )
@@ -219,6 +222,107 @@ def test_selection_on_the_device_equals_selection_on_the_host(semantics, seed):
     assert outcomes[0].tokens == outcomes[1].tokens
     assert outcomes[0].rewards == outcomes[1].rewards
     assert torch.equal(outcomes[0].ledger.nominal, outcomes[1].ledger.nominal)
+
+
+FORMATS = ChatFormats(
+    policy=ChatFormat((1,), (2,), ()),
+    guard=ChatFormat((5, 6), (7,), (9, 1, 4)),
+    mrm=ChatFormat((5,), (7,), ()),
+    safe_id=8,
+    unsafe_id=9,
+    eos_id=EOS,
+)
+SEARCH_PROMPTS = [SearchPrompt(0, [1, 10, 2], [5, 6, 10, 7], [5, 10, 7]), SearchPrompt(1, [1, 2], [5, 6, 11, 12, 7], [5, 7])]
+
+
+@pytest.mark.parametrize("scorer", ["mrm", "prm"])
+@pytest.mark.parametrize("semantics", ["paper", "released"])
+@pytest.mark.parametrize("width", [1, 4])
+def test_either_scorer_and_the_recorded_tree_equal_the_reference(scorer, semantics, width):
+    """Every beam, candidate, probability and reward of every step, beyond a compaction, with sequences that end early."""
+    policy, guard, mrm = model(31, scale=3.0), model(32), model(33, bias=True)
+    policy.lm_head.weight[EOS] *= 2
+    unseen = torch.arange(VOCAB) % 3 == 0
+    models = SearchModels(policy, guard, FORMATS, mrm, unseen)
+    chosen = Saffron(scorer=scorer, semantics=semantics, min_new_tokens=1, top_p=0.6)
+    results = saffron(models, SEARCH_PROMPTS, chosen, [width], key=RandomKey("guild_a", 0), max_new_tokens=9, record_tree=True)
+    for prompt, result in zip(SEARCH_PROMPTS, results, strict=True):
+        verdicts = reference.process_rewards(guard, prompt.guard_ids, [9, 1, 4], FORMATS.safe_id, FORMATS.unsafe_id)
+        rewards = verdicts if scorer == "prm" else reference.multifurcation_rewards(mrm, prompt.mrm_ids)
+        found = reference.saffron_reference(
+            policy,
+            rewards,
+            prompt.policy_ids,
+            width=width,
+            top_p=0.6,
+            max_new_tokens=9,
+            min_new_tokens=1,
+            eos=EOS,
+            unseen=unseen.tolist() if scorer == "mrm" else None,
+            semantics=semantics,
+        )
+        assert found.margin > 1e-6
+        assert result.output_ids == found.tokens
+        tree = result.tree
+        paths = {-1: ()}
+        for node, (parent, token) in enumerate(tree.nodes):
+            paths[node] = (*paths[parent], token)
+        assert len(tree.steps) == len(found.steps)
+        for ours, theirs in zip(tree.steps, found.steps, strict=True):
+            assert [paths[node] for node in ours.beam] == theirs.beam
+            listed = [(paths[c.parent], c.token, c.node is not None) for c in ours.candidates]
+            assert listed == [(parent, token, kept) for parent, token, _, _, kept in theirs.candidates]
+            assert [c.probability for c in ours.candidates] == pytest.approx([c[2] for c in theirs.candidates], abs=1e-6)
+            assert [c.reward for c in ours.candidates] == pytest.approx([c[3] for c in theirs.candidates], abs=1e-5)
+            assert all(paths[c.node] == (*paths[c.parent], c.token) for c in ours.candidates if c.node is not None)
+        assert result.reward_calls == len(
+            {c[:2] for step in found.steps for c in step.candidates}
+            if scorer == "prm"
+            else {c[0] for step in found.steps for c in step.candidates}
+        )
+
+
+class HostReads(TorchFunctionMode):
+    """Counts what makes a host wait for a device."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        names = ("item", "tolist", "cpu", "numpy", "nonzero", "__bool__", "__int__", "__float__", "__index__")
+        self.count += getattr(function, "__name__", "") in names
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ("name", "chosen"),
+    [
+        ("best_of_n", BestOfN()),
+        ("beam_search", BeamSearch(children=2)),
+        ("deal", Deal(children=2, lookahead=0, reward_weight=0.5)),
+        ("deal", Deal(children=2, lookahead=2, reward_weight=0.5)),
+        ("rebase", Rebase(step_tokens=2, balance_temperature=0.1, widths="release", weights="sigmoid")),
+        ("saffron", None),
+    ],
+)
+def test_the_host_reads_once_per_compaction_and_not_in_between(name, chosen):
+    policy, guard, mrm = model(31, bias=True), model(32), model(33)
+    policy.lm_head.bias[EOS] = -1e4
+    models = SearchModels(policy, guard, FORMATS)
+    prompts = [prompt.policy_ids for prompt in SEARCH_PROMPTS]
+
+    def reads(limit: int) -> int:
+        with HostReads() as counter:
+            if chosen is None:
+                scorer = MRMScorer(mrm, prompts, None, width=16, max_new_tokens=limit)
+                search(policy, scorer, prompts, listed=False, **options(width=16, max_new_tokens=limit))
+            else:
+                key = RandomKey("guild_a", 0)
+                registry.method(name)(models, SEARCH_PROMPTS, chosen, [4], key=key, max_new_tokens=limit)
+        return counter.count
+
+    assert reads(7) == reads(6) == reads(14) - 2
 
 
 @settings(max_examples=150, deadline=None)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from saffron.config import BeamSearch
 from saffron.search.base import RandomKey, SearchModels, SearchPrompt, SearchResult
-from saffron.search.frontier import COMPACT_EVERY, Outputs, best_first, most_likely, take
+from saffron.search.frontier import COMPACT_EVERY, Outputs, best_first, look, most_likely, take, unfinished
 from saffron.search.verdicts import Verdicts
 from saffron.trie import ROOT, TokenTrie
 
@@ -62,13 +62,18 @@ def _search(
             break
         if (step + 1) % COMPACT_EVERY == 0:
             outputs.write(beam.tokens, beam.rewards, beam.rewards)
-            keep = beam.growing.any(1).nonzero()[:, 0]
+            tries = ((policy, beam.policy_nodes), (verdicts.trie, beam.guard_nodes))
+            growing, live = look(beam.growing, *(trie.live_nodes(nodes, beam.growing) for trie, nodes in tries))
+            keep = unfinished(growing, policy.device)
             outputs.drop_prompts(keep)
             beam = beam.select(keep)
             if not len(keep):
                 break
-            policy_nodes = policy.compact(beam.policy_nodes, beam.growing)
-            beam = replace(beam, policy_nodes=policy_nodes, guard_nodes=verdicts.trie.compact(beam.guard_nodes, beam.growing))
+            beam = replace(
+                beam,
+                policy_nodes=policy.compact(beam.policy_nodes, beam.growing, live_nodes=live[0]),
+                guard_nodes=verdicts.trie.compact(beam.guard_nodes, beam.growing, live_nodes=live[1]),
+            )
         extension = policy.extend(beam.policy_nodes, beam.tokens[..., step], alive=beam.growing)
         beam, logits = replace(beam, policy_nodes=extension.nodes), extension.logits
     outputs.write(beam.tokens, beam.rewards, beam.rewards)

@@ -16,7 +16,7 @@ from torch import Tensor
 from saffron.compute import ModelShape
 from saffron.config import BestOfN
 from saffron.search.base import RandomKey, SearchModels, SearchPrompt, SearchResult
-from saffron.search.frontier import COMPACT_EVERY, first_occurrence, take
+from saffron.search.frontier import COMPACT_EVERY, first_occurrence, look, take, unfinished
 from saffron.search.random import inverse_cdf
 from saffron.search.verdicts import Verdicts
 from saffron.trie import ROOT, TokenTrie
@@ -64,12 +64,13 @@ def draw_samples(
         if step == max_new_tokens - 1:
             break
         if (step + 1) % COMPACT_EVERY == 0:
-            if not bool(alive.any()):
+            growing, _ = look(alive)
+            if not any(growing):
                 break
-            keep = alive.any(1).nonzero()[:, 0]
+            keep = unfinished(growing, device)
             policy.drop_prompts(keep)
             block, samples, alive, nodes, drawn = (x[keep] for x in (block, samples, alive, nodes, drawn))
-            rows = (~alive).to(torch.uint8).sort(dim=1, stable=True).indices[:, : int(alive.sum(1).max())]
+            rows = (~alive).to(torch.uint8).sort(dim=1, stable=True).indices[:, : max(growing)]
             nodes = policy.compact(take(nodes, rows), take(alive, rows))
             samples, alive, drawn = take(samples, rows), take(alive, rows), take(drawn, rows)
         extension = policy.extend(nodes, drawn, alive=alive)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from saffron.config import Deal
 from saffron.search.base import RandomKey, SearchModels, SearchPrompt, SearchResult
-from saffron.search.frontier import COMPACT_EVERY, Outputs, best_first, most_likely, take
+from saffron.search.frontier import COMPACT_EVERY, Outputs, best_first, look, most_likely, take, unfinished
 from saffron.search.verdicts import Verdicts
 from saffron.trie import ROOT, TokenTrie
 
@@ -93,12 +93,13 @@ class _Search:
                 break
             if (step + 1) % COMPACT_EVERY == 0:
                 self.outputs.write(beam.tokens, beam.scores, beam.rewards)
-                keep = beam.growing.any(1).nonzero()[:, 0]
+                growing, live = look(beam.growing, *(trie.live_nodes(*_kept(beam, nodes)) for trie, nodes in self._tries(beam)))
+                keep = unfinished(growing, self.policy.device)
                 self.outputs.drop_prompts(keep)
                 beam = beam.select(keep)
                 if not len(keep):
                     break
-                beam = self._compact(beam)
+                beam = self._compact(beam, live)
             if self.settings.lookahead == 0:
                 beam = self._feed_beam(beam, step)
         self.outputs.write(beam.tokens, beam.scores, beam.rewards)
@@ -219,18 +220,21 @@ class _Search:
             next_log_probabilities=log_probabilities[:, :, None],
         )
 
-    def _compact(self, beam: Entries) -> Entries:
-        """Drop what no beam sequence or its rollout needs."""
+    def _tries(self, beam: Entries) -> list[tuple[TokenTrie, Tensor]]:
+        return [(self.policy, beam.policy_nodes), (self.verdicts.trie, beam.guard_nodes)]
 
-        def compact(trie: TokenTrie, nodes: Tensor) -> Tensor:
-            kept = beam.growing[..., None].expand_as(nodes).flatten(1, 2)
-            return trie.compact(nodes.flatten(1, 2), kept).view(nodes.shape)
-
-        return replace(
-            beam,
-            policy_nodes=compact(self.policy, beam.policy_nodes),
-            guard_nodes=compact(self.verdicts.trie, beam.guard_nodes),
+    def _compact(self, beam: Entries, live_nodes: list[int]) -> Entries:
+        """Drop what no beam sequence or its rollout needs; ``live_nodes`` of policy and guard."""
+        policy_nodes, guard_nodes = (
+            trie.compact(*_kept(beam, nodes), live_nodes=live).view(nodes.shape)
+            for (trie, nodes), live in zip(self._tries(beam), live_nodes, strict=True)
         )
+        return replace(beam, policy_nodes=policy_nodes, guard_nodes=guard_nodes)
+
+
+def _kept(beam: Entries, nodes: Tensor) -> tuple[Tensor, Tensor]:
+    """Nodes [B, R, D] of the beam as [B, R * D], and which of them belong to sequences that go on."""
+    return nodes.flatten(1, 2), beam.growing[..., None].expand_as(nodes).flatten(1, 2)
 
 
 def _shift(places: Tensor) -> Tensor:

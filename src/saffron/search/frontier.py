@@ -49,6 +49,25 @@ def first_occurrence(sequences: Tensor) -> Tensor:
     return torch.where(same, rows, same.shape[2]).amin(2)
 
 
+def look(growing: Tensor, *live_nodes: Tensor) -> tuple[list[int], list[int]]:
+    """What the host must know for a compaction, in its one device-to-host copy.
+
+    Args:
+        growing: [B, R] bool, entries that go on.
+        live_nodes: [] of each trie, see :meth:`saffron.trie.TokenTrie.live_nodes`.
+
+    Returns:
+        The number of each prompt's entries that go on, and of each trie's live nodes.
+    """
+    numbers = torch.cat([growing.sum(1), torch.stack(live_nodes)] if live_nodes else [growing.sum(1)]).tolist()
+    return numbers[: len(growing)], numbers[len(growing) :]
+
+
+def unfinished(growing: list[int], device: torch.device) -> Tensor:
+    """int64 [B']: the prompts with entries that go on, as :func:`look` counted them."""
+    return torch.tensor([prompt for prompt, count in enumerate(growing) if count], dtype=torch.int64, device=device)
+
+
 class Outputs:
     """The outputs of a block, written as its prompts finish, and the tries they are searched with.
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from saffron.config import Rebase
 from saffron.search.base import RandomKey, SearchModels, SearchPrompt, SearchResult
-from saffron.search.frontier import COMPACT_EVERY, Outputs, best_first, first_occurrence, take
+from saffron.search.frontier import COMPACT_EVERY, Outputs, best_first, first_occurrence, look, take, unfinished
 from saffron.search.random import inverse_cdf
 from saffron.search.verdicts import Verdicts
 from saffron.trie import ROOT, TokenTrie
@@ -89,7 +89,9 @@ def _search(
         if stop - compacted >= COMPACT_EVERY:
             compacted = stop
             outputs.write(leaf_tokens[:, None], leaf_rewards[:, None], leaf_rewards[:, None])
-            keep = wanted.any(1).nonzero()[:, 0]
+            tries = ((policy, policy_nodes), (verdicts.trie, nodes[..., -1]))
+            going_on, live = look(wanted, *(trie.live_nodes(kept, wanted) for trie, kept in tries))
+            keep = unfinished(going_on, device)
             outputs.drop_prompts(keep)
             if not len(keep):
                 leaf_tokens, leaf_rewards = leaf_tokens[keep], leaf_rewards[keep]
@@ -98,8 +100,8 @@ def _search(
             prompt_ids, left, tokens, leaf_tokens, leaf_rewards, policy_nodes, nodes, order, widths, wanted = (
                 x[keep] for x in state
             )
-            policy_nodes = policy.compact(policy_nodes, wanted)
-            nodes = verdicts.trie.compact(nodes[..., -1], wanted)[..., None]
+            policy_nodes = policy.compact(policy_nodes, wanted, live_nodes=live[0])
+            nodes = verdicts.trie.compact(nodes[..., -1], wanted, live_nodes=live[1])[..., None]
         extension = policy.extend(policy_nodes, tokens[..., stop - 1], alive=wanted)
         source, alive = spread(order, widths)
         tokens, guard_nodes = take(tokens, source), take(nodes[..., -1], source)

@@ -20,6 +20,7 @@ from torch import Tensor
 from saffron.compute import Ledger
 from saffron.config import Saffron
 from saffron.search.base import RandomKey, SearchModels, SearchPrompt, SearchResult, SearchTree, TreeCandidate, TreeStep
+from saffron.search.frontier import look, unfinished
 from saffron.search.selection import UNSEEN_REWARD, Best, Candidates, Floats, best, best_dense, nucleus, probabilities
 from saffron.search.verdicts import Verdicts
 from saffron.trie import ROOT, TokenTrie
@@ -95,6 +96,14 @@ class Rows:
         place = torch.argsort(~growing, dim=1, stable=True)[:, :count]
         return cls(place, growing.gather(1, place))
 
+    def of_prompts(self, keep: Tensor) -> Rows:
+        """The rows of some prompts [B']."""
+        return Rows(self.place[keep], self.alive[keep])
+
+    def first(self, count: int) -> Rows:
+        """The first ``count`` rows of each prompt."""
+        return Rows(self.place[:, :count].contiguous(), self.alive[:, :count].contiguous())
+
 
 @dataclass(frozen=True)
 class Selected:
@@ -148,6 +157,14 @@ def select(beam: Beam, rows: Rows, found: Best, *, eos_token_id: int, semantics:
 
 
 # -------------------------------------------------------------------------------------------------------------- scores
+@dataclass(frozen=True)
+class Space:
+    """What a compaction leaves per prompt: the scorer's live nodes, and room for so many new ones."""
+
+    live_nodes: int
+    room: int
+
+
 class Scorer(Protocol):
     """Rewards of the children of growing sequences."""
 
@@ -160,7 +177,10 @@ class Scorer(Protocol):
     def dense(self) -> Tensor:
         """[B, R, V] rewards of all children."""
 
-    def grow(self, rows: Tensor, found: Best, chosen: Tensor, alive: Tensor, *, room: int | None) -> None:
+    def live_nodes(self, rows: Tensor, alive: Tensor) -> Tensor:
+        """[] int64, on the device: nodes per prompt that stay if dead ones are dropped now; arguments as in :meth:`grow`."""
+
+    def grow(self, rows: Tensor, found: Best, chosen: Tensor, alive: Tensor, *, space: Space | None) -> None:
         """Move to the next step's rows.
 
         Args:
@@ -168,7 +188,7 @@ class Scorer(Protocol):
             found: the best candidates of the step.
             chosen: [B, R] which of them each is.
             alive: [B, R] bool.
-            room: if given, dead nodes are dropped now and room is made for so many new ones per prompt.
+            space: if given, dead nodes are dropped now.
         """
 
     def drop_prompts(self, keep: Tensor) -> None:
@@ -187,12 +207,22 @@ class MRMScorer:
         unseen: [V] bool, tokens that score :data:`UNSEEN_REWARD` whatever the model says (Eq. 7).
         width: beam width N.
         max_new_tokens: token limit.
+        sparse_unembedding: share of the vocabulary up to which only the candidates' rows are evaluated; 0 for always all.
     """
 
     def __init__(
-        self, mrm: PreTrainedModel, prompts: Sequence[Sequence[int]], unseen: Tensor | None, *, width: int, max_new_tokens: int
+        self,
+        mrm: PreTrainedModel,
+        prompts: Sequence[Sequence[int]],
+        unseen: Tensor | None,
+        *,
+        width: int,
+        max_new_tokens: int,
+        sparse_unembedding: float = SPARSE_UNEMBEDDING,
     ) -> None:
-        self._trie = TokenTrie(mrm, prompts, max_nodes=compaction_period(width, max_new_tokens) * width)
+        self._sparse_unembedding = sparse_unembedding
+        max_nodes = compaction_period(width, max_new_tokens) * width
+        self._trie = TokenTrie(mrm, prompts, max_nodes=max_nodes, fixed_shapes=mrm.device.type != "cpu")
         self.ledger = self._trie.ledger
         device = self._trie.device
         self._index = torch.arange(len(prompts), device=device)
@@ -207,7 +237,7 @@ class MRMScorer:
         present = np.zeros(vocabulary, dtype=bool)
         present[candidates.token] = True
         ids = np.flatnonzero(present)
-        sparse = self._waiting is not None and len(ids) <= SPARSE_UNEMBEDDING * vocabulary
+        sparse = self._waiting is not None and len(ids) <= self._sparse_unembedding * vocabulary
         logits = self._evaluate(torch.from_numpy(ids).to(self._trie.device) if sparse else None)
         columns = candidates.token
         if sparse:
@@ -234,11 +264,15 @@ class MRMScorer:
             self._nodes, logits = extension.nodes, extension.logits
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
-    def grow(self, rows: Tensor, found: Best, chosen: Tensor, alive: Tensor, *, room: int | None) -> None:
+    def live_nodes(self, rows: Tensor, alive: Tensor) -> Tensor:
+        """See :class:`Scorer`."""
+        return self._trie.live_nodes(self._nodes.gather(1, rows), alive)
+
+    def grow(self, rows: Tensor, found: Best, chosen: Tensor, alive: Tensor, *, space: Space | None) -> None:
         """See :class:`Scorer`."""
         parents = self._nodes.gather(1, rows)
-        if room is not None:
-            parents = self._trie.compact(parents, alive, room=room)
+        if space is not None:
+            parents = self._trie.compact(parents, alive, room=space.room, live_nodes=space.live_nodes)
         self.calls.index_add_(0, self._index, alive.sum(1))
         self._waiting = parents, found.token.gather(1, chosen), alive
 
@@ -279,8 +313,12 @@ class PRMScorer:
         """Refused: the PRM scores listed candidates only."""
         raise TypeError("the PRM scores listed candidates only")
 
-    def grow(self, rows: Tensor, found: Best, chosen: Tensor, alive: Tensor, *, room: int | None) -> None:
-        """See :class:`Scorer`; dead nodes are dropped before every reading."""
+    def live_nodes(self, rows: Tensor, alive: Tensor) -> Tensor:
+        """See :class:`Scorer`; dead nodes are dropped before every reading, so none is counted here."""
+        return self.calls.new_zeros(())
+
+    def grow(self, rows: Tensor, found: Best, chosen: Tensor, alive: Tensor, *, space: Space | None) -> None:
+        """See :class:`Scorer`."""
         assert found.index is not None
         self._nodes, self._alive = self._read[found.index.to(self._read.device).gather(1, chosen)], alive
 
@@ -339,7 +377,7 @@ def search(
         record_tree: keep every candidate of every step (lists candidates).
     """
     period = compaction_period(width, max_new_tokens)
-    trie = TokenTrie(policy, prompts, max_nodes=period * width)
+    trie = TokenTrie(policy, prompts, max_nodes=period * width, fixed_shapes=policy.device.type != "cpu")
     listed = (trie.device.type == "cpu" if listed is None else listed) or record_tree
     beam = Beam.of_prompts(trie.batch, width, max_new_tokens, trie.device)
     rows = Rows.of(beam, 1)
@@ -364,27 +402,30 @@ def search(
         if step == max_new_tokens - 1:
             break
         compact = step > 0 and step % period == 0
-        count = width
+        rows = Rows.of(beam, width)
+        chosen = (selected.origin.gather(1, rows.place) - width).clamp(min=0)
+        extended = found.row.gather(1, chosen)
+        parents = nodes.gather(1, extended)
+        live: list[int] = []
         if listed or compact:
-            growing = beam.growing.sum(1).tolist()
-            count = max(growing)
+            tries = (trie.live_nodes(parents, rows.alive), scorer.live_nodes(extended, rows.alive)) if compact else ()
+            growing, live = look(beam.growing, *tries)
             if min(growing) == 0:
                 answers.write(index, beam)
-                keep = torch.tensor([place for place, number in enumerate(growing) if number], device=trie.device)
+                keep = unfinished(growing, trie.device)
                 if not len(keep):
                     break
                 trie.drop_prompts(keep)
                 scorer.drop_prompts(keep)
-                index, beam, nodes, rows = index[keep], beam.of(keep), nodes[keep], Rows(rows.place[keep], rows.alive[keep])
-                selected, found = Selected(beam, selected.origin[keep]), _of(found, keep)
-        rows = Rows.of(beam, count)
-        chosen = (selected.origin.gather(1, rows.place) - width).clamp(min=0)
-        extended = found.row.gather(1, chosen)
-        parents = nodes.gather(1, extended)
-        room = min(period, max_new_tokens - 1 - step) * width if compact else None
-        if room is not None:
-            parents = trie.compact(parents, rows.alive, room=room)
-        scorer.grow(extended, found, chosen, rows.alive, room=room)
+                index, beam, rows, found = index[keep], beam.of(keep), rows.of_prompts(keep), _of(found, keep)
+                chosen, extended, parents = chosen[keep], extended[keep], parents[keep]
+            count = max(growing)
+            rows, chosen, extended, parents = rows.first(count), chosen[:, :count], extended[:, :count], parents[:, :count]
+        space = None
+        if compact:
+            space = Space(live[1], min(period, max_new_tokens - 1 - step) * width)
+            parents = trie.compact(parents, rows.alive, room=space.room, live_nodes=live[0])
+        scorer.grow(extended, found, chosen, rows.alive, space=space)
         extension = trie.extend(parents, found.token.gather(1, chosen), alive=rows.alive)
         nodes, logits = extension.nodes, extension.logits
     answers.write(index, beam)
