@@ -57,7 +57,7 @@ def labelling(turns: int) -> dict[str, Any]:
     """Labels per second of the packed pass and of one forward per prefix, and their FLOP ratio."""
     model, items = guard(), conversations()
     functions = {
-        "packed": lambda: verdicts(model, formats(), items, batch_size=CONVERSATIONS),
+        "packed": lambda: verdicts(model, formats(), items, batch_size=CONVERSATIONS)[0],
         "one_forward_per_prefix": lambda: labels_one_by_one(model, items),
     }
     timings = paired(functions, turns)
