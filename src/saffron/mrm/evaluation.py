@@ -42,7 +42,7 @@ def evaluate(config: Config, layout: Layout, seed: int, variant: str = "default"
     if not len(held_out):
         raise records.RecordError(f"{path}: no labels in the test split; nothing to evaluate the MRM on")
     folder = layout.mrm(seed, variant)
-    model, _ = models.load_mrm(folder, config.runtime)
+    model, _ = models.load_mrm(folder, config.runtime, device_map=config.models.device_map)
     points, batch_size = predictions(model, held_out, ChatFormats.load(layout.tokenizer), config.mrm.evaluation_prefixes, seed)
     record = statistics(points)
     record["held_out_prefixes"] = int(held_out["rewards"].map(len).sum())

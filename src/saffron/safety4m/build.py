@@ -120,7 +120,7 @@ def _label_blocks(config: Config, layout: Layout, seed: int, blocks: dict[int, l
 
     settings = config.safety4m
     torch.set_num_threads(config.runtime.torch_threads)
-    guard = models.load_lm(layout.model("guard", seed), config.runtime)
+    guard = models.load_lm(layout.model("guard", seed), config.runtime, device_map=config.models.device_map)
     tokenizer = models.load_tokenizer(layout.tokenizer)
     formats = ChatFormats.load(layout.tokenizer)
     eos_id = formats.eos_id if settings.end_of_sequence else None
