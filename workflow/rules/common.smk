@@ -1,4 +1,5 @@
 # Config, paths and helpers shared by all of these files. What each stage reads and its code: src/saffron/workflow.py
+import os
 import sys
 from pathlib import Path
 
@@ -61,7 +62,7 @@ onstart:
     from saffron.records import replacing  # loads pandas, which a dry run can do without
 
     try:
-        hub.require_pins(CONFIG, ", ".join(map(str, workflow.configfiles)))
+        hub.require_pins(CONFIG, ", ".join(os.path.relpath(path) for path in workflow.configfiles))
     except hub.SourceError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
