@@ -65,6 +65,21 @@ def load_lm(
     return model.to(place).eval().requires_grad_(False)
 
 
+def skeleton(folder: Path) -> PreTrainedModel:
+    """The model of a folder without its weights: every tensor has a shape and no memory.
+
+    Raises:
+        ValueError, KeyError, OSError: as transformers does, if ``config.json`` describes no causal language model it knows.
+    """
+    from accelerate import init_empty_weights
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with init_empty_weights():
+        model: Any = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder, local_files_only=True))
+    model.tie_weights()
+    return model.eval()
+
+
 def check_fits(folder: Path, dtype: torch.dtype, free: int | None) -> None:
     """Refuse a model that one device does not hold, before its weights are read.
 
@@ -81,13 +96,7 @@ def check_fits(folder: Path, dtype: torch.dtype, free: int | None) -> None:
     """
     if free is None:
         return
-    from accelerate import init_empty_weights
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    with init_empty_weights():
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder, local_files_only=True))
-    model.tie_weights()
-    needed = dtype.itemsize * sum(parameter.numel() for parameter in model.parameters())
+    needed = dtype.itemsize * sum(parameter.numel() for parameter in skeleton(folder).parameters())
     if needed > free:
         raise ModelError(
             f"{folder}: the weights take {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free on the GPU; a model has to be on "
