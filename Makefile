@@ -5,7 +5,7 @@ SHELL := bash
 .PHONY: help env replicate figures figure ablations seeds smoke replica plan clean-stage runtimes publish benchmark test test-fast lint format docs lock clean
 
 CONFIG ?= sandbox
-CORES ?= 2
+CORES ?=
 PROFILE ?= default
 PYTHON ?= python3.11
 NAME ?= figure2
@@ -20,10 +20,12 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONNOUSERSITE := 1
 unexport PYTHONPATH
 # --configfile takes several files: an option must stand between it and a target.
-SNAKEMAKE = snakemake --configfile $(CONFIGFILE) --cores $(CORES) --workflow-profile profiles/$(PROFILE)
+# Cores stand in the profile; --cores 2 over profiles/gpu would cut every job to two threads and run one job at a time.
+HOW = $(if $(CORES),--cores $(CORES)) --workflow-profile profiles/$(PROFILE)
+SNAKEMAKE = snakemake --configfile $(CONFIGFILE) $(HOW)
 
 help: ## list the commands
-	@echo "make COMMAND [CONFIG=sandbox] [CORES=2] [PROFILE=default]"
+	@echo "make COMMAND [CONFIG=sandbox] [CORES=as the profile says] [PROFILE=default]"
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
 
 env: $(STAMP) ## make the environment in .venv from requirements.lock
@@ -74,7 +76,7 @@ benchmark: env ## measure engine and searches; results go to benchmarks/
 	python -m benchmarks
 
 replica: env ## the paper's code path on tiny models with the real vocabulary and special tokens
-	config=$$(python tests/replica build/replica large | tail -n 1); snakemake --configfile $$config --cores $(CORES) --workflow-profile profiles/$(PROFILE)
+	config=$$(python tests/replica build/replica large | tail -n 1); snakemake --configfile $$config $(HOW)
 
 test: lint ## everything that must hold: lint, types, unit tests, the workflow itself
 	python -m pytest -n 2

@@ -87,7 +87,7 @@ def _labelling(workload: Workload, turns: int) -> dict[str, Any]:
     model, chat = llama(**workload.sizes), formats(workload)
     items = conversations(workload.conversations, model.config.vocab_size)
     functions = {
-        "packed": lambda: verdicts(model, chat, items, batch_size=workload.conversations),
+        "packed": lambda: verdicts(model, chat, items, batch_size=workload.conversations)[0],
         "one_forward_per_prefix": lambda: labels_one_by_one(model, chat, items),
     }
     timings = paired(functions, turns)

@@ -48,7 +48,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program.write_text(SMI)
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
-    for name in (*gpus.PLACED, gpus.VISIBLE):
+    for name in (gpus.SLURM, gpus.RANK, gpus.VISIBLE):
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "locks"
 
@@ -93,13 +93,22 @@ def test_a_killed_process_gives_its_gpu_back(machine: Path, monkeypatch: pytest.
         assert gpu == "GPU-b"
 
 
-@pytest.mark.parametrize("name", gpus.PLACED)
+@pytest.mark.parametrize("name", [gpus.SLURM, gpus.RANK])
 def test_what_a_scheduler_placed_stays_where_it_is(machine: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "3")
     monkeypatch.setenv(gpus.VISIBLE, "1")
     with gpus.claim(machine) as gpu:
         assert gpu is None
         assert os.environ[gpus.VISIBLE] == "1"
+
+
+def test_jobs_within_one_slurm_allocation_share_its_gpus_out(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(gpus.SLURM, "3")
+    monkeypatch.setenv(gpus.VISIBLE, "0,1")
+    with gpus.claim(machine) as first:
+        monkeypatch.setenv(gpus.VISIBLE, "0,1")  # what another job of the allocation would see
+        with gpus.claim(machine) as second:
+            assert (first, second) == ("GPU-a", "GPU-b")
 
 
 def test_a_machine_without_gpus_claims_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

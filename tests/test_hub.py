@@ -4,12 +4,19 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
+import yaml
+from typer.testing import CliRunner
 
-from saffron.config import HubFile
-from saffron.hub import SourceError, fetch
+from saffron import cli
+from saffron import config as configs
+from saffron.config import Config, HubFile
+from saffron.hub import SourceError, current_pins, fetch, files, require_pins
 
+ROOT = Path(__file__).parents[1]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TOKEN = "hf_not_a_real_token"
 
@@ -86,13 +93,104 @@ def test_without_network_the_error_offers_a_mirror() -> None:
         fetch(HubFile(id="someone/model", revision=COMMIT), "models.hub.guard", "model", ["*"], endpoint="http://127.0.0.1:9")
 
 
-def test_an_unpinned_id_is_refused_and_the_current_commit_named(hub: str) -> None:
-    with pytest.raises(
-        SourceError, match=rf"sources\.hub\.x\.revision: someone/moved is not pinned .*its current one is {COMMIT}"
-    ):
-        fetch(HubFile(id="someone/moved"), "sources.hub.x", "dataset", ["*"], endpoint=hub)
-    with pytest.raises(SourceError, match=r"someone/broken is not pinned to a commit; copy one from .*/commits/main"):
-        fetch(HubFile(id="someone/broken"), "sources.hub.x", "dataset", ["*"], endpoint=hub)
+def test_an_unpinned_id_is_refused_without_a_look_at_the_hub() -> None:
+    with pytest.raises(SourceError, match=r"sources\.hub\.x\.revision: someone/x is not pinned .*copy one from .*/commits/main"):
+        fetch(HubFile(id="someone/x"), "sources.hub.x", "dataset", ["*"], endpoint="http://127.0.0.1:9")
+
+
+def config_of(**changes: dict[str, object]) -> Config:
+    """The paper's config with other values for some hub ids, by the last part of their key."""
+    values = yaml.safe_load((ROOT / "config/paper.yaml").read_text())
+    for section in (values["sources"]["hub"], values["models"]["hub"]):
+        for name in section.keys() & changes.keys():
+            section[name] = {**section[name], **changes[name]}
+    return configs.parse(values, "test")
+
+
+def test_a_config_without_a_commit_is_refused_with_every_key_and_the_command_that_helps() -> None:
+    unpinned = config_of(harmful_hexphi={"revision": None}, guard={"revision": None})
+    with pytest.raises(SourceError) as caught:
+        require_pins(unpinned, "config/mine.yaml")
+    message = str(caught.value)
+    assert message.startswith("config/mine.yaml: 2 hub id(s) without a commit:")
+    assert "sources.hub.harmful_hexphi.revision: Unispac/" in message and "models.hub.guard.revision: meta-llama/" in message
+    assert "hh_rlhf" not in message
+    assert "saffron pin --config config/mine.yaml" in message
+    require_pins(config_of(harmful_hexphi={"path": "mirror"}), "x")
+    require_pins(config_of(harmful_hexphi={"revision": COMMIT}), "x")
+    require_pins(configs.load(ROOT / "config/sandbox.yaml"), "x")
+
+
+class Api:
+    """The hub's answers by repository: a commit, or what it raises."""
+
+    answers: ClassVar[dict[str, str | Exception | None]] = {}
+
+    def __init__(self, endpoint: str | None) -> None:
+        self.endpoint = endpoint
+
+    def repo_info(self, id: str, *, repo_type: str, timeout: float) -> SimpleNamespace:
+        answer = self.answers[f"{repo_type}:{id}"]
+        if isinstance(answer, Exception):
+            raise answer
+        return SimpleNamespace(sha=answer)
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | Exception | None]:
+    """Answers of a hub on which every id of the paper's config is where it is pinned, and the unpinned one at COMMIT."""
+    answers = {f"{kind}:{file.id}": file.revision or COMMIT for _, kind, file in files(config_of())}
+    monkeypatch.setattr(Api, "answers", answers)
+    monkeypatch.setattr("huggingface_hub.HfApi", Api)
+    return Api.answers
+
+
+def test_the_current_commits_are_printed_beside_what_the_config_has(api: dict[str, str | Exception | None]) -> None:
+    api["model:meta-llama/Llama-Guard-3-1B"] = "f" * 40
+    before = (ROOT / "config/paper.yaml").read_bytes()
+    result = CliRunner().invoke(cli.app, ["pin", "--config", str(ROOT / "config/paper.yaml")])
+    assert result.exit_code == 0
+    lines = result.output.splitlines()
+    assert len(lines) == 5
+    guard = config_of().models.hub.guard.revision  # type: ignore[union-attr]
+    assert (
+        lines[1] == f"sources.hub.harmful_hexphi.revision: {COMMIT}  # Unispac/shallow-vs-deep-safety-alignment-dataset, now null"
+    )
+    assert lines[4] == f"models.hub.guard.revision: {'f' * 40}  # meta-llama/Llama-Guard-3-1B, now {guard}"
+    assert all(line.endswith(", as pinned") for line in (lines[0], lines[2], lines[3]))
+    assert TOKEN not in result.output
+    assert (ROOT / "config/paper.yaml").read_bytes() == before
+    assert current_pins(configs.load(ROOT / "config/sandbox.yaml")) == "this config reads nothing from the hub"
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (
+            OSError("no route"),
+            r"models\.hub\.policy: the hub did not say .* \(OSError\): connect to the network, or read it at https",
+        ),
+        (None, r"models\.hub\.policy: the hub names no commit of meta-llama/.*: look for one at https://.*/commits/main"),
+    ],
+)
+def test_a_hub_that_does_not_answer_leaves_one_message(
+    api: dict[str, str | Exception | None], answer: Exception | None, message: str
+) -> None:
+    api["model:meta-llama/Meta-Llama-3-8B-Instruct"] = answer
+    with pytest.raises(SourceError, match=message):
+        current_pins(config_of())
+
+
+def test_an_id_the_hub_does_not_know_is_named(hub: str) -> None:
+    with pytest.raises(SourceError, match=r"sources\.hub\.hh_rlhf: the hub shows no dataset someone/absent: correct sources"):
+        current_pins(config_of(hh_rlhf={"id": "someone/absent"}), endpoint=hub)
+
+
+@pytest.mark.parametrize("name", ["paper", "paper-1b"])
+def test_every_shipped_pin_is_a_commit_and_only_the_known_one_is_open(name: str) -> None:
+    pins = {key: file.revision for key, _, file in files(configs.load(ROOT / "config" / f"{name}.yaml"))}
+    assert [key for key, revision in pins.items() if revision is None] == ["sources.hub.harmful_hexphi"]
+    assert len({revision for revision in pins.values() if revision}) == 4
 
 
 def test_a_mirror_takes_the_hubs_place(tmp_path: Path) -> None:

@@ -328,6 +328,14 @@ def validate(config: ConfigPath = DEFAULT_CONFIG) -> None:
 
 
 @app.command()
+def pin(config: ConfigPath = DEFAULT_CONFIG) -> None:
+    """Print the hub's current commit of every dataset and model of a config; changes nothing."""
+    from saffron import hub
+
+    typer.echo(hub.current_pins(configs.load(config)))
+
+
+@app.command()
 def provenance(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
     """Write data/<config>/provenance.json: versions, commit, seeds, hardware and the sha256 of every output."""
     settings, layout = _open(config, out)

@@ -190,6 +190,11 @@ class HubModels(Section):
     policy: HubFile = Field(..., description="the policy")
     policy_format: str = Field("llama3_policy", description="the policy's entry in chat_formats.json")
     guard: HubFile = Field(..., description="Llama Guard 3 1B: PRM, judge and the MRM's initialisation")
+    device_map: Literal["auto"] | None = Field(
+        None,
+        description="auto: accelerate puts weights straight on the GPU (null: by way of host memory); either way a model that "
+        "one GPU does not hold is refused",
+    )
     chat_formats: str | None = Field(None, description="chat_formats.json of another model family (null: the paper's)")
 
 
@@ -205,6 +210,11 @@ class Models(Section):
         if getattr(self, self.origin) is None:
             raise ValueError(f"models.from is {self.origin}: add the section models.{self.origin}")
         return self
+
+    @property
+    def device_map(self) -> Literal["auto"] | None:
+        """How weights are placed; sandbox models are too small to matter."""
+        return self.hub.device_map if self.hub is not None and self.origin == "hub" else None
 
 
 # ----------------------------------------------------------------------------------------------------------- safety4m

@@ -1,8 +1,9 @@
 """The GPUs of one machine: one job, one GPU, and a record of what the job did to it.
 
 Nothing here imports torch: a GPU is claimed before CUDA starts, by narrowing ``CUDA_VISIBLE_DEVICES``. A claim is a lock
-on a file, held by the process, so it ends with the process however that ends. Under Slurm the scheduler has already given
-the job its GPUs, under ``accelerate launch`` each process its own: both are left as they are.
+on a file, held by the process, so it ends with the process however that ends. Under ``accelerate launch`` each process has
+its own GPU already, and so has a Slurm job with one: both are left as they are. In a Slurm allocation of several GPUs, in
+which a whole run may take place, jobs claim among these as on any machine.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from typing import IO
 
 log = logging.getLogger(__name__)
 
-#: Set when something else has already placed this process.
-PLACED = ("SLURM_JOB_ID", "LOCAL_RANK")
+#: Set by Slurm in a job, and by ``accelerate launch`` in each of its processes.
+SLURM, RANK = "SLURM_JOB_ID", "LOCAL_RANK"
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
@@ -45,8 +46,8 @@ def claim(locks: Path | None = None, poll: float = 1.0) -> Iterator[str | None]:
     Yields:
         The GPU, or None if there is none or something else has placed this process.
     """
-    found = [] if any(name in os.environ for name in PLACED) else devices()
-    if not found:
+    found = [] if RANK in os.environ else devices()
+    if not found or (SLURM in os.environ and len(found) == 1):
         yield None
         return
     folder = locks or Path(tempfile.gettempdir()) / f"saffron-gpus-{os.getuid()}"

@@ -11,16 +11,85 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from saffron.config import HubFile
+from saffron.config import Config, HubFile
+
+Kind = Literal["dataset", "model"]
 
 
 class SourceError(ValueError):
     """A dataset or model that cannot be had, or is not what it should be; names the config key and the remedy."""
 
 
-def fetch(
-    file: HubFile, key: str, kind: Literal["dataset", "model"], patterns: Sequence[str], *, endpoint: str | None = None
-) -> Path:
+def files(config: Config) -> list[tuple[str, Kind, HubFile]]:
+    """Every hub id of a config: its key, its kind, and id, revision and mirror."""
+    found: list[tuple[str, Kind, HubFile]] = []
+    if config.sources.origin == "hub" and (sources := config.sources.hub):
+        sets = {"hh_rlhf": sources.hh_rlhf, "harmful_hexphi": sources.harmful_hexphi, "ai2_refusals": sources.ai2_refusals}
+        found += [(f"sources.hub.{name}", "dataset", file) for name, file in sets.items()]
+    if config.models.origin == "hub" and (models := config.models.hub):
+        found += [(f"models.hub.{name}", "model", file) for name, file in (("policy", models.policy), ("guard", models.guard))]
+    return found
+
+
+def require_pins(config: Config, where: str) -> None:
+    """Refuse a config in which a hub id has neither commit nor mirror; a run asks before its first job.
+
+    Args:
+        config: any.
+        where: its file, for the message.
+
+    Raises:
+        SourceError: naming every such key and the remedy.
+    """
+    missing = [(key, file.id) for key, _, file in files(config) if file.revision is None and file.path is None]
+    if missing:
+        lines = [f"  {key}.revision: {id} is not pinned to a commit" for key, id in missing]
+        remedy = (
+            f"  saffron pin --config {where} asks the hub for its current commits and prints the lines to put there; "
+            "or set the key path beside revision to a local mirror"
+        )
+        raise SourceError("\n".join([f"{where}: {len(missing)} hub id(s) without a commit:", *lines, remedy]))
+
+
+def current_pins(config: Config, *, endpoint: str | None = None) -> str:
+    """The hub's current commit of every hub id of a config, as lines ``key: commit  # what the config has``. Only reads.
+
+    Raises:
+        SourceError: if the hub does not answer, or does not know an id.
+    """
+    lines = []
+    for key, kind, file in files(config):
+        commit = _ask(file, key, kind, endpoint)
+        was = "as pinned" if file.revision == commit else f"now {file.revision or 'null'}"
+        lines.append(f"{key}.revision: {commit}  # {file.id}, {was}")
+    return "\n".join(lines) or "this config reads nothing from the hub"
+
+
+def _ask(file: HubFile, key: str, kind: Kind, endpoint: str | None) -> str:
+    from huggingface_hub import HfApi, errors
+
+    try:
+        commit = HfApi(endpoint=endpoint).repo_info(file.id, repo_type=kind, timeout=10).sha
+    except errors.RepositoryNotFoundError:
+        raise SourceError(
+            f"{key}: the hub shows no {kind} {file.id}: correct {key}.id, or set the environment variable HF_TOKEN if it is "
+            "private"
+        ) from None
+    except (OSError, errors.HTTPError, ValueError) as error:
+        raise SourceError(
+            f"{key}: the hub did not say what the current commit of {file.id} is ({type(error).__name__}): connect to the "
+            f"network, or read it at {_page(file, kind)}/commits/main"
+        ) from None
+    if commit is None:
+        raise SourceError(f"{key}: the hub names no commit of {file.id}: look for one at {_page(file, kind)}/commits/main")
+    return commit
+
+
+def _page(file: HubFile, kind: Kind) -> str:
+    return f"https://huggingface.co/{'datasets/' if kind == 'dataset' else ''}{file.id}"
+
+
+def fetch(file: HubFile, key: str, kind: Kind, patterns: Sequence[str], *, endpoint: str | None = None) -> Path:
     """The local folder of a pinned hub repository; downloads what matches ``patterns`` if the cache lacks it.
 
     Args:
@@ -42,11 +111,11 @@ def fetch(
         return folder
     from huggingface_hub import errors, snapshot_download
 
-    page = f"https://huggingface.co/{'datasets/' if kind == 'dataset' else ''}{file.id}"
+    page = _page(file, kind)
     if file.revision is None:
         raise SourceError(
-            f"{key}.revision: {file.id} is not pinned to a commit{_current_commit(file.id, kind, endpoint)}; "
-            f"copy one from {page}/commits/main into the config, or set {key}.path to a local mirror"
+            f"{key}.revision: {file.id} is not pinned to a commit: copy one from {page}/commits/main (or from what "
+            f"`saffron pin --config <file>` prints) into the config, or set {key}.path to a local mirror"
         )
     try:
         return Path(
@@ -66,14 +135,3 @@ def fetch(
             f"or set {key}.path to a local mirror"
         )
     raise SourceError(f"{key}: {problem}")
-
-
-def _current_commit(id: str, kind: str, endpoint: str | None) -> str:
-    """The hub's current commit as a hint, if it answers."""
-    from huggingface_hub import HfApi, errors
-
-    try:
-        commit = HfApi(endpoint=endpoint).repo_info(id, repo_type=kind, timeout=10).sha
-    except (OSError, errors.HTTPError, ValueError):
-        return ""
-    return f" (its current one is {commit})"

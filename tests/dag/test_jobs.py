@@ -170,6 +170,17 @@ def test_a_wrong_config_is_one_message_before_anything_runs(project: Project, ol
     assert not (project.root / "data/smoke").exists()
 
 
+def test_a_hub_id_without_a_commit_ends_the_run_before_its_first_job(project: Project) -> None:
+    result = project.snakemake("--cores", "1", config="paper", check=False)
+    assert result.returncode != 0
+    assert "config/paper.yaml: 1 hub id(s) without a commit:" in result.stdout
+    assert "sources.hub.harmful_hexphi.revision: " in result.stdout
+    assert "saffron pin --config config/paper.yaml asks the hub" in result.stdout
+    assert "Traceback" not in result.stdout
+    assert "rule build_sources:" not in result.stdout
+    assert not (project.root / "data" / "paper").exists()
+
+
 def test_values_on_the_command_line_have_their_types(project: Project) -> None:
     jobs = project.jobs("--config", "search={jobs: runs, shards: 2}", "train_seeds=[3, 4]")
     assert (jobs["search_run"], jobs["policy"], jobs["gather_search"]) == (2 * 2 * 18, 2, 2 * 5)

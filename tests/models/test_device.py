@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 
 import pytest
@@ -27,6 +28,21 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(count: int, size: int,
     assert min(size, (room + 1) // 2) <= used <= size  # halved no further than needed
 
 
+def test_what_a_failed_call_held_is_free_before_the_next_one() -> None:
+    held: list[weakref.ref[torch.Tensor]] = []
+
+    def hungry(batch: Sequence[int]) -> list[int]:
+        assert all(tensor() is None for tensor in held)
+        taken = torch.zeros(4)
+        held.append(weakref.ref(taken))
+        if len(batch) > 1:
+            raise torch.OutOfMemoryError
+        return list(batch)
+
+    assert device.in_batches(hungry, [1, 2, 3], 3, what="x") == ([1, 2, 3], 1)
+    assert len(held) == 5
+
+
 def test_one_item_that_does_not_fit_is_an_error_with_a_remedy() -> None:
     def never(batch: Sequence[int]) -> list[int]:
         raise torch.OutOfMemoryError
@@ -49,6 +65,13 @@ def test_the_batch_is_what_fits_into_free_memory() -> None:
     assert device.batch_size(16, 1_000, 10**9) == 16
     assert device.batch_size(16, 1_000, 10) == 1
     assert device.free_bytes(torch.device("cpu")) is None
+
+
+def test_reading_a_text_takes_its_cache_and_one_layers_activations() -> None:
+    guard = SHAPES["meta-llama/Llama-Guard-3-1B"]
+    took = device.reading_bytes(guard, stored=400, read=1_000, dtype=torch.bfloat16)
+    assert took == 32_768 * 400 + 2 * (8 * 2_048 + 3 * 8_192) * 1_000
+    assert device.reading_bytes(guard, stored=0, read=0, dtype=torch.bfloat16) == 0
 
 
 def test_a_search_at_the_papers_shapes_takes_what_its_caches_and_logits_take() -> None:

@@ -89,6 +89,36 @@ def test_another_vocabulary_is_refused_with_the_reason(run: tuple[Config, Layout
     assert not layout.tokenizer.exists()
 
 
+def test_one_tokenizer_over_unembeddings_of_two_widths_is_refused(run: tuple[Config, Layout]) -> None:
+    settings, layout = run
+    assert settings.models.hub is not None
+    path = Path(str(settings.models.hub.guard.path)) / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "vocab_size": 128_320}))
+    with pytest.raises(SourceError, match=r"the policy gives 128256 logits, the guard 128320; .*models\.hub\.guard"):
+        models.tokenizer(settings, layout)
+    assert not layout.tokenizer.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"model_type": "gpt2"}, "model type 'gpt2' is not of the Llama family"),
+        ({"model_type": "no such type"}, "no such type"),
+        ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}, "depends on the sequence's length"),
+    ],
+)
+def test_a_model_the_engine_cannot_drive_is_refused_before_a_gpu_is_taken(
+    run: tuple[Config, Layout], changes: dict[str, object], reason: str
+) -> None:
+    settings, layout = run
+    assert settings.models.hub is not None
+    path = Path(str(settings.models.hub.policy.path)) / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    with pytest.raises(SourceError, match=rf"models\.hub\.policy: the engine cannot drive .*{reason}.*; take one of the Llama"):
+        models.policy(settings, layout, 0)
+    assert not layout.model("policy", 0).exists()
+
+
 @pytest.mark.parametrize(
     ("one", "other", "message"),
     [

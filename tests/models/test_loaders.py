@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from peft import LoraConfig, get_peft_model
 from saffron import models
 from saffron.config import Runtime
 from saffron.layout import Layout
+from saffron.trie import TokenTrie
 
 RUNTIME = Runtime(device="cpu", dtype="float32")
 
@@ -63,3 +65,29 @@ def test_models_are_loaded_frozen_in_the_runtimes_dtype(layout: Layout, dtype: s
     assert model.dtype == getattr(torch, dtype)
     assert not model.training and not any(parameter.requires_grad for parameter in model.parameters())
     assert model.config._attn_implementation == "eager"
+
+
+def test_accelerate_places_the_same_model(layout: Layout) -> None:
+    ids = torch.arange(5, 25)[None]
+    plain, mapped = (models.load_lm(layout.model("guard", 0), RUNTIME, device_map=how) for how in (None, "auto"))  # type: ignore[arg-type]
+    assert torch.equal(plain(ids).logits, mapped(ids).logits)
+    assert not mapped.training and not any(parameter.requires_grad for parameter in mapped.parameters())
+    trie = TokenTrie(mapped, ids.tolist(), max_nodes=1)  # no hook of accelerate is left where the engine reaches in
+    assert trie.root_logits is not None
+    torch.testing.assert_close(trie.root_logits, mapped(ids).logits[:, -1], atol=1e-4, rtol=0)
+
+
+def test_a_model_that_one_gpu_does_not_hold_is_refused_before_its_weights_are_read(
+    layout: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(layout.model("guard", 0), folder)
+    weights = sum(parameter.numel() for parameter in models.load_lm(folder, RUNTIME).parameters())
+    monkeypatch.setattr("saffron.models.device.free_bytes", lambda _: 2 * weights)
+    models.load_lm(folder, Runtime(device="cpu", dtype="bfloat16"))  # fits to the byte
+    for path in folder.glob("*.safetensors"):
+        path.unlink()
+    with pytest.raises(
+        models.ModelError, match=r"copy: the weights take .* GB are free .* one GPU as a whole .*: use a GPU with"
+    ):
+        models.load_lm(folder, RUNTIME, device_map="auto")

@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tests.mrm.examples import FORMATS, config_with, labels
+from tests.mrm.examples import FORMATS, VOCABULARY, config_with, labels, tiny_guard
 
 from saffron import models, mrm, records
 from saffron.config import Runtime
 from saffron.mrm.evaluation import intervals, predictions, statistics
+from saffron.mrm.model import observed_rewards
 
 PAPER = Path(__file__).parents[2] / "data" / "reference" / "paper" / "figure4b_summary.csv"
 
@@ -62,7 +63,7 @@ def test_predictions_are_the_loaded_models_logits(layout):
     mrm.train(config_with(epochs=1.0), layout, 0)
     model, _ = models.load_mrm(layout.mrm(0), Runtime())
     table = labels()
-    found = predictions(model, table, FORMATS, 15, seed=4)
+    found, _ = predictions(model, table, FORMATS, 15, seed=4)
     assert len(found) == 15
     assert len(found[["conversation_id", "position"]].drop_duplicates()) == 15
     for point in found.itertuples():
@@ -73,6 +74,28 @@ def test_predictions_are_the_loaded_models_logits(layout):
         assert point.token == row["input_ids"][start + point.position]
         assert point.prm_reward == row["rewards"][point.position]
         assert point.mrm_reward == pytest.approx(float(logits[point.token]), abs=1e-5)
+
+
+def test_memory_that_is_too_small_halves_the_batch_and_changes_no_prediction(monkeypatch):
+    model = tiny_guard(torch.float64)
+    model.get_output_embeddings().bias = torch.nn.Parameter(torch.zeros(VOCABULARY, dtype=torch.float64), requires_grad=False)
+    table = labels()
+    whole, size = predictions(model, table, FORMATS, 1000, seed=0)
+    assert size == 16
+    sizes = []
+
+    def hungry(decoder, weight, bias, batch):
+        sizes.append(len(batch.input_ids))
+        if sizes[-1] > 5:
+            raise torch.OutOfMemoryError("no memory")
+        return observed_rewards(decoder, weight, bias, batch)
+
+    monkeypatch.setattr("saffron.mrm.evaluation.observed_rewards", hungry)
+    halved, size = predictions(model, table, FORMATS, 1000, seed=0)
+    assert (size, sizes) == (4, [16, 8, 4, 4, 4, 4, 4, 4])
+    pd.testing.assert_frame_equal(halved, whole)
+    monkeypatch.setattr("saffron.mrm.evaluation.device.free_bytes", lambda _: 0)
+    assert predictions(model, table, FORMATS, 1000, seed=0)[1] == 1
 
 
 def test_evaluation_reads_the_test_split_only_and_is_the_same_for_every_variant(layout):
@@ -87,6 +110,7 @@ def test_evaluation_reads_the_test_split_only_and_is_the_same_for_every_variant(
     assert set(tables[0]["conversation_id"]) <= set(test["conversation_id"])
     record = records.read_json(layout.mrm(0) / "evaluation.json")
     assert record["n_points"] == min(20, sum(map(len, test["rewards"]))) == len(tables[0])
+    assert (record["batch_size"], record["device"]) == (16, "cpu")
     assert record["held_out_prefixes"] == sum(map(len, test["rewards"]))
     card = (layout.mrm(0) / "README.md").read_text()
     assert f"{record['mae']:.4f}" in card

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -17,7 +18,8 @@ from saffron import models, mrm
 from saffron.chat import ChatFormat, ChatFormats
 from saffron.config import MRM, Config, Runtime
 from saffron.layout import Layout
-from saffron.mrm import release
+from saffron.mrm import card, release
+from saffron.mrm.evaluation import intervals, statistics
 from saffron.mrm.release import ReleaseError
 
 LAYERS, VOCABULARY, UNSEEN, EOS = 16, 40, 29, 39
@@ -89,6 +91,23 @@ def test_the_bias_is_added_only_when_asked_for(run: tuple[Layout, Path]) -> None
     torch.testing.assert_close(
         models.load_mrm(layout.mrm(0), Runtime(device="cpu"))[0](ids).logits, without + bias, rtol=1e-5, atol=1e-4
     )
+
+
+def test_the_card_says_that_it_is_the_release_and_was_not_trained_here(run: tuple[Layout, Path]) -> None:
+    _, source = run
+    prm = [0.5 * number for number in range(20)]
+    points = pd.DataFrame({"conversation_id": range(20), "prm_reward": prm, "mrm_reward": prm[::-1]})
+    evaluation = {**statistics(points), "held_out_prefixes": 9, "confidence": 0.95, "intervals": intervals(points, 0.95, 0)}
+    labels = {"name": "labels", "guard": "a guard", "splits": {"train": {"prefixes": 5}}}
+    cards = {}
+    for bias in (False, True):
+        cards[bias] = card.render(config_for(source, released_bias=bias), 0, "default", evaluation, labels)
+        assert "the authors' released adapter, merged into the guard; nothing was trained here" in cards[bias].lower()
+        assert "AdamW" not in cards[bias] and "## Training" not in cards[bias]
+        assert str(source) not in cards[bias]
+    assert "bias is left out (zeros)" in cards[False] and "bias is added" in cards[True]
+    ours = config_for(source).model_copy(update={"mrm": MRM.model_validate({"from": "train"})})
+    assert "nothing was trained here" not in card.render(ours, 0, "default", evaluation, labels)
 
 
 def test_the_releases_own_variant_keeps_eos_unseen(run: tuple[Layout, Path]) -> None:

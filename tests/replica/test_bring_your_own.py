@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -18,9 +18,13 @@ import yaml
 from replica import other_family, pipeline
 from saffron import config as configs
 from saffron import models, records
+from saffron.analysis.study import METHODS
+from saffron.captions import LABELS
 from saffron.chat import ChatFormatError, ChatFormats
+from saffron.compute import PAPER_MULTIPLIERS
 from saffron.config import Config
 from saffron.layout import Layout
+from saffron.plots import COLOURS, MARKERS
 from saffron.search import registry
 from saffron.search.base import SearchModels, SearchPrompt, SearchResult
 from saffron.search.no_defense import no_defense
@@ -81,6 +85,12 @@ def test_a_method_is_a_module_and_a_line_in_the_registry(monkeypatch: pytest.Mon
     assert registry.method("second_sample") is second_sample
     with pytest.raises(KeyError, match="no search method"):
         registry.method("third_sample")
+
+
+def test_a_method_that_is_registered_is_known_wherever_the_page_says() -> None:
+    tables = (configs.Methods.model_fields, get_args(configs.MethodName), PAPER_MULTIPLIERS, METHODS, LABELS, COLOURS, MARKERS)
+    for table in tables:
+        assert registry.METHODS.keys() <= set(table)
 
 
 def test_the_page_names_files_and_keys_that_exist() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 from safetensors.numpy import load_file
 
@@ -14,6 +15,7 @@ from saffron import models, records, safety4m
 from saffron.chat import ChatFormats
 from saffron.config import Config, ConfigError
 from saffron.layout import Layout
+from saffron.models.device import DeviceMemoryError
 from saffron.safety4m import build
 from saffron.safety4m import verdicts as engine
 
@@ -67,7 +69,7 @@ def test_labels_hold_the_guards_rewards_of_the_responses(layout):
         assert response.response.startswith(tokenizer.decode(answer, skip_special_tokens=True))
         ends += answer[-1] == formats.eos_id
     assert 0 < ends < len(labels)
-    (last,) = engine.verdicts(guard, formats, [engine.TokenisedResponse(prompt.tolist(), answer.tolist())], batch_size=1)
+    (last,), _ = engine.verdicts(guard, formats, [engine.TokenisedResponse(prompt.tolist(), answer.tolist())], batch_size=1)
     assert np.abs(last - row.rewards).max() < 1e-4
 
 
@@ -100,6 +102,39 @@ def test_any_number_of_shards_gives_the_same_bytes(layout):
         run(config_with(shards=shards), layout)
         digests.append([records.sha256(layout.safety4m(0) / name) for name in ("labels.parquet", "unseen_mask.safetensors")])
     assert digests[0] == digests[1]
+
+
+def test_memory_that_is_too_small_halves_the_batch_and_is_noted(layout, monkeypatch):
+    config = config_with(batch_size=4)
+    whole = run(config, layout)
+    shard = layout.safety4m_shard(0, 0)
+    assert not shard.with_suffix(".batches.json").exists()  # on a CPU, as the config says
+    for path in build.blocks_folder(config, layout, 0).iterdir():
+        path.unlink()
+    read = engine._batch_verdicts
+
+    def hungry(guard, formats, batch, positions):
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError("no memory")
+        return read(guard, formats, batch, positions)
+
+    monkeypatch.setattr(engine, "_batch_verdicts", hungry)
+    halved = run(config, layout)
+    exact = [name for name in whole if name != "rewards"]
+    pd.testing.assert_frame_equal(halved[exact], whole[exact])
+    assert np.abs(np.concatenate(halved["rewards"]) - np.concatenate(whole["rewards"])).max() < 1e-5
+    noted = records.read_json(shard.with_suffix(".batches.json"))
+    assert len(noted) == len([path for path in build.blocks_folder(config, layout, 0).glob("*.parquet")]) > 1
+    assert all(record == {"device": "cpu", "batch_size": 2} for record in noted.values())
+    monkeypatch.setattr(engine, "_batch_verdicts", _never)
+    for path in build.blocks_folder(config, layout, 0).iterdir():
+        path.unlink()
+    with pytest.raises(DeviceMemoryError, match=r"use a GPU with more memory, or make safety4m\.max_tokens smaller"):
+        safety4m.label(config, layout, 0, 0)
+
+
+def _never(*_):
+    raise torch.OutOfMemoryError("no memory")
 
 
 class Killed(Exception):

@@ -8,6 +8,9 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from saffron.chat import ChatFormat, ChatFormats
+from saffron.compute import ModelShape
+from saffron.models import device
+from saffron.safety4m import verdicts as engine
 from saffron.safety4m.conversations import Response
 from saffron.safety4m.verdicts import TokenisedResponse, tokenise, verdicts
 
@@ -57,12 +60,46 @@ responses = st.lists(
 @settings(max_examples=15, deadline=None)
 def test_packed_labels_equal_one_forward_per_prefix(dtype, tolerance, items, batch_size, tokens_per_pass):
     guard = tiny_guard(dtype)
-    packed = verdicts(guard, FORMATS, items, batch_size=batch_size, tokens_per_pass=tokens_per_pass)
+    packed, _ = verdicts(guard, FORMATS, items, batch_size=batch_size, tokens_per_pass=tokens_per_pass)
     for item, rewards in zip(items, packed, strict=True):
         expected = one_forward_per_prefix(guard, item)
         assert rewards.shape == expected.shape
         assert np.abs(rewards - expected).max() < tolerance
         assert len(item.response_ids) == 1 or np.ptp(expected) > 0
+
+
+def test_memory_that_is_too_small_halves_the_batch_and_changes_no_reward(monkeypatch):
+    guard = tiny_guard(torch.float64)
+    rng = np.random.default_rng(0)
+    items = [TokenisedResponse([13, 14], rng.integers(13, VOCABULARY, 1 + i % 7).tolist()) for i in range(9)]
+    whole, size = verdicts(guard, FORMATS, items, batch_size=8)
+    assert size == 8
+    read, passes = engine._batch_verdicts, []
+
+    def hungry(guard, formats, batch, positions):
+        passes.append((len(batch), positions))
+        if len(batch) > 3:
+            raise torch.OutOfMemoryError("no memory")
+        return read(guard, formats, batch, positions)
+
+    monkeypatch.setattr(engine, "_batch_verdicts", hungry)
+    halved, size = verdicts(guard, FORMATS, items, batch_size=8, tokens_per_pass=64)
+    assert size == 2
+    assert [count for count, _ in passes] == [8, 4, 2, 2, 2, 2, 1]
+    assert {positions for _, positions in passes} == {2}  # or a smaller batch would read as much at once
+    assert all(np.abs(one - other).max() < 1e-10 for one, other in zip(halved, whole, strict=True))
+    passes.clear()
+    verdicts(guard, FORMATS, items, batch_size=8, at_most=size, tokens_per_pass=64)
+    assert passes == [(2, 2)] * 4 + [(1, 2)]
+
+
+def test_the_batch_is_sized_from_the_free_memory_of_the_guards_gpu(monkeypatch):
+    guard = tiny_guard(torch.float32)
+    items = [TokenisedResponse([13, 14], [15, 16, 17])] * 8
+    conversation = len(FORMATS.guard.prompt([13, 14])) + 3
+    one = device.reading_bytes(ModelShape.from_config(guard.config), conversation, 4 * len(FORMATS.guard.suffix), torch.float32)
+    monkeypatch.setattr(device, "free_bytes", lambda _: int(3.1 * one / device.SAFETY))
+    assert verdicts(guard, FORMATS, items, batch_size=8, tokens_per_pass=4 * 8 * len(FORMATS.guard.suffix))[1] == 3
 
 
 class Characters:

@@ -1,4 +1,5 @@
 # Config, paths and helpers shared by all of these files. What each stage reads and its code: src/saffron/workflow.py
+import os
 import sys
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import yaml
 from snakemake.utils import update_config
 
 from saffron import config as configs
+from saffron import hub
 from saffron import workflow as stages
 from saffron.layout import Layout
 
@@ -59,6 +61,11 @@ onstart:
     import fcntl
     from saffron.records import replacing  # loads pandas, which a dry run can do without
 
+    try:
+        hub.require_pins(CONFIG, ", ".join(os.path.relpath(path) for path in workflow.configfiles))
+    except hub.SourceError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
     LAYOUT.data.mkdir(parents=True, exist_ok=True)
     # Snakemake's own lock outlives a killed run (profiles switch it off); this one goes with its process.
     running = open(LAYOUT.data / ".running", "w")

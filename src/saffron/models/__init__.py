@@ -12,6 +12,7 @@ from torch import Tensor
 from saffron import records
 from saffron.config import Config, ConfigError, Runtime
 from saffron.layout import Layout
+from saffron.models import device
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
@@ -30,21 +31,78 @@ def device_of(runtime: Runtime) -> torch.device:
     return torch.device(runtime.device)
 
 
-def load_lm(folder: str | Path, runtime: Runtime, attn: Literal["sdpa", "eager"] = "sdpa") -> PreTrainedModel:
+def load_lm(
+    folder: str | Path,
+    runtime: Runtime,
+    attn: Literal["sdpa", "eager"] = "sdpa",
+    device_map: Literal["auto"] | None = None,
+) -> PreTrainedModel:
     """A language model from a ``save_pretrained`` folder: frozen, in evaluation mode, on the runtime's device in its dtype.
 
+    Args:
+        folder: the model's.
+        runtime: device and dtype.
+        attn: attention of the model's own forward.
+        device_map: ``auto`` lets accelerate put the weights straight on the device, past host memory.
+
     Raises:
-        ModelError: if the folder holds no model.
+        ModelError: if the folder holds no model, or one that the device's free memory does not hold.
     """
     folder = Path(folder)
     if not (folder / "config.json").exists():
         raise ModelError(f"{folder}: no model here; run the stage that makes it")
     from transformers import AutoModelForCausalLM  # seconds to import, which the tokenizer's job can do without
 
+    place, dtype = device_of(runtime), getattr(torch, runtime.dtype)
+    check_fits(folder, dtype, device.free_bytes(place))
     model: Any = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=getattr(torch, runtime.dtype), attn_implementation=attn, local_files_only=True
+        folder,
+        dtype=dtype,
+        attn_implementation=attn,
+        local_files_only=True,
+        device_map={"": place} if device_map == "auto" else None,
     )
-    return model.to(device_of(runtime)).eval().requires_grad_(False)
+    return model.to(place).eval().requires_grad_(False)
+
+
+def skeleton(folder: Path) -> PreTrainedModel:
+    """The model of a folder without its weights: every tensor has a shape and no memory.
+
+    Raises:
+        ValueError, KeyError, OSError: as transformers does, if ``config.json`` describes no causal language model it knows.
+    """
+    from accelerate import init_empty_weights
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with init_empty_weights():
+        model: Any = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder, local_files_only=True))
+    model.tie_weights()
+    return model.eval()
+
+
+def check_fits(folder: Path, dtype: torch.dtype, free: int | None) -> None:
+    """Refuse a model that one device does not hold, before its weights are read.
+
+    It cannot be spread over several: the engine calls the parts of a layer one by one, past the hooks with which
+    accelerate moves activations from device to device, and keeps keys, values and ancestry in one place.
+
+    Args:
+        folder: of the model.
+        dtype: of its weights once loaded.
+        free: bytes free on the device (None: not known, nothing is checked).
+
+    Raises:
+        ModelError: with both sizes and the remedy.
+    """
+    if free is None:
+        return
+    needed = dtype.itemsize * sum(parameter.numel() for parameter in skeleton(folder).parameters())
+    if needed > free:
+        raise ModelError(
+            f"{folder}: the weights take {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free on the GPU; a model has to be on "
+            "one GPU as a whole (the trie engine drives its layers directly): use a GPU with more memory, runtime.dtype "
+            "bfloat16, or a smaller model in models.hub"
+        )
 
 
 def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
@@ -67,7 +125,12 @@ def save_mrm_head(folder: str | Path, bias: Tensor, unseen_mask: Tensor) -> None
     save_file({"lm_head_bias": bias.detach().float().cpu().contiguous(), "unseen_mask": unseen_mask.cpu()}, Path(folder) / HEAD)
 
 
-def load_mrm(folder: str | Path, runtime: Runtime, attn: Literal["sdpa", "eager"] = "sdpa") -> tuple[PreTrainedModel, Tensor]:
+def load_mrm(
+    folder: str | Path,
+    runtime: Runtime,
+    attn: Literal["sdpa", "eager"] = "sdpa",
+    device_map: Literal["auto"] | None = None,
+) -> tuple[PreTrainedModel, Tensor]:
     """The multifurcation reward model of a training folder: ``merged/`` with its bias in place, and its unseen tokens.
 
     A bias-free architecture drops the bias on loading without a word; here it becomes part of the unembedding layer.
@@ -76,12 +139,12 @@ def load_mrm(folder: str | Path, runtime: Runtime, attn: Literal["sdpa", "eager"
         The model, whose logits are M(s) (Section 4.1), and BoolTensor[V], true for tokens that were never a target (Eq. 7).
 
     Raises:
-        ModelError: if the folder lacks the model or its head, or their sizes differ.
+        ModelError: if the folder lacks the model or its head, their sizes differ, or the device does not hold the model.
     """
     folder = Path(folder)
     if not (folder / HEAD).exists():
         raise ModelError(f"{folder}: no {HEAD} here; run the stage mrm")
-    model = load_lm(folder / "merged", runtime, attn)
+    model = load_lm(folder / "merged", runtime, attn, device_map)
     head = load_file(folder / HEAD)
     bias, unseen = head["lm_head_bias"], head["unseen_mask"].bool()
     layer = model.get_output_embeddings()

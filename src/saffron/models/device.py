@@ -32,6 +32,11 @@ def free_bytes(device: torch.device) -> int | None:
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
+def name(device: torch.device) -> str:
+    """What a record of batch sizes calls the device."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def search_bytes(shapes: Sequence[ModelShape], width: int, new_tokens: int, prompt_tokens: int, dtype: torch.dtype) -> int:
     """Bytes one prompt of a search takes: the tries' keys and values, and a step's logits in float32 twice over.
 
@@ -45,6 +50,19 @@ def search_bytes(shapes: Sequence[ModelShape], width: int, new_tokens: int, prom
     tokens = prompt_tokens + width * new_tokens
     caches = sum(shape.kv_bytes_per_token(dtype.itemsize) for shape in shapes) * tokens
     return caches + 2 * 4 * width * max(shape.vocab_size for shape in shapes)
+
+
+def reading_bytes(shape: ModelShape, stored: int, read: int, dtype: torch.dtype) -> int:
+    """Bytes one text takes while a model reads it: keys and values, and the activations of one layer.
+
+    Args:
+        shape: the model's.
+        stored: tokens whose keys and values are kept (0 without a cache).
+        read: tokens in one forward at most.
+        dtype: of the model.
+    """
+    activations = 8 * shape.hidden_size + 3 * shape.intermediate_size
+    return shape.kv_bytes_per_token(dtype.itemsize) * stored + dtype.itemsize * activations * read
 
 
 def batch_size(wanted: int, bytes_per_item: int, free: int | None) -> int:
@@ -76,13 +94,13 @@ def in_batches(
         batch = items[len(results) : len(results) + size]
         try:
             results += function(batch)
+            continue
         except torch.OutOfMemoryError:
-            if len(batch) == 1:
-                raise DeviceMemoryError(
-                    f"out of memory on one item alone: use a GPU with more memory, or make {what} smaller"
-                ) from None
-            size = math.ceil(len(batch) / 2)
-            log.warning("out of memory: going on with batches of %d", size)
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            pass  # until here the traceback holds what the failed call had allocated
+        if len(batch) == 1:
+            raise DeviceMemoryError(f"out of memory on one item alone: use a GPU with more memory, or make {what} smaller")
+        size = math.ceil(len(batch) / 2)
+        log.warning("out of memory: going on with batches of %d", size)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
     return results, size

@@ -17,6 +17,8 @@ from saffron.chat import ChatFormats
 from saffron.config import Config, HubFile, HubModels
 from saffron.hub import SourceError, fetch
 from saffron.layout import Layout
+from saffron.models import skeleton
+from saffron.trie import TrieError, check_model
 
 #: The chat formats of the paper's models: part of the project, not of a run.
 CHAT_FORMATS = Path(__file__).resolve().parents[3] / "data" / "reference" / "paper" / chat.FILE
@@ -36,6 +38,7 @@ def tokenizer(config: Config, layout: Layout) -> None:
     folders = {role: _folder(file, role, TOKENIZER_PATTERNS) for role, file in _roles(hub).items()}
     tokenizers = {role: load_tokenizer(folder, f"models.hub.{role}") for role, folder in folders.items()}
     check_one_vocabulary(tokenizers["policy"], tokenizers["guard"], formats)
+    check_one_width(folders["policy"], folders["guard"])
     for one in tokenizers.values():
         formats.verify(one)
     with records.replacing_folder(layout.tokenizer) as target:
@@ -49,7 +52,7 @@ def policy(config: Config, layout: Layout, seed: int) -> None:
     """Write the policy's folder; the snapshot is the same for every seed.
 
     Raises:
-        SourceError: if the model cannot be had or its folder is not one of a causal language model in safetensors.
+        SourceError: if the model cannot be had, or is not one in safetensors that the engine drives.
     """
     _link(_section(config).policy, "policy", layout.model("policy", seed))
 
@@ -58,7 +61,7 @@ def guard(config: Config, layout: Layout, seed: int) -> None:
     """Write the guard's folder; the snapshot is the same for every seed.
 
     Raises:
-        SourceError: if the model cannot be had or its folder is not one of a causal language model in safetensors.
+        SourceError: if the model cannot be had, or is not one in safetensors that the engine drives.
     """
     _link(_section(config).guard, "guard", layout.model("guard", seed))
 
@@ -81,6 +84,20 @@ def check_one_vocabulary(policy: Any, guard: Any, formats: ChatFormats) -> None:
     if differing:
         first = f"{differing[0]} ({policy.convert_ids_to_tokens(differing[0])!r} in the policy)"
         raise SourceError(f"models.hub: {len(differing)} tokens differ between policy and guard, first {first}; {remedy}")
+
+
+def check_one_width(policy: Path, guard: Path) -> None:
+    """Both models must have as many logits: one tokenizer may stand over unembeddings padded to different widths.
+
+    Raises:
+        SourceError: naming both widths.
+    """
+    ours, theirs = (records.read_json(folder / "config.json").get("vocab_size") for folder in (policy, guard))
+    if ours != theirs:
+        raise SourceError(
+            f"models.hub: the policy gives {ours} logits, the guard {theirs}; the MRM scores the policy's tokens one by one: "
+            "take a guard (models.hub.guard) of as many"
+        )
 
 
 def load_tokenizer(folder: Path, key: str) -> Any:
@@ -122,6 +139,17 @@ def _link(file: HubFile, role: str, target: Path) -> None:
             f"models.hub.{role}: {source} lacks config.json or model*.safetensors; only safetensors weights are read: "
             "check the revision or mirror"
         )
+    _check_drivable(source, role)
     with records.replacing_folder(target) as folder:
         for path in files:
             os.symlink(path.resolve(), folder / path.name)
+
+
+def _check_drivable(source: Path, role: str) -> None:
+    try:
+        check_model(skeleton(source))
+    except (TrieError, ValueError, KeyError, OSError) as error:
+        raise SourceError(
+            f"models.hub.{role}: the engine cannot drive the model in {source} ({str(error).splitlines()[0]}); take one of the "
+            "Llama, Mistral, Qwen2 or Qwen3 class"
+        ) from None

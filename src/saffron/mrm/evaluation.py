@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,15 @@ from tqdm import tqdm
 
 from saffron import models, records
 from saffron.chat import ChatFormats
+from saffron.compute import ModelShape
 from saffron.config import Config
 from saffron.layout import Layout
+from saffron.models import device
 from saffron.mrm import card
 from saffron.mrm.model import observed_rewards
 from saffron.mrm.targets import Targets, collate
 
-#: Responses read together.
+#: Responses read together (fewer where a GPU's memory does not hold them).
 BATCH = 16
 RESAMPLES = 1000
 
@@ -30,6 +33,7 @@ def evaluate(config: Config, layout: Layout, seed: int, variant: str = "default"
 
     Raises:
         RecordError: if labels or weights are missing, or the labels have no test split.
+        DeviceMemoryError: if not even one response fits on the GPU.
     """
     torch.set_num_threads(config.runtime.torch_threads)
     path = layout.safety4m(seed) / "labels.parquet"
@@ -38,10 +42,11 @@ def evaluate(config: Config, layout: Layout, seed: int, variant: str = "default"
     if not len(held_out):
         raise records.RecordError(f"{path}: no labels in the test split; nothing to evaluate the MRM on")
     folder = layout.mrm(seed, variant)
-    model, _ = models.load_mrm(folder, config.runtime)
-    points = predictions(model, held_out, ChatFormats.load(layout.tokenizer), config.mrm.evaluation_prefixes, seed)
+    model, _ = models.load_mrm(folder, config.runtime, device_map=config.models.device_map)
+    points, batch_size = predictions(model, held_out, ChatFormats.load(layout.tokenizer), config.mrm.evaluation_prefixes, seed)
     record = statistics(points)
     record["held_out_prefixes"] = int(held_out["rewards"].map(len).sum())
+    record["batch_size"], record["device"] = batch_size, device.name(model.device)
     record["confidence"] = config.analysis.confidence
     record["intervals"] = intervals(points, config.analysis.confidence, seed)
     records.write_table(folder / "evaluation.parquet", points, records.MRM_EVALUATION)
@@ -50,7 +55,7 @@ def evaluate(config: Config, layout: Layout, seed: int, variant: str = "default"
 
 
 @torch.inference_mode()
-def predictions(model: Any, labels: pd.DataFrame, formats: ChatFormats, count: int, seed: int) -> pd.DataFrame:
+def predictions(model: Any, labels: pd.DataFrame, formats: ChatFormats, count: int, seed: int) -> tuple[pd.DataFrame, int]:
     """M(s)[a] and R(sa) at ``count`` prefixes of ``labels``, chosen by seed, as records.MRM_EVALUATION in source order.
 
     Args:
@@ -59,22 +64,31 @@ def predictions(model: Any, labels: pd.DataFrame, formats: ChatFormats, count: i
         formats: chat formats.
         count: prefixes (all, if there are fewer).
         seed: of the choice.
+
+    Returns:
+        The points, and the smallest batch size (responses) that was used.
     """
     targets = Targets(labels, formats, "packed")
     chosen = np.sort(np.random.default_rng(seed).permutation(targets.total)[:count])
     places = [targets.locate(int(prefix)) for prefix in chosen]
     responses = sorted({response for response, _ in places})
     head = model.get_output_embeddings()
-    predicted: dict[int, np.ndarray] = {}
-    for start in tqdm(range(0, len(responses), BATCH), desc="mrm evaluation", unit="batch", mininterval=1):
-        part = responses[start : start + BATCH]
+    bar = tqdm(total=len(responses), desc="mrm evaluation", unit="response", mininterval=1)
+
+    def read(part: Sequence[int]) -> list[np.ndarray]:
         batch = collate([targets.row(response) for response in part]).to(model.device)
         rewards = observed_rewards(model.model, head.weight, head.bias, batch).float().cpu().numpy()
-        predicted |= dict(
-            zip(part, np.split(rewards, np.cumsum([targets.size(response) for response in part])[:-1]), strict=True)
-        )
+        bar.update(len(part))
+        return np.split(rewards, np.cumsum([targets.size(response) for response in part])[:-1])
+
+    longest = max((len(targets.row(response).input_ids) for response in responses), default=0)
+    needed = device.reading_bytes(ModelShape.from_config(model.config), 0, longest, model.dtype)
+    size = device.batch_size(BATCH, needed, device.free_bytes(model.device))
+    with bar:
+        found, size = device.in_batches(read, responses, size, what="safety4m.max_tokens")
+    predicted = dict(zip(responses, found, strict=True))
     rows = [targets.row(response) for response, _ in places]
-    return pd.DataFrame(
+    points = pd.DataFrame(
         {
             "conversation_id": labels["conversation_id"].to_numpy()[[response for response, _ in places]],
             "position": np.array([position for _, position in places], dtype=np.int32),
@@ -83,6 +97,7 @@ def predictions(model: Any, labels: pd.DataFrame, formats: ChatFormats, count: i
             "mrm_reward": np.array([predicted[response][i] for response, i in places], dtype=np.float32),
         }
     )
+    return points, size
 
 
 def statistics(points: pd.DataFrame) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def load(config: Config, layout: Layout, seed: int, variant: str = "default") ->
     settings = config.mrm
     assert settings.released is not None  # checked by config.MRM
     source = Path(settings.released)
-    guard = models.load_lm(layout.model("guard", seed), config.runtime)
+    guard = models.load_lm(layout.model("guard", seed), config.runtime, device_map=config.models.device_map)
     adapter = read_adapter(source, guard, settings)
     vocabulary = guard.get_output_embeddings().out_features
     unseen, bias = read_mask(source, vocabulary, settings.released_unseen), read_bias(source, vocabulary)

@@ -60,7 +60,7 @@ def train(config: Config, layout: Layout, seed: int, variant: str = "default") -
     if not len(targets):
         raise records.RecordError(f"{labels}: no labels in the train split; nothing to train the MRM on")
 
-    guard = models.load_lm(layout.model("guard", seed), config.runtime)
+    guard = models.load_lm(layout.model("guard", seed), config.runtime, device_map=config.models.device_map)
     model = MultifurcationRewardModel(
         guard, rank=settings.lora_rank, alpha=settings.lora_alpha, bias=settings.variants[variant].bias, seed=seed
     )

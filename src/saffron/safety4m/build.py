@@ -36,11 +36,13 @@ def label(config: Config, layout: Layout, seed: int, shard: int) -> None:
     """Label one shard: the blocks whose index is ``shard`` modulo ``safety4m.shards``.
 
     Finished blocks are kept under ``.blocks/<key>/``, so that a killed job goes on where it was; the key changes with
-    settings, conversations, guard, tokenizer and code. Writes ``layout.safety4m_shard(seed, shard)``.
+    settings, conversations, guard, tokenizer and code. Writes ``layout.safety4m_shard(seed, shard)``, and beside it the
+    batch sizes that were used, where they are not simply the config's.
 
     Raises:
         ConfigError: if there is no such shard.
         RecordError: if the conversations or the models are missing.
+        DeviceMemoryError: if not even one response fits on the GPU.
     """
     settings = config.safety4m
     if shard not in range(settings.shards):
@@ -55,6 +57,11 @@ def label(config: Config, layout: Layout, seed: int, shard: int) -> None:
     log.info("%d of %d blocks of shard %d are already labelled", len(mine) - len(missing), len(mine), shard)
     if missing:
         _label_blocks(config, layout, seed, {index: blocks[index] for index in missing}, folder)
+    noted = {
+        path.stem: records.read_json(path) for index in mine if (path := _block(folder, index).with_suffix(".json")).exists()
+    }
+    if noted:
+        records.write_json(layout.safety4m_shard(seed, shard).with_suffix(".batches.json"), noted)
     tables = [records.read_table(_block(folder, index), records.SAFETY4M) for index in mine]
     records.write_table(layout.safety4m_shard(seed, shard), _joined(tables), records.SAFETY4M)
 
@@ -108,18 +115,25 @@ def _label_blocks(config: Config, layout: Layout, seed: int, blocks: dict[int, l
 
     from saffron import models
     from saffron.chat import ChatFormats
+    from saffron.models import device
     from saffron.safety4m.verdicts import tokenise, verdicts
 
     settings = config.safety4m
     torch.set_num_threads(config.runtime.torch_threads)
-    guard = models.load_lm(layout.model("guard", seed), config.runtime)
+    guard = models.load_lm(layout.model("guard", seed), config.runtime, device_map=config.models.device_map)
     tokenizer = models.load_tokenizer(layout.tokenizer)
     formats = ChatFormats.load(layout.tokenizer)
     eos_id = formats.eos_id if settings.end_of_sequence else None
+    size = settings.batch_size
     for index, responses in tqdm(blocks.items(), desc="safety4m", unit="block", mininterval=1):
         tokens = tokenise(tokenizer, responses, settings.max_tokens, eos_id)
         inside = [(response, item) for response, item in zip(responses, tokens, strict=True) if item.response_ids]
-        rewards = verdicts(guard, formats, [item for _, item in inside], batch_size=settings.batch_size)
+        texts = [item for _, item in inside]
+        rewards, size = verdicts(guard, formats, texts, batch_size=settings.batch_size, at_most=size)
+        if guard.device.type == "cuda" or size < settings.batch_size:
+            records.write_json(
+                _block(folder, index).with_suffix(".json"), {"device": device.name(guard.device), "batch_size": size}
+            )
         rows = [_row(response, item, values) for (response, item), values in zip(inside, rewards, strict=True)]
         records.write_table(_block(folder, index), rows, records.SAFETY4M)
 

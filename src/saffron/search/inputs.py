@@ -77,11 +77,13 @@ class Inputs:
     @cached_property
     def models(self) -> SearchModels:
         """Policy, guard and, if the run reads one, MRM."""
-        runtime = self.config.runtime
-        mrm, unseen = models.load_mrm(self.layout.mrm(self.seed, self.mrm), runtime) if self.mrm else (None, None)
+        runtime, device_map = self.config.runtime, self.config.models.device_map
+        mrm, unseen = None, None
+        if self.mrm:
+            mrm, unseen = models.load_mrm(self.layout.mrm(self.seed, self.mrm), runtime, device_map=device_map)
         return SearchModels(
-            policy=models.load_lm(self.layout.model(self.run.policy, self.seed), runtime),
-            guard=models.load_lm(self.layout.model("guard", self.seed), runtime),
+            policy=models.load_lm(self.layout.model(self.run.policy, self.seed), runtime, device_map=device_map),
+            guard=models.load_lm(self.layout.model("guard", self.seed), runtime, device_map=device_map),
             formats=self.formats,
             mrm=mrm,
             unseen=None if unseen is None else unseen.to(self.device),

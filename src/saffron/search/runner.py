@@ -70,7 +70,7 @@ def run(config: Config, layout: Layout, seed: int, experiment: str, run_key: str
     job.write_settings(_beside(path, "settings.yaml"))
     batches = job.batch_sizes(mine)
     if batches:
-        records.write_json(_beside(path, "batches.json"), {"device": job.device_name, "batch_sizes": batches})
+        records.write_json(_beside(path, "batches.json"), {"device": device.name(job.inputs.device), "batch_sizes": batches})
     records.write_table(path, table, records.SEARCH)
 
 
@@ -185,11 +185,6 @@ class _Job:
     def blocks_of_shard(self, shard: int) -> list[int]:
         """Indices of a shard's blocks."""
         return [index for index in range(len(self.blocks)) if index % self.config.search.shards == shard]
-
-    @property
-    def device_name(self) -> str:
-        device = self.inputs.device
-        return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
     # ------------------------------------------------------------------------------------------------------ settings
     @cached_property
