@@ -53,7 +53,7 @@ class Layout:
         return self.data / "models" / "tokenizer"
 
     def model(self, which: str, seed: int) -> Path:
-        """A ``save_pretrained`` folder: policy, guard or deepalign."""
+        """A ``save_pretrained`` folder: policy, guard, deepalign or judge."""
         return self.data / "models" / f"seed{seed}" / which
 
     def safety4m(self, seed: int) -> Path:
