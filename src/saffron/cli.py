@@ -274,6 +274,17 @@ def trees(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = HER
         search.trees(settings, layout, chosen)
 
 
+@search_app.command()
+def assess(experiment: ExperimentName, config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = HERE) -> None:
+    """Judge an experiment's stored outputs independently and take their likelihood (ablations)."""
+    settings, layout = _open(config, out)
+    chosen = _training_seed(settings, seed)
+    with _on_device(settings, layout, "search", f"assess.seed{chosen}.{experiment}"):
+        from saffron import assessment
+
+        assessment.assess(settings, layout, chosen, experiment)
+
+
 # --------------------------------------------------------------------------------------------------- analysis, figures
 @app.command()
 def analysis(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:

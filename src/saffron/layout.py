@@ -72,6 +72,10 @@ class Layout:
         """records.SEARCH of one experiment, all runs."""
         return self.data / "search" / f"seed{seed}" / f"{experiment}.parquet"
 
+    def assessment(self, seed: int, experiment: str) -> Path:
+        """assessment.ASSESSMENT of one experiment's outputs."""
+        return self.data / "assessment" / f"seed{seed}" / f"{experiment}.parquet"
+
     def search_run(self, seed: int, experiment: str, run: str, shard: int) -> Path:
         """records.SEARCH of one shard of one run; ``run`` is config.Run.key."""
         return self.data / "search" / f"seed{seed}" / experiment / f"{run}.shard{shard}.parquet"

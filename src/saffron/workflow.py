@@ -25,6 +25,7 @@ FIGURES = {
     "figure4a": ("scaling",),
     "figure4b": (),
     "overoptimisation": ("scaling",),
+    "sharing": (),
 }
 TABLES = {
     "table1": ("exploration",),
@@ -192,12 +193,23 @@ def shown(config: Config, items: dict[str, tuple[str, ...]]) -> list[str]:
 
 
 def ablation_notebooks(config: Config) -> list[str]:
-    """Ablations of the config that have a notebook (another one of your own is stored, but not drawn)."""
-    return [
-        name
-        for name in experiments(config, "ablations")
-        if name.startswith("ablation_") and Path(f"notebooks/{name}.ipynb").exists()
-    ]
+    """Ablations of the config that have a notebook (another one of your own is in the report alone)."""
+    return [name for name in config.analysis.ablations if Path(f"notebooks/{name}.ipynb").exists()]
+
+
+def assessed(config: Config) -> list[str]:
+    """Experiments whose outputs are assessed with the ablations."""
+    return [name for name, item in config.search.experiments.items() if item.assess]
+
+
+def has_judge(config: Config) -> bool:
+    """Whether there is an independent judge: always in the sandbox, from the hub if one is named."""
+    return config.models.origin == "sandbox" or (config.models.hub is not None and config.models.hub.judge is not None)
+
+
+def ablation_slice(config: Config, name: str) -> str:
+    """What the notebook of an ablation reads."""
+    return _line(ablation=configs.as_dict(config.analysis.ablations[name]), report=configs.as_dict(config.report))
 
 
 # ------------------------------------------------------------------------------------------------------------- slices

@@ -7,7 +7,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from tests.mrm.examples import EOS, FORMATS, VOCABULARY, config_with, labels, tiny_guard
+from tests.mrm.examples import FORMATS, VOCABULARY, config_with, labels, tiny_guard
 
 from saffron import models, mrm, records
 from saffron.config import Runtime

@@ -16,17 +16,18 @@ import yaml
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from saffron import assessment, records, search
 from saffron import config as configs
-from saffron import records, search
 from saffron.analysis import tries
 from saffron.chat import ChatFormat, ChatFormats
 from saffron.compute import paper_multiplier
 from saffron.config import Config
 from saffron.layout import Layout
-from saffron.models import save_mrm_head
+from saffron.models import load_lm, save_mrm_head
 from saffron.records import RecordError
 from saffron.search import registry, runner
 from saffron.search.base import SearchResult
+from saffron.search.inputs import Inputs
 
 VOCABULARY = 24
 EOS = 23
@@ -91,7 +92,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         eos_id=EOS,
     )
     formats.save(layout.tokenizer)
-    for seed, name in enumerate(("policy", "guard", "deepalign")):
+    for seed, name in enumerate(("policy", "guard", "deepalign", "judge")):
         lm(seed).save_pretrained(layout.model(name, 0))
     lm(7).save_pretrained(layout.mrm(0) / "merged")
     save_mrm_head(layout.mrm(0), torch.zeros(VOCABULARY), torch.arange(VOCABULARY) == 11)
@@ -389,3 +390,26 @@ def test_an_experiment_may_have_search_seeds_of_its_own(layout: Layout) -> None:
     assert table.groupby("search_seed").size().to_dict() == {4: 2 * PROMPTS, 7: 2 * PROMPTS}
     four, seven = (table[table["search_seed"] == seed]["output_ids"].map(tuple).tolist() for seed in (4, 7))
     assert four != seven
+
+
+def test_an_assessment_has_the_second_judges_rewards_and_the_policys_likelihoods(layout: Layout) -> None:
+    runs = [{"method": "best_of_n", "budgets": [1, 4]}, {"method": "no_defense", "settings_id": "no_attack", "attack": False}]
+    config = make_config(**experiment(runs[0], {**runs[1], "budgets": [0]}))
+    table = run_all(config, layout)
+    assessment.assess(config, layout, 0, "tiny")
+    found = records.read_table(layout.assessment(0, "tiny"), assessment.ASSESSMENT)
+    pd.testing.assert_frame_equal(found[list(assessment.OUTPUT)], table[list(assessment.OUTPUT)])
+    policy, judge = (load_lm(layout.model(name, 0), config.runtime) for name in ("policy", "judge"))
+    item = config.search.experiments["tiny"]
+    for run in item.runs:
+        inputs = Inputs(config, layout, 0, item, run)
+        for prompt in inputs.prompts:
+            mine = (table["prompt_id"] == prompt.prompt_id) & (table["settings_id"] == run.settings_id)
+            for output, values in zip(table[mine]["output_ids"], found[mine].itertuples(), strict=True):
+                before = len(prompt.search.policy_ids)
+                logits = policy(torch.tensor([[*prompt.search.policy_ids, *output]])).logits[0, before - 1 : -1].log_softmax(-1)
+                assert values.log_likelihood == pytest.approx(logits[range(len(output)), output.tolist()].mean().item(), abs=1e-5)
+                question = [*prompt.judge_ids, *output, *inputs.formats.guard.suffix]
+                verdict = judge(torch.tensor([question])).logits[0, -1]
+                assert values.independent_reward == pytest.approx((verdict[9] - verdict[10]).item(), abs=1e-4)
+    assert not np.allclose(found["independent_reward"], table["judge_reward"], atol=1e-2)
