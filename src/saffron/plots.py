@@ -599,8 +599,8 @@ def sharing(view: View) -> Figure:
             ax.set_xlabel("prompt")
             ax.set_ylabel(f"policy, {unit_name}" if ax is axes[0][0] else "")
             ax.set_title(f"{LABELS[method]}, N = {own[0]['budget']}", loc="left")
-            ax.margins(y=0.35)
-            ax.legend(loc="upper right", ncols=2, columnspacing=1, handlelength=1)
+            ax.margins(y=0.3)
+            ax.legend(loc="upper right", handlelength=1)
         figure.tight_layout(pad=0.4)
     return figure
 

@@ -27,7 +27,7 @@ def rows(study: Study, name: str) -> list[dict[str, Any]]:
     results = study.results(ablation.experiment)
     by_key = {run.key: run for run in study.config.search.experiments[ablation.experiment].runs}
     runs = [by_key[key] for key in ablation.runs]
-    first = {run.method: run.settings_id for run in reversed(runs)}
+    first: dict[str, str] = {run.method: run.settings_id for run in reversed(runs)}
     keys = [Key(run.method, run.settings_id, budget) for run in runs for budget in results.budgets(run.method, run.settings_id)]
     boot = study.bootstrap(results.cells(keys))
     index = {key: i for i, key in enumerate(keys)}
@@ -179,7 +179,7 @@ def seed_rows(study: Study) -> list[dict[str, Any]]:
                 "method": key.method,
                 "budget": key.budget,
                 "n": len(results.prompt_ids),
-                "by_search_seed": {int(seed): float(value) for seed, value in rates.mean().items()},
+                "by_search_seed": dict(zip(map(int, rates.columns), rates.mean().tolist(), strict=True)),
                 "search_deviation": float(within**0.5) if rates.shape[1] > 1 else None,
                 "train_deviation": float(rates.mean(axis=1).std(ddof=1)) if len(rates) > 1 else None,
             }
