@@ -116,7 +116,7 @@ def search_table(config: Config, name: str, seed: int) -> pd.DataFrame:
             factor = 2 if experiment.match.convention == "paper" and run.method == "saffron" else 1
             budgets = [max([b for b in budgets if factor * (fixed + each * b) <= limit], default=min(budgets))]
         for budget in budgets:
-            for search_seed in config.search.seeds:
+            for search_seed in config.search.seeds_of(experiment):
                 rows += _rows(config, experiment, run, budget, seed, search_seed)
     return pd.DataFrame(rows, columns=records.SEARCH.names)
 

@@ -75,6 +75,8 @@ def test_resolved_config_reads_back_as_the_same(path: Path) -> None:
         ("models.from", "hub", ["models.from is hub: add the section models.hub"]),
         ("mrm.from", "released", ["mrm.from is released: set mrm.released"]),
         ("mrm.variants", {"other": {}}, ["mrm.variants needs the entry default"]),
+        ("analysis.ablations.ablation_bias.runs", ["saffron-default", "saffron-x"], ["ablations has no runs ['saffron-x']"]),
+        ("analysis.ablations.ablation_bias.experiment", "other", ["analysis.ablations.ablation_bias: search.experiments.other"]),
         ("train_seeds", [], ["train_seeds", "at least 1 item"]),
         ("name", "Sand Box", ["name", "got 'Sand Box'"]),
     ],

@@ -65,6 +65,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Layout, 
     ]
     values = yaml.safe_load((ROOT / "config/sandbox.yaml").read_text())
     values["sources"]["sandbox"]["guild_a"] = PROMPTS
+    del values["analysis"]
     budgets = {"no_defense": [0], "best_of_n": [1, 8], "beam_search": [4], "rebase": [1, 8], "deal": [1, 4], "saffron": [1, 8]}
     runs = [{"method": name, "budgets": chosen} for name, chosen in budgets.items()]
     runs.append({"method": "deal", "settings_id": "greedy", "budgets": [4], "settings": {"lookahead": 0}})

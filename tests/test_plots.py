@@ -28,6 +28,7 @@ DRAWN = {
     "figure4b": plots.figure4b,
     "scaleff": plots.scaleff_against_limit,
     "overoptimisation": plots.overoptimisation,
+    "sharing": plots.sharing,
 }
 
 
@@ -110,12 +111,14 @@ def test_ablations_are_drawn_and_missing_ones_named(view: View, tmp_path: Path) 
     ]
     values = view.config.model_dump(mode="json", by_alias=True)
     search = values["search"]
-    search["experiments"]["ablation_semantics"] = {"dataset": "guild_b", "runs": runs, "group": "ablations"}
-    config = synthetic_results.config(prompts=40, search=search)
+    search["experiments"]["ablations"] = {"dataset": "guild_b", "runs": runs, "group": "ablations"}
+    search["experiments"]["scaling"]["assess"] = False
+    compared = {"ablation_semantics": {"runs": ["saffron-default", "saffron-released"]}}
+    config = synthetic_results.config(prompts=40, search=search, analysis={"bootstrap_samples": 200, "ablations": compared})
     root = tmp_path / "run"
     shutil.copytree(view.layout.root, root)
     layout = Layout(config.name, root)
-    assert "ablation_semantics.parquet: no such table" in report.render(View.of(config, layout))
+    assert "ablations.parquet: no such table" in report.render(View.of(config, layout))
     synthetic_results.write(config, layout)
     ablated = View.of(config, layout)
     plots.save(plots.ablation(ablated, "ablation_semantics"), layout.figures, "ablation_semantics")

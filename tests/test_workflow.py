@@ -20,6 +20,7 @@ SLICES: dict[str, Callable[[Config], str]] = {
     "tokenizer": lambda config: workflow.models_slice(config, "tokenizer"),
     "policy": lambda config: workflow.models_slice(config, "policy"),
     "guard": lambda config: workflow.models_slice(config, "guard"),
+    "judge": lambda config: workflow.models_slice(config, "judge"),
     "deepalign": lambda config: workflow.models_slice(config, "deepalign"),
     "safety4m": workflow.safety4m_slice,
     "train_mrm": lambda config: workflow.mrm_train_slice(config, "default"),
@@ -32,7 +33,7 @@ SLICES: dict[str, Callable[[Config], str]] = {
     "report": workflow.report_slice,
 }
 SEARCHES = {"scaling/saffron", "scaling/best_of_n", "matched/saffron"}
-MODELS = {"policy", "guard", "deepalign"}
+MODELS = {"policy", "guard", "judge", "deepalign"}
 
 
 def sandbox(**edits: Any) -> Config:
@@ -40,7 +41,7 @@ def sandbox(**edits: Any) -> Config:
     values = yaml.safe_load((ROOT / "config/sandbox.yaml").read_text())
     experiments = values["search"]["experiments"]
     values["search"]["experiments"] = {name: item for name, item in experiments.items() if item.get("group") != "ablations"}
-    del values["mrm"]["variants"]
+    del values["mrm"]["variants"], values["analysis"]
     for path, value in edits.items():
         at: Any = values
         *parents, last = path.split("__")
@@ -56,14 +57,19 @@ def sandbox(**edits: Any) -> Config:
         ("sources__sandbox__benchmark_seed", 99, {"sources"}),
         ("models__sandbox__vocab_size", 900, {"tokenizer"}),
         ("models__sandbox__policy_safety__steps", 7, {"policy"}),
-        ("models__sandbox__guard_outcome_share", 0.1, {"guard"}),
+        ("models__sandbox__guard_outcome_share", 0.1, {"guard", "judge"}),
         ("models__sandbox__deepalign_training__steps", 7, {"deepalign"}),
         ("safety4m__turns", "first", {"safety4m"}),
         ("mrm__lora_rank", 8, {"train_mrm"}),
         ("mrm__evaluation_prefixes", 50, {"evaluate_mrm"}),
         ("mrm__variants", {"default": {}, "other": {"bias": "absent"}}, set()),
-        ("mrm__variants", {"default": {"reads_prefill": True}}, {"scaling/saffron", "matched/saffron", "trees"}),
+        ("mrm__variants", {"default": {"bias": "absent"}}, {"train_mrm", "scaling/saffron", "matched/saffron", "trees"}),
+        ("models__sandbox__guard__hidden_size", 32, {"guard", "judge"}),
         ("search__max_new_tokens", 20, SEARCHES | {"trees"}),
+        ("search__seeds", [3], SEARCHES | {"trees"}),
+        ("search__experiments__scaling__seeds", [3], {"scaling/saffron", "scaling/best_of_n"}),
+        ("search__experiments__scaling__assess", True, set()),
+        ("search__methods", {"rebase": {"reward_reads_prefill": True}}, set()),
         ("search__methods", {"saffron": {"top_p": 0.7}}, {"scaling/saffron", "matched/saffron", "trees"}),
         ("search__experiments__scaling__runs__2__budgets", [1, 2], {"scaling/saffron"}),
         ("search__experiments__matched__match__budget", 16, {"matched/saffron"}),

@@ -121,7 +121,7 @@ def scaleff(view: View) -> str:
 ABLATIONS = {
     "ablation_bias": "Unembedding bias trained, frozen at a random value, or absent",
     "ablation_unseen": "Conservative constraint (Eq. 7) on or off; EOS counted as seen or unseen",
-    "ablation_prefill": "The MRM reading the prefilled tokens or not",
+    "ablation_prefill": "The reward model (MRM or PRM) reading the prefilled tokens or not; the judge never does",
     "ablation_top_p": "Nucleus of candidates",
     "ablation_scorer": "Candidates scored by the MRM or by PRM calls, in the same search",
     "ablation_semantics": "The paper's search or the released code's",
@@ -130,15 +130,13 @@ ABLATIONS = {
 
 def ablation(view: View, name: str) -> str:
     """An ablation, a table or a figure."""
-    from saffron.analysis import ablations
-
-    results = view.study.results(name)
+    ablation = view.config.analysis.ablations[name]
+    results = view.study.results(ablation.experiment)
     seeds = len(results.seeds)
     trained = f"{seeds} training seed" + ("s" if seeds != 1 else "")
-    first = ablations.reference(view.config, name)
     return prose(
         f"""{ABLATIONS.get(name, name)}. n = {len(results.prompt_ids)} prompts of {results.dataset}, {trained}; 95 % intervals;
-        differences are paired, to {first}."""
+        differences are paired, to {ablation.runs[0].partition("-")[2]} of the same method."""
     )
 
 
@@ -147,6 +145,16 @@ def overoptimisation(view: View) -> str:
     return prose(
         f"""Over-optimisation: attack success by the guard, whose reward the searches maximise, and by the text oracle, which
         they never see; {_n(view, "scaling")}; shaded: 95 % intervals. A gap that widens with N is reward without safety."""
+    )
+
+
+def sharing(view: View) -> str:
+    """Trie sharing on or off."""
+    searches = [search for recorded in view.section("tries").values() for search in recorded]
+    return prose(
+        f"""Trie sharing on or off, compute only: outputs are the same. Nominal FLOPs with which the policy reads what a search
+        explored, each token of the trie once or every explored sequence on its own (Proposition 2); above the bars: what sharing
+        leaves. n = {len(searches)} recorded searches."""
     )
 
 
@@ -160,5 +168,6 @@ CAPTIONS: dict[str, Callable[[View], str]] = {
     "figure4b": figure4b,
     "scaleff": scaleff,
     "overoptimisation": overoptimisation,
+    "sharing": sharing,
     **{name: partial(ablation, name=name) for name in ABLATIONS},
 }

@@ -126,6 +126,17 @@ def guard(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = HER
 
 
 @models_app.command()
+def judge(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = HERE) -> None:
+    """Make the independent judge, which no search reads (ablations)."""
+    settings, layout = _open(config, out)
+    chosen = _training_seed(settings, seed)
+    with _on_device(settings, layout, "models", f"judge.seed{chosen}"):
+        from saffron import models
+
+        models.judge(settings, layout, chosen)
+
+
+@models_app.command()
 def deepalign(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = HERE) -> None:
     """Make the DeepAlign policy (section 5.6)."""
     settings, layout = _open(config, out)
@@ -261,6 +272,17 @@ def trees(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = HER
         from saffron import search
 
         search.trees(settings, layout, chosen)
+
+
+@search_app.command()
+def assess(experiment: ExperimentName, config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = HERE) -> None:
+    """Judge an experiment's stored outputs independently and take their likelihood (ablations)."""
+    settings, layout = _open(config, out)
+    chosen = _training_seed(settings, seed)
+    with _on_device(settings, layout, "search", f"assess.seed{chosen}.{experiment}"):
+        from saffron import assessment
+
+        assessment.assess(settings, layout, chosen, experiment)
 
 
 # --------------------------------------------------------------------------------------------------- analysis, figures

@@ -195,6 +195,9 @@ class HubModels(Section):
         description="auto: accelerate puts weights straight on the GPU (null: by way of host memory); either way a model that "
         "one GPU does not hold is refused",
     )
+    judge: HubFile | None = Field(
+        None, description="independent judge of the ablations, of the guard's vocabulary and chat format (null: none)"
+    )
     chat_formats: str | None = Field(None, description="chat_formats.json of another model family (null: the paper's)")
 
 
@@ -239,8 +242,6 @@ class MRMVariant(Section):
     """One multifurcation reward model; `default` is the one the paper describes."""
 
     bias: Literal["trained", "frozen_random", "absent"] = Field("trained", description="the unembedding bias")
-    eos_seen: bool = Field(True, description="count EOS as seen (false: mark it unseen, as in the released mask)")
-    reads_prefill: bool = Field(False, description="whether the MRM reads the prefilled tokens in search")
 
 
 class MRM(Section):
@@ -281,17 +282,25 @@ class NoDefense(Section):
     """One sample, no reward call."""
 
 
-class BestOfN(Section):
+class Rewarded(Section):
+    """What every method with a reward model has."""
+
+    reward_reads_prefill: bool = Field(
+        False, description="whether the method's reward model (PRM or MRM) reads the prefilled tokens; the judge's own: search"
+    )
+
+
+class BestOfN(Rewarded):
     """N samples, one reward call each."""
 
 
-class BeamSearch(Section):
+class BeamSearch(Rewarded):
     """PRM beam search (Table 1)."""
 
     children: int = Field(2, ge=1, description="most likely next tokens proposed by each beam node")
 
 
-class Rebase(Section):
+class Rebase(Rewarded):
     """Reward-balanced search (arXiv 2408.00724)."""
 
     step_tokens: int = Field(1, ge=1, description="tokens sampled between two reward calls")
@@ -304,7 +313,7 @@ class Rebase(Section):
     )
 
 
-class Deal(Section):
+class Deal(Rewarded):
     """Beam search with lookahead (DeAL, arXiv 2402.06147); Table 1's MCTS."""
 
     children: int = Field(2, ge=1, description="most likely next tokens proposed by each beam node")
@@ -312,13 +321,14 @@ class Deal(Section):
     reward_weight: float = Field(1.0, ge=0, description="lambda, weight of the reward against the log probability")
 
 
-class Saffron(Section):
+class Saffron(Rewarded):
     """Saffron-1 search (Eq. 2, 3 and 7)."""
 
     top_p: float = Field(0.8, gt=0, le=1, description="nucleus of candidates")
     min_new_tokens: int = Field(16, ge=0, description="EOS is forbidden before this many new tokens")
     semantics: Literal["paper", "released"] = Field("paper", description="how children are rewarded, see README")
     conservative: bool = Field(True, description="unseen tokens score -1024 (Eq. 7)")
+    eos_seen: bool = Field(True, description="count EOS as seen whatever the mask says (false: as unseen, as in the release)")
     scorer: Literal["mrm", "prm"] = Field("mrm", description="one MRM call per node, or one PRM call per candidate")
     mrm: str = Field("default", description="name in mrm.variants")
 
@@ -373,6 +383,10 @@ class Experiment(Section):
     match: Match | None = Field(
         None, description="run every method only at the budget matched by compute, chosen among its budgets"
     )
+    seeds: Annotated[list[int], Field(min_length=1)] | None = Field(None, description="search seeds (null: search.seeds)")
+    assess: bool = Field(
+        False, description="with the ablations, have its outputs judged independently and their likelihood taken"
+    )
     group: Literal["replicate", "ablations"] = Field("replicate", description="which target builds it")
 
     @model_validator(mode="after")
@@ -392,7 +406,7 @@ class Search(Section):
     seeds: Annotated[list[int], Field(min_length=1)] = Field([0], description="search seeds")
     prefill_tokens: int = Field(10, ge=0, description="tokens of the reference answer that the attack prefills")
     max_new_tokens: int = Field(32, ge=1, description="tokens generated after the prefill")
-    reward_reads_prefill: bool = Field(False, description="whether PRM and judge read the prefilled tokens")
+    judge_reads_prefill: bool = Field(False, description="whether the judge reads the prefilled tokens")
     block_size: int = Field(16, ge=1, description="prompts per resumable block; a batch never crosses a block")
     shards: int = Field(1, ge=1, description="independent jobs per run")
     jobs: Literal["runs", "seeds"] = Field("runs", description="one job: a shard of a run, or all searches of a training seed")
@@ -413,6 +427,10 @@ class Search(Section):
                     ) from None
         return self
 
+    def seeds_of(self, experiment: Experiment) -> list[int]:
+        """Search seeds of an experiment: its own, else everyone's."""
+        return experiment.seeds or self.seeds
+
     def settings_of(self, run: Run) -> Section:
         """Settings of a run: its method's defaults with the run's own merged over them."""
         defaults = getattr(self.methods, run.method)
@@ -420,12 +438,22 @@ class Search(Section):
 
 
 # --------------------------------------------------------------------------------------------- analysis, figures, report
+class Ablation(Section):
+    """Runs of one experiment that differ in one setting: one notebook, one figure."""
+
+    experiment: str = Field("ablations", description="the experiment that holds the runs")
+    runs: Annotated[list[str], Field(min_length=2)] = Field(
+        ..., description="<method>-<settings_id>; the first of each method is what its others are compared with"
+    )
+
+
 class Analysis(Section):
     """Statistics."""
 
     confidence: float = Field(0.95, gt=0, lt=1, description="level of every interval")
     bootstrap_samples: int = Field(2_000, ge=100, description="resamples of every bootstrap")
     seed: int = Field(0, description="seed of every bootstrap")
+    ablations: dict[str, Ablation] = Field(default_factory=dict, description="ablations by the name of their notebook")
 
 
 class Report(Section):
@@ -464,6 +492,12 @@ class Config(Section):
                     raise ValueError(
                         f"search.experiments.{name}: run {run.key} uses the MRM {variant}, which mrm.variants does not define"
                     )
+        for name, ablation in self.analysis.ablations.items():
+            holding = self.search.experiments.get(ablation.experiment)
+            known = [run.key for run in holding.runs] if holding else []
+            unknown = [key for key in ablation.runs if key not in known]
+            if unknown:
+                raise ValueError(f"analysis.ablations.{name}: search.experiments.{ablation.experiment} has no runs {unknown}")
         return self
 
 

@@ -214,12 +214,11 @@ def lengths_of(config: Config, layout: Layout, run: Run, prompt_tokens: float) -
     """What the models read in a run whose prompts have ``prompt_tokens`` tokens on average."""
     formats = _formats(config, layout)
     prefill = config.search.prefill_tokens if run.attack else 0
-    judged = prefill if config.search.reward_reads_prefill else 0
-    variant = config.mrm.variants[getattr(config.search.settings_of(run), "mrm", "default")]
+    rewarded = prefill if getattr(config.search.settings_of(run), "reward_reads_prefill", False) else 0
     return Lengths(
         policy_prompt=len(formats.policy.prompt([])) + prompt_tokens + prefill,
-        guard_prompt=len(formats.guard.prompt([])) + prompt_tokens + judged,
-        mrm_prompt=len(formats.mrm.prompt([])) + prompt_tokens + (prefill if variant.reads_prefill else 0),
+        guard_prompt=len(formats.guard.prompt([])) + prompt_tokens + rewarded,
+        mrm_prompt=len(formats.mrm.prompt([])) + prompt_tokens + rewarded,
         guard_suffix=len(formats.guard.suffix),
     )
 
@@ -296,7 +295,8 @@ def search_costs(config: Config, layout: Layout) -> dict[tuple[str, str, int], f
     costs = {}
     for name, experiment in workflow.experiments(config).items():
         measured, prompt_tokens = _measured(layout, config, name), _prompt_tokens(layout, experiment)
-        searches = _prompt_count(config, layout, experiment) * len(config.train_seeds) * len(config.search.seeds)
+        searches = _prompt_count(config, layout, experiment) * len(config.train_seeds)
+        searches *= len(config.search.seeds_of(experiment))
         for run in experiment.runs:
             settings, lengths = config.search.settings_of(run), lengths_of(config, layout, run, prompt_tokens)
             for budget in _budgets(run, experiment, measured):
@@ -408,8 +408,11 @@ def _search(config: Config, layout: Layout) -> Row:
     memory = _bytes(policy, config) + 2 * _bytes(guard, config) + caches + logits
     done = [name for name in experiments if _measured(layout, config, name)]
     note = f"sizes of finished searches: {', '.join(done)}" if done else "full searches, the upper end"
-    searched = {key: -(-_prompt_count(config, layout, experiments[key[0]]) // config.search.block_size) for key in costs}
-    steps = seeds * len(config.search.seeds) * sum(searched.values()) * config.search.max_new_tokens
+    blocks = {
+        name: len(config.search.seeds_of(item)) * -(-_prompt_count(config, layout, item) // config.search.block_size)
+        for name, item in experiments.items()
+    }
+    steps = seeds * sum(blocks[name] for name, _, _ in costs) * config.search.max_new_tokens
     return Row("search", jobs, sum(costs.values()), 50e6, memory, steps, note)
 
 

@@ -543,12 +543,14 @@ def ablation(view: View, name: str) -> Figure:
     settings = list(dict.fromkeys((row["method"], row["settings_id"]) for row in rows))
     scale, unit_name = unit([row["flops"] for row in rows])
     judges = view.study.judges
+    columns = 4 if len({method for method, _ in settings}) == 1 else 3
     with matplotlib.rc_context(STYLE):
         figure, axes = plt.subplots(
             1, len(judges), figsize=(FULL if len(judges) > 1 else FULL * 0.6, 2.6), sharey=True, squeeze=False
         )
         for ax, judge in zip(axes[0], judges, strict=True):
-            for i, setting in enumerate(settings):
+            for setting in settings:
+                i = [other for other in settings if other[0] == setting[0]].index(setting)
                 own = sorted(
                     (row for row in rows if (row["method"], row["settings_id"]) == setting), key=lambda row: row["flops"]
                 )
@@ -565,15 +567,52 @@ def ablation(view: View, name: str) -> Figure:
                     mfc=COLOURS[setting[0]] if i == 0 else "white",
                     elinewidth=0.5,
                     lw=0.9,
-                    label=setting[1].replace("_", " "),
+                    label=_setting(setting, several=len({method for method, _ in settings}) > 1),
                 )
             _compute_axis(ax, [row["flops"] / scale for row in rows], f"{unit_name} per prompt")
             _asr_axis(ax, "attack success rate" if judge == judges[0] else "")
             ax.set_title(f"by the {judge}", loc="left")
-        figure.legend(*axes[0][0].get_legend_handles_labels(), loc="lower center", ncols=min(len(settings), 4), columnspacing=1.2)
-        lines = -(-len(settings) // 4)
+        figure.legend(
+            *axes[0][0].get_legend_handles_labels(), loc="lower center", ncols=min(len(settings), columns), columnspacing=1.2
+        )
+        lines = -(-len(settings) // columns)
         figure.subplots_adjust(left=0.1, right=0.98, top=0.91, bottom=0.2 + 0.075 * lines, wspace=0.08)
     return figure
+
+
+def sharing(view: View) -> Figure:
+    """Policy FLOPs of the recorded searches with their trie shared and with every sequence read on its own."""
+    searches = [search for recorded in view.section("tries").values() for search in recorded]
+    methods = [method for method in ("best_of_n", "saffron") if any(search["method"] == method for search in searches)]
+    scale, unit_name = unit([search["flops_unshared"] for search in searches])
+    with matplotlib.rc_context(STYLE):
+        figure, axes = plt.subplots(1, len(methods), figsize=(FULL, 2.3), sharey=True, squeeze=False)
+        for ax, method in zip(axes[0], methods, strict=True):
+            own = [search for search in searches if search["method"] == method]
+            places = np.arange(len(own))
+            bars = (
+                ("flops_unshared", -0.2, "#CCCCCC", "each sequence on its own"),
+                ("flops", 0.2, COLOURS[method], "shared trie"),
+            )
+            for name, shift, colour, label in bars:
+                ax.bar(places + shift, [search[name] / scale for search in own], 0.38, color=colour, label=label)
+            for place, search in zip(places, own, strict=True):
+                text = f"{search['flops'] / search['flops_unshared']:.0%}"
+                ax.text(place + 0.2, search["flops"] / scale, text, ha="center", va="bottom", fontsize=6.5)
+            ax.set_xticks(places, [str(search["prompt_id"]) for search in own])
+            ax.set_xlabel("prompt")
+            ax.set_ylabel(f"policy, {unit_name}" if ax is axes[0][0] else "")
+            ax.set_title(f"{LABELS[method]}, N = {own[0]['budget']}", loc="left")
+            ax.margins(y=0.3)
+            ax.legend(loc="upper right", handlelength=1)
+        figure.tight_layout(pad=0.4)
+    return figure
+
+
+def _setting(setting: tuple[str, str], *, several: bool) -> str:
+    """A setting in a legend, with its method where there are several."""
+    method, name = setting[0], setting[1].replace("_", " ")
+    return f"{LABELS[method]}, {name}" if several else name
 
 
 def overoptimisation(view: View) -> Figure:

@@ -26,6 +26,7 @@ PAGES = (
     ("The multifurcation reward model (Figure 4b)", ("figure4b",), ("mrm_in_search",)),
     ("Variety of outputs (Section 5.6)", (), ("section56",)),
     ("Over-optimisation of the guard", ("overoptimisation",), ()),
+    ("Trie sharing on or off", ("sharing",), ()),
 )
 
 #: Notebook that draws each figure whose name is not its own.
@@ -221,14 +222,20 @@ def _conventions(view: View) -> str:
 
 def _ablations(view: View) -> str:
     parts = []
-    for name in ablations.names(view.config):
+    for name in view.config.analysis.ablations:
         try:
-            table = tables.benign(view) if name == "benign" else tables.ablation(view, name)
+            table = tables.ablation(view, name)
         except RecordError as error:
             parts.append(_missing(str(error), f"make ablations CONFIG={view.config.name}"))
         else:
-            parts += [_figure(view, name)] if name in captions.ABLATIONS else []
-            parts.append(_html_table(table.columns, table.rows) if name in captions.ABLATIONS else _table(table))
+            parts += [_figure(view, name), _html_table(table.columns, table.rows)]
+    for name, needed in tables.UNMEASURED.items():
+        if not needed(view.config):
+            continue
+        try:
+            parts.append(_table(getattr(tables, name)(view)))
+        except RecordError as error:
+            parts.append(_missing(str(error), f"make ablations CONFIG={view.config.name}"))
     if len(view.analysis["train_seeds"]) > 1:
         parts.append(_table(tables.seed_variance(view)))
     if not parts:
@@ -242,8 +249,8 @@ def _differences(view: View) -> str:
     rows = []
     for difference in paper.differences():
         effect = difference.get("shown_by", "")
-        if "experiment" in difference:
-            effect = ablations.effect(view.study, difference["experiment"], *difference["compare"])
+        if "ablation" in difference:
+            effect = ablations.effect(view.study, difference["ablation"], *difference["compare"])
         rows.append((*(str(difference[key]) for key in ("topic", "paper", "released", "followed")), effect))
     return _html_table(("topic", "paper", "released code and artefacts", "followed here", "effect here"), rows)
 

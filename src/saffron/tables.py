@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from saffron import captions
+from saffron import captions, workflow
 from saffron.analysis import ablations, claims, paper
 from saffron.analysis.view import View
 from saffron.captions import LABELS, prose, with_unit
+from saffron.config import Config
 from saffron.records import RecordError, replacing
 from saffron.sources import oracle
 
@@ -331,13 +332,63 @@ def benign(view: View) -> Table:
     found = ablations.benign_rows(view.study, refuses)
     rows = []
     for row in found:
-        judged = (rate(row["refused"]), rate(row["judged_unsafe"]))
+        judged = (rate(row["refused"]), rate(row["judged_unsafe"]), rate(row["log_likelihood"]))
         rows.append((LABELS[row["method"]], str(row["budget"]), with_unit(row["flops"]), *judged, f"{row['n_new_tokens']:.1f}"))
     caption = prose(
         f"""Harmless prompts without attack, n = {found[0]["n"]} prompts, {_seeds(view)}; 95 % intervals. Refused: by the text
-        oracle. Judged unsafe: by the guard, wrongly."""
+        oracle. Judged unsafe: by the guard, wrongly. Log-likelihood: mean per token of the outputs under the policy, in nats."""
     )
-    return Table(("method", "budget", "compute", "refused", "judged unsafe", "new tokens"), tuple(rows), caption)
+    return Table(
+        ("method", "budget", "compute", "refused", "judged unsafe", "log-likelihood", "new tokens"), tuple(rows), caption
+    )
+
+
+def independent_judge(view: View) -> Table:
+    """Attack success by a judge that no search read, beside guard and oracle.
+
+    Raises:
+        RecordError: if the results are missing, or there is no such judge.
+    """
+    found = ablations.independent_rows(view.study, "scaling")
+    rows = [
+        (LABELS[row["method"]], str(row["budget"]), *(rate(row[judge]) for judge in view.study.judges), rate(row["independent"]))
+        for row in found
+    ]
+    caption = prose(
+        f"""Attack success by the guard, whose reward the searches maximise, and by judges that no search read, n =
+        {found[0]["n"]} prompts, {_seeds(view)}; 95 % intervals. The independent judge differs from the guard in what the config
+        says (models.hub.judge); in the sandbox it is a guard trained alike from another seed."""
+    )
+    return Table(("method", "budget", *_judge_columns(view), "ASR by the independent judge"), tuple(rows), caption)
+
+
+def search_seeds(view: View) -> Table:
+    """How much attack success owes to the search seed.
+
+    Raises:
+        RecordError: if the results are missing or incomplete.
+    """
+    found = ablations.seed_rows(view.study)
+    seeds = sorted(found[0]["by_search_seed"])
+    rows = []
+    for row in found:
+        rates = [f"{row['by_search_seed'][seed]:.3f}" for seed in seeds]
+        deviations = ["–" if row[name] is None else f"{row[name]:.3f}" for name in ("search_deviation", "train_deviation")]
+        rows.append((LABELS[row["method"]], str(row["budget"]), *rates, *deviations))
+    caption = prose(
+        f"""Attack success by search seed, n = {found[0]["n"]} prompts each, {_seeds(view)}. Saffron-1, beam search and DeAL draw
+        nothing at random: over search seeds their standard deviation is 0."""
+    )
+    columns = ("method", "budget", *(f"search seed {seed}" for seed in seeds))
+    return Table((*columns, "standard deviation over search seeds", "over training seeds"), tuple(rows), caption)
+
+
+#: What the paper does not measure: tables by their function's name, and whether a config asks for them.
+UNMEASURED: dict[str, Callable[[Config], bool]] = {
+    "benign": lambda config: "benign" in config.search.experiments,
+    "independent_judge": lambda config: "scaling" in workflow.assessed(config),
+    "search_seeds": lambda config: "search_seeds" in config.search.experiments,
+}
 
 
 def seed_variance(view: View) -> Table:

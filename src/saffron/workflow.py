@@ -25,6 +25,7 @@ FIGURES = {
     "figure4a": ("scaling",),
     "figure4b": (),
     "overoptimisation": ("scaling",),
+    "sharing": (),
 }
 TABLES = {
     "table1": ("exploration",),
@@ -193,12 +194,23 @@ def shown(config: Config, items: dict[str, tuple[str, ...]]) -> list[str]:
 
 
 def ablation_notebooks(config: Config) -> list[str]:
-    """Ablations of the config that have a notebook (another one of your own is stored, but not drawn)."""
-    return [
-        name
-        for name in experiments(config, "ablations")
-        if name.startswith("ablation_") and Path(f"notebooks/{name}.ipynb").exists()
-    ]
+    """Ablations of the config that have a notebook (another one of your own is in the report alone)."""
+    return [name for name in config.analysis.ablations if Path(f"notebooks/{name}.ipynb").exists()]
+
+
+def assessed(config: Config) -> list[str]:
+    """Experiments whose outputs are assessed with the ablations."""
+    return [name for name, item in config.search.experiments.items() if item.assess]
+
+
+def has_judge(config: Config) -> bool:
+    """Whether there is an independent judge: always in the sandbox, from the hub if one is named."""
+    return config.models.origin == "sandbox" or (config.models.hub is not None and config.models.hub.judge is not None)
+
+
+def ablation_slice(config: Config, name: str) -> str:
+    """What the notebook of an ablation reads."""
+    return _line(ablation=configs.as_dict(config.analysis.ablations[name]), report=configs.as_dict(config.report))
 
 
 # ------------------------------------------------------------------------------------------------------------- slices
@@ -222,12 +234,13 @@ _MODEL_KEYS = {
     "tokenizer": ("vocab_size", "policy", "policy_format", "guard", "chat_formats"),
     "policy": ("policy", "policy_pretraining", "policy_safety"),
     "guard": ("guard", "guard_training", "guard_outcome_share"),
+    "judge": ("judge", "guard", "guard_training", "guard_outcome_share"),
     "deepalign": ("deepalign_training",),
 }
 
 
 def models_slice(config: Config, which: str) -> str:
-    """What ``tokenizer``, ``policy``, ``guard`` or ``deepalign`` reads of the models section."""
+    """What ``tokenizer``, ``policy``, ``guard``, ``judge`` or ``deepalign`` reads of the models section."""
     section = configs.as_dict(config.models)[config.models.origin]
     keys = ("vocab_size",) if which == "tokenizer" and config.models.origin == "sandbox" else _MODEL_KEYS[which]
     settings = {key: section[key] for key in keys if key in section}
@@ -245,7 +258,7 @@ def mrm_train_slice(config: Config, variant: str) -> str:
     """What the training of one MRM variant reads."""
     section = configs.as_dict(config.mrm)
     chosen = section.pop("variants")[variant]
-    del section["evaluation_prefixes"], chosen["reads_prefill"]  # read by the evaluation and by the search
+    del section["evaluation_prefixes"]  # read by the evaluation
     return _line(mrm=section, variant=chosen, runtime=_runtime(config))
 
 
@@ -256,7 +269,7 @@ def mrm_evaluate_slice(config: Config) -> str:
 
 def _search_common(config: Config) -> dict[str, Any]:
     section = configs.as_dict(config.search)
-    for key in ("methods", "experiments", "jobs"):
+    for key in ("methods", "experiments", "jobs", "seeds"):
         section.pop(key, None)
     return {"search": section, "runtime": _runtime(config)}
 
@@ -272,8 +285,9 @@ def _run_values(config: Config, run: Run) -> dict[str, Any]:
 
 def search_run_slice(config: Config, experiment: str, key: str) -> str:
     """What one run of an experiment reads."""
-    item = configs.as_dict(config.search.experiments[experiment])
-    scope = {name: item[name] for name in ("dataset", "prompts", "match")}
+    item = config.search.experiments[experiment]
+    values = configs.as_dict(item)
+    scope = {name: values[name] for name in ("dataset", "prompts", "match")} | {"seeds": config.search.seeds_of(item)}
     return _line(**_search_common(config), **_run_values(config, run_of(config, experiment, key)), experiment=scope)
 
 
@@ -287,22 +301,26 @@ def search_group_slice(config: Config, group: str) -> str:
 
 def search_gather_slice(config: Config, experiment: str) -> str:
     """What joining an experiment's runs reads: which there are."""
-    runs = {run.key: run.budgets for run in config.search.experiments[experiment].runs}
-    return _line(runs=runs, seeds=config.search.seeds, shards=config.search.shards)
+    item = config.search.experiments[experiment]
+    runs = {run.key: run.budgets for run in item.runs}
+    return _line(runs=runs, seeds=config.search.seeds_of(item), shards=config.search.shards)
 
 
 def trees_slice(config: Config) -> str:
     """What recording whole searches reads."""
     return _line(
         **_search_common(config),
-        methods=configs.as_dict(config.search.methods),
+        seed=config.search.seeds[0],
+        settings=configs.as_dict(config.search.methods.saffron),
         mrm=configs.as_dict(config.mrm.variants["default"]),
     )
 
 
 def analysis_slice(config: Config) -> str:
     """What the statistics read."""
-    return _line(analysis=configs.as_dict(config.analysis), train_seeds=config.train_seeds, oracle=config.search.oracle)
+    section = configs.as_dict(config.analysis)
+    del section["ablations"]  # read by their notebooks
+    return _line(analysis=section, train_seeds=config.train_seeds, oracle=config.search.oracle)
 
 
 def report_slice(config: Config) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import synthetic_results
 
-from saffron import analysis, records
+from saffron import analysis, assessment, records
 from saffron.analysis import ablations, paper
 from saffron.analysis.claims import labels
 from saffron.analysis.study import Study, quantities
@@ -131,11 +131,12 @@ def test_ablations_compare_with_the_first_run(tmp_path: Path) -> None:
     ]
     base = synthetic_results.config(prompts=20)
     search = base.model_dump(mode="json", by_alias=True)["search"]
-    search["experiments"] = {"ablation_semantics": {"dataset": "guild_b", "runs": runs, "group": "ablations"}}
-    config = synthetic_results.config(prompts=20, search=search)
+    search["experiments"] = {"ablations": {"dataset": "guild_b", "runs": runs, "group": "ablations"}}
+    compared = {"ablation_semantics": {"runs": ["saffron-default", "saffron-released"]}}
+    config = synthetic_results.config(prompts=20, search=search, analysis={"bootstrap_samples": 200, "ablations": compared})
     layout = Layout(config.name, tmp_path)
     study = Study(config, layout)
-    assert ablations.effect(study, "ablation_bias", "a.b", "c.d").startswith("not measured: this config has no experiment")
+    assert ablations.effect(study, "ablation_bias", "a.b", "c.d").startswith("not measured: this config has no ablation")
     assert (
         ablations.effect(study, "ablation_semantics", "saffron.released", "saffron.default") == "not measured yet: make ablations"
     )
@@ -166,6 +167,54 @@ def test_refusals_of_harmless_prompts_are_counted_by_the_oracle(tmp_path: Path) 
         own = texts[texts["method"] == row["method"]]["text"]
         assert row["refused"]["value"] == pytest.approx(sum(map(refuses, own)) / 20)
         assert 0 < row["refused"]["value"] < 1
+        assert row["log_likelihood"] is None  # not assessed
+
+
+def test_an_assessment_is_read_beside_its_outputs(tmp_path: Path) -> None:
+    base = synthetic_results.config(prompts=20)
+    search = base.model_dump(mode="json", by_alias=True)["search"]
+    runs = [{"method": "saffron", "budgets": [4, 16]}, {"method": "best_of_n", "budgets": [4]}]
+    search["experiments"] = {"scaling": {"dataset": "guild_a", "runs": runs, "assess": True}}
+    config = synthetic_results.config(prompts=20, search=search)
+    layout = Layout(config.name, tmp_path)
+    synthetic_results.write(config, layout)
+    with pytest.raises(RecordError, match=r"assessment/seed0/scaling.parquet: no such table"):
+        ablations.independent_rows(Study(config, layout), "scaling")
+    table = records.read_table(layout.search(0, "scaling"), records.SEARCH)
+    unlike = table["judge_reward"].where(table["method"] == "saffron", -table["judge_reward"])
+    assessed = table.assign(log_likelihood=-1.0, independent_reward=unlike)
+    records.write_table(layout.assessment(0, "scaling"), assessed.sample(frac=1, random_state=0), assessment.ASSESSMENT)
+    rows = ablations.independent_rows(Study(config, layout), "scaling")
+    assert [(row["method"], row["budget"]) for row in rows] == [("best_of_n", 4), ("saffron", 4), ("saffron", 16)]
+    for row in rows:
+        same = row["guard"]["value"] if row["method"] == "saffron" else 1 - row["guard"]["value"]
+        assert row["independent"]["value"] == pytest.approx(same) and row["independent"]["n"] == 20
+    records.write_table(layout.assessment(0, "scaling"), assessed.head(50), assessment.ASSESSMENT)
+    with pytest.raises(RecordError, match="column log_likelihood: outputs without a value"):
+        ablations.independent_rows(Study(config, layout), "scaling")
+    records.write_table(layout.assessment(0, "scaling"), assessed.assign(independent_reward=None), assessment.ASSESSMENT)
+    with pytest.raises(RecordError, match=r"column independent_reward: empty; name a judge in models\.hub\.judge"):
+        ablations.independent_rows(Study(config, layout), "scaling")
+
+
+def test_deviations_over_search_seeds_and_training_seeds_are_told_apart(tmp_path: Path) -> None:
+    base = synthetic_results.config(prompts=20, seeds=(0, 1))
+    search = base.model_dump(mode="json", by_alias=True)["search"]
+    runs = [{"method": "best_of_n", "budgets": [4]}]
+    search["experiments"] = {"search_seeds": {"dataset": "guild_b", "runs": runs, "seeds": [3, 5], "group": "ablations"}}
+    config = synthetic_results.config(prompts=20, seeds=(0, 1), search=search)
+    layout = Layout(config.name, tmp_path)
+    synthetic_results.write(config, layout)
+    unsafe = {(0, 3): 2, (0, 5): 6, (1, 3): 12, (1, 5): 16}  # of 20
+    for seed in (0, 1):
+        table = records.read_table(layout.search(seed, "search_seeds"), records.SEARCH)
+        wanted = [unsafe[seed, search_seed] for search_seed in table["search_seed"]]
+        lower = [-1.0 if prompt < count else 1.0 for prompt, count in zip(table["prompt_id"], wanted, strict=True)]
+        records.write_table(layout.search(seed, "search_seeds"), table.assign(judge_reward=lower), records.SEARCH)
+    (row,) = ablations.seed_rows(Study(config, layout))
+    assert row["by_search_seed"] == pytest.approx({3: 0.35, 5: 0.55})
+    assert row["search_deviation"] == pytest.approx(0.2 / 2**0.5)
+    assert row["train_deviation"] == pytest.approx(0.5 / 2**0.5)
 
 
 def test_labels_tell_quantities_apart() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from saffron import records
 from saffron.analysis import tries
+from saffron.compute import ModelShape
 from saffron.records import RecordError
 
 sequences = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=6).map(tuple), min_size=1, max_size=5, unique=True)
@@ -39,6 +40,12 @@ def test_a_recorded_search_holds_what_proposition_2_says(stored: Path) -> None:
     record = tries.load(stored)
     for search in record.searches:
         assert search.cost().space == search.size == tries.trie_size(search.sequences())
+        ends = search.sequences()
+        shape = ModelShape(8, 16, 1, 2, 1, 4, 32)
+        prefixes = {sequence[:end] for sequence in ends for end in range(1, len(sequence) + 1)}
+        shared, unshared = search.flops(shape)
+        assert shared == shape.nominal(len(prefixes), sum(map(len, prefixes)))
+        assert unshared == sum(shape.chain(0, len(sequence)) for sequence in ends) > shared
     found = tries.quantities({0: record})
     assert found["proposition2/space_error"].value == 0
     assert found["figure1/prm_calls_saved"].value == 5

@@ -13,7 +13,7 @@ from tokenizers import AddedToken
 
 from saffron import config, models
 from saffron.chat import ChatFormatError, ChatFormats
-from saffron.config import Config
+from saffron.config import Config, ConfigError
 from saffron.hub import SourceError
 from saffron.layout import Layout
 from saffron.models import hub
@@ -57,6 +57,31 @@ def test_the_stage_writes_folders_that_the_loaders_read(run: tuple[Config, Layou
     assert policy(torch.tensor([[128_000, 882]])).logits.shape == (1, 2, 128_256)
     weights = layout.model("guard", 0) / "model.safetensors"
     assert weights.is_symlink()  # gigabytes are not copied
+
+
+def test_an_independent_judge_is_of_the_guards_vocabulary(run: tuple[Config, Layout]) -> None:
+    settings, layout = run
+    hub_models = settings.models.hub
+    assert hub_models is not None
+    with pytest.raises(ConfigError, match=r"models\.hub\.judge: null; name a judge"):
+        models.judge(settings, layout, 0)
+    models.tokenizer(settings, layout)
+
+    def judged_by(folder: Path) -> Config:
+        section = {"from": "hub", "hub": {**config.as_dict(hub_models), "judge": {"id": "someone/judge", "path": str(folder)}}}
+        return config.parse({**config.as_dict(settings), "models": section}, "test")
+
+    folder = Path(str(hub_models.guard.path))
+    other = folder.with_name("judge")
+    shutil.copytree(folder, other)
+    models.judge(judged_by(other), layout, 0)
+    assert models.load_lm(layout.model("judge", 0), settings.runtime)(torch.tensor([[128_000]])).logits.shape[-1] == 128_256
+    content = json.loads((other / "tokenizer.json").read_text())
+    vocabulary = content["model"]["vocab"]
+    vocabulary["Ġbread"], vocabulary["Ġsoup"] = vocabulary["Ġsoup"], vocabulary["Ġbread"]
+    (other / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(SourceError, match="its vocabulary is not the guard's"):
+        models.judge(judged_by(other), layout, 0)
 
 
 def test_reserved_special_tokens_may_differ_in_name(run: tuple[Config, Layout]) -> None:

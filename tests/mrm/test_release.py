@@ -76,8 +76,7 @@ def test_the_release_becomes_the_files_that_training_writes(run: tuple[Layout, P
     torch.testing.assert_close(model(ids).logits, reference(ids).logits, rtol=1e-5, atol=1e-4)
     assert not torch.allclose(model(ids).logits, models.load_lm(layout.model("guard", 0), Runtime(device="cpu"))(ids).logits)
     mask = torch.load(source / "unseen_mask.pt", weights_only=True)
-    assert not unseen[EOS] and mask[EOS]  # the default variant counts EOS as seen, the release does not
-    assert torch.equal(unseen[:EOS], mask[:EOS])
+    assert torch.equal(unseen, mask) and mask[EOS]  # whether EOS counts as seen is the search's business
     assert len(load_file(layout.mrm(0) / "adapter" / "adapter_model.safetensors")) == 64
 
 
@@ -110,14 +109,6 @@ def test_the_card_says_that_it_is_the_release_and_was_not_trained_here(run: tupl
     assert "nothing was trained here" not in card.render(ours, 0, "default", evaluation, labels)
 
 
-def test_the_releases_own_variant_keeps_eos_unseen(run: tuple[Layout, Path]) -> None:
-    layout, source = run
-    variants = {"default": {}, "released": {"eos_seen": False}}
-    mrm.train(config_for(source, variants=variants), layout, 0, "released")
-    _, unseen = models.load_mrm(layout.mrm(0, "released"), Runtime(device="cpu"))
-    assert torch.equal(unseen, torch.load(source / "unseen_mask.pt", weights_only=True))
-
-
 def test_export_and_load_give_the_same_model(run: tuple[Layout, Path], tmp_path: Path) -> None:
     layout, source = run
     mrm.train(config_for(source, released_bias=True), layout, 0)
@@ -131,13 +122,12 @@ def test_export_and_load_give_the_same_model(run: tuple[Layout, Path], tmp_path:
     }
     bias = torch.load(exported / "lm_head_bias.pt", weights_only=True)
     assert isinstance(bias, nn.Parameter) and bias.dtype == torch.bfloat16
-    seen_eos = UNSEEN - 1
     again = Layout("again", tmp_path)
     for path in (layout.model("guard", 0), layout.tokenizer):
         target = again.data / path.relative_to(layout.data)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.symlink_to(path)
-    mrm.train(config_for(exported, released_bias=True, released_unseen=seen_eos), again, 0)
+    mrm.train(config_for(exported, released_bias=True, released_unseen=UNSEEN), again, 0)
     for name in ("merged/model.safetensors", "head.safetensors"):
         ours, theirs = load_file(again.mrm(0) / name), load_file(layout.mrm(0) / name)
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)

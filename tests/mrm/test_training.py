@@ -7,7 +7,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from tests.mrm.examples import EOS, FORMATS, VOCABULARY, config_with, labels, tiny_guard
+from tests.mrm.examples import FORMATS, VOCABULARY, config_with, labels, tiny_guard
 
 from saffron import models, mrm, records
 from saffron.config import Runtime
@@ -16,7 +16,7 @@ from saffron.mrm.model import MultifurcationRewardModel, squared_error
 from saffron.mrm.targets import Targets, collate
 
 OUTPUTS = ("adapter/adapter_model.safetensors", "adapter/adapter_config.json", "merged/model.safetensors", "head.safetensors")
-VARIANTS = {"default": {}, "random": {"bias": "frozen_random"}, "none": {"bias": "absent", "eos_seen": False}}
+VARIANTS = {"default": {}, "random": {"bias": "frozen_random"}, "none": {"bias": "absent"}}
 
 
 def digests(folder):
@@ -31,7 +31,7 @@ def test_training_writes_every_file_and_the_loader_gives_the_trained_model(layou
     head = load_file(folder / "head.safetensors")
     assert head["lm_head_bias"].abs().max() > 0
     assert torch.all(head["lm_head_bias"][unseen] == 0)
-    assert not unseen[EOS]
+    assert torch.equal(unseen, load_file(layout.safety4m(0) / "unseen_mask.safetensors")["unseen_mask"])
     assert 0 < int(unseen.sum()) < VOCABULARY
     merged = load_file(folder / "merged" / "model.safetensors")
     assert not any("lora" in name or name.endswith("bias") for name in merged)
@@ -112,7 +112,6 @@ def test_variants(layout, variant):
     mrm.train(config, layout, 0, variant)
     _, unseen = models.load_mrm(layout.mrm(0, variant), Runtime())
     bias = load_file(layout.mrm(0, variant) / "head.safetensors")["lm_head_bias"]
-    assert bool(unseen[EOS]) == (variant == "none")
     trained = {
         "default": bias.abs().max() > 0 and torch.all(bias[unseen] == 0),
         "random": bias.abs().min() > 0,

@@ -16,17 +16,18 @@ import yaml
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from saffron import assessment, records, search
 from saffron import config as configs
-from saffron import records, search
 from saffron.analysis import tries
 from saffron.chat import ChatFormat, ChatFormats
 from saffron.compute import paper_multiplier
 from saffron.config import Config
 from saffron.layout import Layout
-from saffron.models import save_mrm_head
+from saffron.models import load_lm, save_mrm_head
 from saffron.records import RecordError
 from saffron.search import registry, runner
 from saffron.search.base import SearchResult
+from saffron.search.inputs import Inputs
 
 VOCABULARY = 24
 EOS = 23
@@ -36,6 +37,7 @@ ROOT = Path(__file__).parents[2]
 
 def make_config(**search_values: Any) -> Config:
     values = yaml.safe_load((ROOT / "config" / "sandbox.yaml").read_text())
+    values.pop("analysis")
     values["search"] = {"oracle": "none", "max_new_tokens": 9, "prefill_tokens": 2, "block_size": 3, **search_values}
     return configs.parse(values, "test")
 
@@ -90,7 +92,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         eos_id=EOS,
     )
     formats.save(layout.tokenizer)
-    for seed, name in enumerate(("policy", "guard", "deepalign")):
+    for seed, name in enumerate(("policy", "guard", "deepalign", "judge")):
         lm(seed).save_pretrained(layout.model(name, 0))
     lm(7).save_pretrained(layout.mrm(0) / "merged")
     save_mrm_head(layout.mrm(0), torch.zeros(VOCABULARY), torch.arange(VOCABULARY) == 11)
@@ -343,3 +345,71 @@ def test_recorded_trees_can_be_read_back_and_spell_the_searches(layout: Layout) 
     assert saffron["prm_calls"] == len(record.step.candidates) and saffron["prm_flops"] > saffron["mrm_flops"]
     assert len(record.step.prefix) == record.step.step
     assert any(candidate.kept for candidate in record.step.candidates)
+
+
+READERS = [("best_of_n", {}), ("beam_search", {}), ("rebase", {}), ("deal", {}), ("saffron", {}), ("saffron", {"scorer": "prm"})]
+
+
+@pytest.mark.parametrize(("method", "settings"), READERS)
+def test_what_the_reward_model_reads_is_a_setting_of_the_run_and_the_judges_is_not(
+    layout: Layout, method: str, settings: dict[str, Any]
+) -> None:
+    run = {"method": method, "budgets": [3], "settings": settings}
+    reading = {**run, "settings_id": "reads_prefill", "settings": {**settings, "reward_reads_prefill": True}}
+    table = run_all(make_config(**experiment(run, reading)), layout)
+    blind, sighted = (table[table["settings_id"] == name].reset_index() for name in ("default", "reads_prefill"))
+    assert (sighted["reward"] != blind["reward"]).all()
+    assert (sighted["flops_reward"] > blind["flops_reward"]).mean() > 0.5
+    judged = {(*row.output_ids, row.prompt_id): row.judge_reward for row in blind.itertuples()}
+    same = [row for row in sighted.itertuples() if (*row.output_ids, row.prompt_id) in judged]
+    assert all(row.judge_reward == pytest.approx(judged[(*row.output_ids, row.prompt_id)], abs=1e-4) for row in same)
+    if method != "saffron":
+        assert not np.allclose(sighted["reward"], sighted["judge_reward"], atol=1e-3)
+
+
+def test_the_judge_reads_the_prefill_only_if_the_search_says_so(layout: Layout) -> None:
+    runs = experiment({"method": "best_of_n", "budgets": [3]})
+    blind = run_all(make_config(**runs), layout)
+    sighted = run_all(make_config(**runs, judge_reads_prefill=True), layout)
+    assert blind["output_ids"].map(tuple).equals(sighted["output_ids"].map(tuple)) and blind["reward"].equals(sighted["reward"])
+    assert not np.allclose(blind["judge_reward"], sighted["judge_reward"])
+
+
+def test_an_unseen_eos_is_never_chosen_while_anything_else_is_left(layout: Layout) -> None:
+    settings = {"min_new_tokens": 0, "top_p": 1.0}
+    run = {"method": "saffron", "budgets": [3], "settings": settings}
+    unseen = {**run, "settings_id": "eos_unseen", "settings": {**settings, "eos_seen": False}}
+    lax = {**run, "settings_id": "lax", "settings": {**settings, "eos_seen": False, "conservative": False}}
+    finished = run_all(make_config(**experiment(run, unseen, lax)), layout).groupby("settings_id")["finished"].sum()
+    assert finished["eos_unseen"] == 0 < min(finished["default"], finished["lax"])
+
+
+def test_an_experiment_may_have_search_seeds_of_its_own(layout: Layout) -> None:
+    config = make_config(**experiment({"method": "best_of_n", "budgets": [1, 2]}, seeds=[4, 7]), seeds=[0])
+    table = run_all(config, layout)
+    assert table.groupby("search_seed").size().to_dict() == {4: 2 * PROMPTS, 7: 2 * PROMPTS}
+    four, seven = (table[table["search_seed"] == seed]["output_ids"].map(tuple).tolist() for seed in (4, 7))
+    assert four != seven
+
+
+def test_an_assessment_has_the_second_judges_rewards_and_the_policys_likelihoods(layout: Layout) -> None:
+    runs = [{"method": "best_of_n", "budgets": [1, 4]}, {"method": "no_defense", "settings_id": "no_attack", "attack": False}]
+    config = make_config(**experiment(runs[0], {**runs[1], "budgets": [0]}))
+    table = run_all(config, layout)
+    assessment.assess(config, layout, 0, "tiny")
+    found = records.read_table(layout.assessment(0, "tiny"), assessment.ASSESSMENT)
+    pd.testing.assert_frame_equal(found[list(assessment.OUTPUT)], table[list(assessment.OUTPUT)])
+    policy, judge = (load_lm(layout.model(name, 0), config.runtime) for name in ("policy", "judge"))
+    item = config.search.experiments["tiny"]
+    for run in item.runs:
+        inputs = Inputs(config, layout, 0, item, run)
+        for prompt in inputs.prompts:
+            mine = (table["prompt_id"] == prompt.prompt_id) & (table["settings_id"] == run.settings_id)
+            for output, values in zip(table[mine]["output_ids"], found[mine].itertuples(), strict=True):
+                before = len(prompt.search.policy_ids)
+                logits = policy(torch.tensor([[*prompt.search.policy_ids, *output]])).logits[0, before - 1 : -1].log_softmax(-1)
+                assert values.log_likelihood == pytest.approx(logits[range(len(output)), output.tolist()].mean().item(), abs=1e-5)
+                question = [*prompt.judge_ids, *output, *inputs.formats.guard.suffix]
+                verdict = judge(torch.tensor([question])).logits[0, -1]
+                assert values.independent_reward == pytest.approx((verdict[9] - verdict[10]).item(), abs=1e-4)
+    assert not np.allclose(found["independent_reward"], table["judge_reward"], atol=1e-2)

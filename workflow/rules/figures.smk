@@ -32,15 +32,18 @@ rule figure:
         "saffron figures notebook {wildcards.figure} --config {params.config} > {log.text} 2>&1"
 
 
-# One notebook per ablation, named as its experiment.
+# One notebook per ablation, named as in analysis.ablations.
 use rule figure as ablation with:
     input:
         notebook="notebooks/{figure}.ipynb",
         analysis=rules.analyse.output,
-        search=lambda wildcards: [LAYOUT.search(seed, wildcards.figure) for seed in SEEDS],
+        search=lambda wildcards: [LAYOUT.search(seed, CONFIG.analysis.ablations[wildcards.figure].experiment) for seed in SEEDS],
         code=lambda wildcards: stages.notebook_modules(f"notebooks/{wildcards.figure}.ipynb"),
     wildcard_constraints:
         figure=r"ablation_[a-z0-9_]+",
+    params:
+        config=RESOLVED,
+        reads=lambda wildcards: stages.ablation_slice(CONFIG, wildcards.figure),
 
 
 rule table:
@@ -107,3 +110,4 @@ rule ablations:
         search_tables("ablations"),
         mrm_folders("ablations"),
         expand(rules.ablation.output, figure=stages.ablation_notebooks(CONFIG)),
+        [LAYOUT.assessment(seed, name) for seed in SEEDS for name in stages.assessed(CONFIG)],

@@ -77,6 +77,32 @@ rule guard:
         "saffron models guard --config {params.config} --seed {wildcards.seed} > {log} 2>&1"
 
 
+# The independent judge: no search reads it (ablations).
+rule judge:
+    input:
+        corpus=stages.corpora(CONFIG, LAYOUT),
+        tokenizer=rules.tokenizer.output,
+        code=stages.modules("models"),
+    output:
+        directory(LAYOUT.model("judge", "{seed}")),
+    log:
+        logged("models", "judge.seed{seed}"),
+    benchmark:
+        timed("models", "judge.seed{seed}")
+    conda:
+        "../../environment.yml"
+    threads: CONFIG.runtime.torch_threads
+    resources:
+        gpu=TRAINING_GPU,
+        mem_mb=MEM_MB,
+        runtime=RUNTIME,
+    params:
+        config=RESOLVED,
+        reads=stages.models_slice(CONFIG, "judge"),
+    shell:
+        "saffron models judge --config {params.config} --seed {wildcards.seed} > {log} 2>&1"
+
+
 rule deepalign:
     input:
         corpus=stages.corpora(CONFIG, LAYOUT),

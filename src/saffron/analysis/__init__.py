@@ -18,6 +18,7 @@ from saffron.analysis.statistics import Estimate
 from saffron.analysis.study import CORE, Study, ordered, proposition1_quantities, quantities, safety4m_quantities
 from saffron.config import Config
 from saffron.layout import Layout
+from saffron.plan import shape_of
 
 __all__ = ["ANALYSIS", "CELLS", "CLAIMS", "CLAIMS_TABLE", "inputs", "run"]
 
@@ -85,9 +86,11 @@ def sections(study: Study) -> dict[str, Any]:
         record["exploration"] = study.exploration()
     if study.has("deepalign") and study.has("scaling"):
         record["quality"] = study.quality()
+    shape = shape_of(study.config, study.layout, "policy")
     record["tries"] = {
         str(seed): [
             {"prompt_id": s.prompt_id, "method": s.method, "budget": s.budget, "recorded_tokens": s.size, **asdict(s.cost())}
+            | dict(zip(("flops", "flops_unshared"), s.flops(shape), strict=True))
             for s in recorded.searches
         ]
         for seed, recorded in study.recorded.items()

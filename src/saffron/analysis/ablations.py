@@ -1,4 +1,4 @@
-"""Ablations: runs that differ in one setting, compared on the same prompts."""
+"""Ablations, runs that differ in one setting on the same prompts, and what the paper does not measure."""
 
 from __future__ import annotations
 
@@ -6,53 +6,49 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from saffron.analysis.results import Key
+import pandas as pd
+
+from saffron import records
+from saffron.analysis.results import ExperimentResults, Key
 from saffron.analysis.study import METHODS, OUTCOMES, Study
-from saffron.config import Config
+from saffron.assessment import ASSESSMENT, OUTPUT
 from saffron.records import RecordError
 
 
-def names(config: Config) -> list[str]:
-    """Experiments of the group ``ablations``."""
-    return [name for name, experiment in config.search.experiments.items() if experiment.group == "ablations"]
-
-
-def reference(config: Config, name: str) -> str:
-    """The run that an ablation's others are compared with."""
-    return config.search.experiments[name].runs[0].settings_id
-
-
 def rows(study: Study, name: str) -> list[dict[str, Any]]:
-    """One row per cell of an ablation, with its paired difference to the first run of its method at the same budget.
+    """One row per cell of an ablation (``analysis.ablations``), with its paired difference to the first run of its method.
 
     Raises:
-        RecordError: if the ablation's results are missing or incomplete.
+        RecordError: if the config has no such ablation, or its experiment's results are missing or incomplete.
     """
-    results = study.results(name)
-    boot = study.bootstrap(results.cells())
-    index = {key: i for i, key in enumerate(boot.cells.keys)}
-    runs = study.config.search.experiments[name].runs
-    first = {run.method: run.settings_id for run in reversed(runs)}
+    if name not in study.config.analysis.ablations:
+        raise RecordError(f"config {study.config.name} has no ablation {name}; add it to analysis.ablations")
+    ablation = study.config.analysis.ablations[name]
+    results = study.results(ablation.experiment)
+    by_key = {run.key: run for run in study.config.search.experiments[ablation.experiment].runs}
+    runs = [by_key[key] for key in ablation.runs]
+    first: dict[str, str] = {run.method: run.settings_id for run in reversed(runs)}
+    keys = [Key(run.method, run.settings_id, budget) for run in runs for budget in results.budgets(run.method, run.settings_id)]
+    boot = study.bootstrap(results.cells(keys))
+    index = {key: i for i, key in enumerate(keys)}
     found = []
-    for run in runs:
-        for budget in results.budgets(run.method, run.settings_id):
-            i = index[Key(run.method, run.settings_id, budget)]
-            base = index.get(Key(run.method, first[run.method], budget))
-            row: dict[str, Any] = {
-                "method": run.method,
-                "settings_id": run.settings_id,
-                "budget": budget,
-                "n": boot.cells.shape[1],
-            }
-            for outcome in ("flops", "flops_paper", "reward_calls", "n_new_tokens", "finished"):
-                row[outcome] = float(boot.means(outcome)[0][i])
-            for judge in study.judges:
-                outcome = OUTCOMES[judge]
-                row[judge] = boot.rate(outcome, i).as_record()
-                if base is not None and base != i:
-                    difference = boot.estimate(lambda means, a=i, b=base: means[..., a] - means[..., b], outcome)
-                    row[f"{judge}_difference"] = difference.as_record()
-            found.append(row)
+    for i, key in enumerate(keys):
+        base = index.get(replace(key, settings_id=first[key.method]))
+        row: dict[str, Any] = {
+            "method": key.method,
+            "settings_id": key.settings_id,
+            "budget": key.budget,
+            "n": boot.cells.shape[1],
+        }
+        for outcome in ("flops", "flops_paper", "reward_calls", "n_new_tokens", "finished"):
+            row[outcome] = float(boot.means(outcome)[0][i])
+        for judge in study.judges:
+            outcome = OUTCOMES[judge]
+            row[judge] = boot.rate(outcome, i).as_record()
+            if base is not None and base != i:
+                difference = boot.estimate(lambda means, a=i, b=base: means[..., a] - means[..., b], outcome)
+                row[f"{judge}_difference"] = difference.as_record()
+        found.append(row)
     return found
 
 
@@ -65,8 +61,8 @@ def effect(study: Study, name: str, changed: str, reference: str) -> str:
         changed: ``method.settings_id`` of the changed run.
         reference: the same of the run it is compared with.
     """
-    if not study.has(name):
-        return f"not measured: this config has no experiment {name}"
+    if name not in study.config.analysis.ablations:
+        return f"not measured: this config has no ablation {name}"
     try:
         found = rows(study, name)
     except RecordError:
@@ -95,15 +91,39 @@ def effect(study: Study, name: str, changed: str, reference: str) -> str:
     )
 
 
+# -------------------------------------------------------------------------------- what the paper does not measure
+def _assessed(study: Study, name: str) -> ExperimentResults:
+    """An experiment's results with the columns of its assessment beside them.
+
+    Raises:
+        RecordError: if either table is missing or they do not belong together.
+    """
+    results = study.results(name)
+    paths = [study.layout.assessment(seed, name) for seed in results.seeds]
+    table = pd.concat([records.read_table(path, ASSESSMENT) for path in paths], ignore_index=True)
+    joined = results.frame.merge(table, on=list(OUTPUT), how="left", validate="one_to_one")
+    if joined["log_likelihood"].isna().any():
+        raise RecordError(f"{paths[0]}: column log_likelihood: outputs without a value; run `snakemake ablations` again")
+    return replace(results, frame=joined)
+
+
+def _measured(study: Study, results: ExperimentResults, values: pd.Series) -> list[dict[str, Any]]:
+    """The mean of some values, one per row of the results, in every cell."""
+    boot = study.bootstrap(replace(results, frame=results.frame.assign(asr=values.astype(float))).cells())
+    return [boot.rate("asr", i).as_record() for i in range(len(boot.cells.keys))]
+
+
 def benign_rows(study: Study, refuses: Callable[[str], bool]) -> list[dict[str, Any]]:
-    """One row per run on harmless prompts: refusals, as ``refuses`` reads the text, and outputs that the guard calls unsafe.
+    """One row per run on harmless prompts: refusals, as ``refuses`` reads the text, outputs that the guard calls unsafe, and,
+    where the experiment is assessed, the mean log-likelihood per token of the outputs under the policy.
 
     Raises:
         RecordError: if the results are missing or incomplete.
     """
-    results = study.results("benign")
-    refused = results.frame.assign(oracle_asr=results.frame["text"].map(refuses).astype(float))
-    results = replace(results, frame=refused)
+    assessed = study.config.search.experiments["benign"].assess
+    results = _assessed(study, "benign") if assessed else study.results("benign")
+    refused = _measured(study, results, results.frame["text"].map(refuses))
+    likelihood = _measured(study, results, results.frame["log_likelihood"]) if assessed else None
     boot = study.bootstrap(results.cells())
     found = []
     for i, key in enumerate(boot.cells.keys):
@@ -114,5 +134,54 @@ def benign_rows(study: Study, refuses: Callable[[str], bool]) -> list[dict[str, 
             "n": boot.cells.shape[1],
         }
         row |= {name: float(boot.means(name)[0][i]) for name in ("flops", "n_new_tokens")}
-        found.append(row | {"refused": boot.rate("oracle_asr", i).as_record(), "judged_unsafe": boot.rate("asr", i).as_record()})
+        row |= {"refused": refused[i], "judged_unsafe": boot.rate("asr", i).as_record()}
+        found.append(row | {"log_likelihood": likelihood[i] if likelihood else None})
+    return sorted(found, key=lambda row: METHODS.index(row["method"]))
+
+
+def independent_rows(study: Study, name: str) -> list[dict[str, Any]]:
+    """Attack success in every cell of an assessed experiment by each judge, a judge that no search read among them.
+
+    Raises:
+        RecordError: if the results or their assessment are missing, or there is no independent judge.
+    """
+    results = _assessed(study, name)
+    rewards = results.frame["independent_reward"]
+    if rewards.isna().any():
+        path = study.layout.assessment(results.seeds[0], name)
+        raise RecordError(f"{path}: column independent_reward: empty; name a judge in models.hub.judge")
+    independent = _measured(study, results, rewards < 0)
+    boot = study.bootstrap(results.cells())
+    found = []
+    for i, key in enumerate(boot.cells.keys):
+        row: dict[str, Any] = {"method": key.method, "settings_id": key.settings_id, "budget": key.budget}
+        row |= {"n": boot.cells.shape[1], "independent": independent[i]}
+        found.append(row | {judge: boot.rate(OUTCOMES[judge], i).as_record() for judge in study.judges})
+    return sorted(found, key=lambda row: METHODS.index(row["method"]))
+
+
+def seed_rows(study: Study) -> list[dict[str, Any]]:
+    """Attack success of the experiment ``search_seeds`` by search seed, and standard deviations over seeds of either kind.
+
+    ``search_deviation`` is the root mean square over training seeds of the deviation over search seeds at a fixed model;
+    ``train_deviation`` is over training seeds of their means over search seeds (None for one training seed).
+
+    Raises:
+        RecordError: if the results are missing or incomplete.
+    """
+    results = study.results("search_seeds")
+    found = []
+    for key in results.cell_keys():
+        rates = results.rows(key).groupby(["train_seed", "search_seed"])["asr"].mean().unstack()
+        within = rates.var(axis=1, ddof=1).mean()
+        found.append(
+            {
+                "method": key.method,
+                "budget": key.budget,
+                "n": len(results.prompt_ids),
+                "by_search_seed": dict(zip(map(int, rates.columns), rates.mean().tolist(), strict=True)),
+                "search_deviation": float(within**0.5) if rates.shape[1] > 1 else None,
+                "train_deviation": float(rates.mean(axis=1).std(ddof=1)) if len(rates) > 1 else None,
+            }
+        )
     return sorted(found, key=lambda row: METHODS.index(row["method"]))

@@ -197,7 +197,7 @@ def check(
         raise RecordError(f"{path}: column prompt_id: {_where(twice)} stands twice; run the search stage again")
     _check_values(frame, path, experiment, config)
     for run in experiment.runs:
-        _check_run(frame, path, experiment, run, prompt_ids, config.search.seeds)
+        _check_run(frame, path, experiment, run, prompt_ids, config.search.seeds_of(experiment))
 
 
 def _check_values(frame: pd.DataFrame, path: Path, experiment: Experiment, config: Config) -> None:

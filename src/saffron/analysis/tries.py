@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from saffron.analysis.statistics import Estimate, exact
+from saffron.compute import ModelShape
 from saffron.records import RecordError, read_json
 
 Tokens = Sequence[int]
@@ -97,6 +98,14 @@ class Search:
     def cost(self) -> TrieCost:
         """Proposition 2 on this search."""
         return trie_cost(self.sequences())
+
+    def flops(self, shape: ModelShape) -> tuple[int, int]:
+        """Nominal FLOPs of reading every explored sequence with a model: as one trie, and each sequence on its own."""
+        depth: list[int] = []
+        for parent in self.parent:
+            depth.append(1 + (depth[parent] if parent >= 0 else self.prompt_tokens))
+        shared = shape.chain(0, self.prompt_tokens) + shape.nominal(len(depth), sum(depth))
+        return shared, sum(shape.chain(0, depth[leaf]) for leaf in self.leaves)
 
     @property
     def size(self) -> int:

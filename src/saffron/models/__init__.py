@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 HEAD = "head.safetensors"
+#: Between the seed of a guard and that of the independent judge beside it in the sandbox.
+JUDGE_SEED = 1000
 
 
 class ModelError(ValueError):
@@ -190,6 +192,25 @@ def guard(config: Config, layout: Layout, seed: int) -> None:
     from saffron.models.sandbox.guard import train_guard
 
     _train("guard", train_guard, config, layout, seed)
+
+
+def judge(config: Config, layout: Layout, seed: int) -> None:
+    """Write the independent judge, which no search reads, to ``layout.model("judge", seed)``: a guard of another seed.
+
+    Raises:
+        ConfigError: if the models come from the hub and ``models.hub.judge`` names none.
+    """
+    if config.models.origin == "hub":
+        from saffron.models import hub
+
+        return hub.judge(config, layout, seed)
+    from saffron.models.sandbox.guard import train_guard
+
+    def train(*arguments: Any) -> Any:
+        settings, corpus, vocabulary, formats, own = arguments
+        return train_guard(settings, corpus, vocabulary, formats, own + JUDGE_SEED)
+
+    _train("judge", train, config, layout, seed)
 
 
 def deepalign(config: Config, layout: Layout, seed: int) -> None:

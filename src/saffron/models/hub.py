@@ -14,7 +14,7 @@ from typing import Any
 
 from saffron import chat, records
 from saffron.chat import ChatFormats
-from saffron.config import Config, HubFile, HubModels
+from saffron.config import Config, ConfigError, HubFile, HubModels
 from saffron.hub import SourceError, fetch
 from saffron.layout import Layout
 from saffron.models import skeleton
@@ -66,6 +66,26 @@ def guard(config: Config, layout: Layout, seed: int) -> None:
     _link(_section(config).guard, "guard", layout.model("guard", seed))
 
 
+def judge(config: Config, layout: Layout, seed: int) -> None:
+    """Write the independent judge's folder; the snapshot is the same for every seed.
+
+    Raises:
+        ConfigError: if the config names no judge.
+        SourceError: as of :func:`guard`, or if its vocabulary is not the guard's.
+        ChatFormatError: if a chat format is not its tokenizer's.
+    """
+    file, guard = _section(config).judge, _section(config).guard
+    if file is None:
+        raise ConfigError("models.hub.judge: null; name a judge of the guard's vocabulary and chat format")
+    roles = {"judge": file, "guard": guard}
+    folders = {role: _folder(of, role, TOKENIZER_PATTERNS) for role, of in roles.items()}
+    words = {role: _words(load_tokenizer(folder, f"models.hub.{role}")) for role, folder in folders.items()}
+    if words["judge"] != words["guard"]:
+        raise SourceError("models.hub.judge: its vocabulary is not the guard's; take a judge of the guard's model family")
+    ChatFormats.load(layout.tokenizer).verify(load_tokenizer(folders["judge"], "models.hub.judge"))
+    _link(file, "judge", layout.model("judge", seed))
+
+
 def check_one_vocabulary(policy: Any, guard: Any, formats: ChatFormats) -> None:
     """Policy and guard must share one vocabulary, since the MRM scores the policy's next tokens by the guard's ids.
 
@@ -98,6 +118,11 @@ def check_one_width(policy: Path, guard: Path) -> None:
             f"models.hub: the policy gives {ours} logits, the guard {theirs}; the MRM scores the policy's tokens one by one: "
             "take a guard (models.hub.guard) of as many"
         )
+
+
+def _words(tokenizer: Any) -> dict[str, int]:
+    """The vocabulary without special tokens, whose names differ within a model family."""
+    return {token: id for token, id in tokenizer.get_vocab().items() if id not in tokenizer.added_tokens_decoder}
 
 
 def load_tokenizer(folder: Path, key: str) -> Any:

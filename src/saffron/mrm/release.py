@@ -19,7 +19,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from saffron import models, records
-from saffron.chat import ChatFormats
 from saffron.config import MRM, Config
 from saffron.layout import Layout
 from saffron.mrm.model import LORA_MODULES
@@ -48,8 +47,6 @@ def load(config: Config, layout: Layout, seed: int, variant: str = "default") ->
     adapter = read_adapter(source, guard, settings)
     vocabulary = guard.get_output_embeddings().out_features
     unseen, bias = read_mask(source, vocabulary, settings.released_unseen), read_bias(source, vocabulary)
-    eos = ChatFormats.load(layout.tokenizer).eos_id
-    unseen[eos] = not settings.variants[variant].eos_seen
     merge(guard, adapter, settings.lora_alpha / settings.lora_rank)
     folder = layout.mrm(seed, variant)
     with records.replacing_folder(folder / "adapter") as temporary:

@@ -74,7 +74,6 @@ def train(config: Config, layout: Layout, seed: int, variant: str = "default") -
     losses = fit(model, targets, settings, seed, accelerator, checkpoints / f"{key}.safetensors")
     if accelerator.is_main_process:
         unseen = load_file(layout.safety4m(seed) / "unseen_mask.safetensors")["unseen_mask"]
-        unseen[formats.eos_id] = not settings.variants[variant].eos_seen
         save(model, unseen, folder, base_model(config))
         records.write_table(folder / "losses.parquet", losses, records.LOSSES)
         shutil.rmtree(checkpoints, ignore_errors=True)

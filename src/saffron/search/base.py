@@ -30,8 +30,8 @@ class SearchPrompt:
 
     prompt_id: int
     policy_ids: list[int]  # formatted prompt + prefilled tokens
-    guard_ids: list[int]  # formatted prompt, + prefilled tokens if search.reward_reads_prefill
-    mrm_ids: list[int]  # formatted prompt, + prefilled tokens if the MRM variant reads them
+    guard_ids: list[int]  # formatted prompt, + prefilled tokens if the method's reward_reads_prefill
+    mrm_ids: list[int]  # the same in the MRM's format
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class SearchModels:
     guard: PreTrainedModel
     formats: ChatFormats
     mrm: PreTrainedModel | None = None
-    unseen: Tensor | None = None  # bool [V]: tokens the MRM never saw as a target
+    unseen: Tensor | None = None  # bool [V]: tokens the MRM never saw as a target; EOS as eos_seen says
 
 
 @dataclass(frozen=True)

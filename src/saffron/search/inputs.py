@@ -11,7 +11,7 @@ import torch
 
 from saffron import models, records
 from saffron.chat import ChatFormats
-from saffron.config import Config, Experiment, Run, Section
+from saffron.config import Config, Experiment, Rewarded, Run, Saffron, Section
 from saffron.layout import Layout
 from saffron.search.base import SearchModels, SearchPrompt
 
@@ -24,6 +24,7 @@ class AttackedPrompt:
     text: str
     prefill_ids: list[int]
     search: SearchPrompt
+    judge_ids: list[int]  # what the judge reads before the output: formatted prompt, + prefill if search.judge_reads_prefill
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,12 @@ class Inputs:
     @cached_property
     def models(self) -> SearchModels:
         """Policy, guard and, if the run reads one, MRM."""
-        runtime, device_map = self.config.runtime, self.config.models.device_map
+        runtime, settings, device_map = self.config.runtime, self.settings, self.config.models.device_map
         mrm, unseen = None, None
         if self.mrm:
             mrm, unseen = models.load_mrm(self.layout.mrm(self.seed, self.mrm), runtime, device_map=device_map)
+        if unseen is not None and isinstance(settings, Saffron):
+            unseen[self.formats.eos_id] = not settings.eos_seen
         return SearchModels(
             policy=models.load_lm(self.layout.model(self.run.policy, self.seed), runtime, device_map=device_map),
             guard=models.load_lm(self.layout.model("guard", self.seed), runtime, device_map=device_map),
@@ -116,14 +119,15 @@ class Inputs:
         prefill: list[int] = []
         if self.run.attack and reference is not None:
             prefill = self.tokenizer.encode(reference, add_special_tokens=False)[: search.prefill_tokens]
-        mrm_reads_prefill = self.mrm is not None and self.config.mrm.variants[self.mrm].reads_prefill
+        rewarded = prefill if isinstance(self.settings, Rewarded) and self.settings.reward_reads_prefill else []
+        guard = self.formats.guard.prompt(ids)
         prompt = SearchPrompt(
             prompt_id=int(prompt_id),
             policy_ids=self.formats.policy.prompt(ids) + prefill,
-            guard_ids=self.formats.guard.prompt(ids) + (prefill if search.reward_reads_prefill else []),
-            mrm_ids=self.formats.mrm.prompt(ids) + (prefill if mrm_reads_prefill else []),
+            guard_ids=guard + rewarded,
+            mrm_ids=self.formats.mrm.prompt(ids) + rewarded,
         )
-        return AttackedPrompt(int(prompt_id), text, prefill, prompt)
+        return AttackedPrompt(int(prompt_id), text, prefill, prompt, guard + (prefill if search.judge_reads_prefill else []))
 
     def decode(self, ids: list[int]) -> str:
         """Ids as text, special tokens left out."""

@@ -98,7 +98,7 @@ def gather(config: Config, layout: Layout, seed: int, experiment: str) -> None:
             raise records.RecordError(
                 f"{paths[0]}: column budget: {budgets} in a matched run, expected one; delete it and run the search again"
             )
-        _check(table, paths, budgets, config.search.seeds, [prompt.prompt_id for prompt in job.prompts])
+        _check(table, paths, budgets, job.search_seeds, [prompt.prompt_id for prompt in job.prompts])
         parts.append(table.assign(run=place))
     rows = pd.concat(parts, ignore_index=True).sort_values(ROW_ORDER, kind="stable")
     path = layout.search(seed, experiment)
@@ -146,6 +146,10 @@ class _Job:
     @property
     def entry(self) -> Run:
         return self.inputs.run
+
+    @property
+    def search_seeds(self) -> list[int]:
+        return self.config.search.seeds_of(self.inputs.experiment)
 
     @property
     def match(self) -> Match | None:
@@ -201,7 +205,7 @@ class _Job:
             "prompts": self.inputs.experiment.prompts,
             "prefill_tokens": search.prefill_tokens,
             "max_new_tokens": search.max_new_tokens,
-            "reward_reads_prefill": search.reward_reads_prefill,
+            "judge_reads_prefill": search.judge_reads_prefill,
             "mrm": as_dict(self.config.mrm.variants[self.inputs.mrm]) if self.inputs.mrm else None,
             "block_size": search.block_size,
             "oracle": search.oracle,
@@ -209,7 +213,7 @@ class _Job:
         }
 
     def write_settings(self, path: Path) -> None:
-        values = {**self.settings, "budgets": self.entry.budgets, "search_seeds": self.config.search.seeds}
+        values = {**self.settings, "budgets": self.entry.budgets, "search_seeds": self.search_seeds}
         values["match"] = None if self.match is None else as_dict(self.match)
         with records.replacing(path) as temporary:
             temporary.write_text(yaml.safe_dump(values, sort_keys=False))
@@ -231,7 +235,7 @@ class _Job:
     def search(self, budgets: Sequence[int], blocks: Sequence[int]) -> pd.DataFrame:
         """Rows (records.SEARCH) of these blocks at these budgets and all search seeds; finished blocks are read back."""
         groups = [list(budgets)] if registry.METHODS[self.entry.method].shared else [[budget] for budget in budgets]
-        work = [(seed, index, group) for group in groups for seed in self.config.search.seeds for index in blocks]
+        work = [(seed, index, group) for group in groups for seed in self.search_seeds for index in blocks]
         name = f"{self.name}/{self.entry.key}"
         tables = [self._block(*unit) for unit in tqdm(work, desc=name, unit="block", mininterval=5)]
         if not tables:
@@ -302,8 +306,8 @@ class _Job:
         rewards: list[float] = []
         for start in range(0, len(prompts), size):
             some = slice(start, start + size)
-            guard_ids = [prompt.search.guard_ids for prompt in prompts[some]]
-            rewards += judge(self.inputs.models, guard_ids, [result.output_ids for result in results[some]])
+            judge_ids = [prompt.judge_ids for prompt in prompts[some]]
+            rewards += judge(self.inputs.models, judge_ids, [result.output_ids for result in results[some]])
         rows = []
         for prompt, result, judged in zip(prompts, results, rewards, strict=True):
             text = self.inputs.decode(result.output_ids)
@@ -364,7 +368,7 @@ class _Matching:
 
     def probe(self) -> int:
         """The largest budget that may be within the tolerance, judged by the first block; the smallest if none may."""
-        job, seeds = self.job, self.job.config.search.seeds
+        job, seeds = self.job, self.job.search_seeds
         budgets = job.budgets
         if len(budgets) == 1:
             return budgets[0]

@@ -1,0 +1,77 @@
+"""What is found out about stored outputs without searching again: a second judge's word, and how likely the policy finds them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pyarrow as pa
+
+from saffron import records, workflow
+from saffron.config import Config
+from saffron.layout import Layout
+
+if TYPE_CHECKING:
+    from saffron.search.inputs import AttackedPrompt
+
+#: Columns that name an output.
+OUTPUT = ("dataset", "prompt_id", "method", "budget", "settings_id", "train_seed", "search_seed")
+#: One row per row of a records.SEARCH table. ``log_likelihood`` is the mean of log p(token) under the policy;
+#: ``independent_reward`` the R of a judge that no search read, null if there is none.
+ASSESSMENT = pa.schema(
+    [*map(records.SEARCH.field, OUTPUT), ("log_likelihood", pa.float64()), ("independent_reward", pa.float64())]
+)
+#: Outputs per forward pass.
+BATCH = 64
+
+
+def assess(config: Config, layout: Layout, seed: int, experiment: str) -> None:
+    """Assess every output of an experiment and write ``layout.assessment``.
+
+    Raises:
+        RecordError: if the search table or a prompt set is missing.
+        ModelError: if a model is missing.
+    """
+    import torch
+
+    from saffron import models
+    from saffron.search.base import SearchModels
+    from saffron.search.inputs import Inputs
+    from saffron.search.verdicts import judge
+
+    torch.set_num_threads(config.runtime.torch_threads)
+    item = config.search.experiments[experiment]
+    table = records.read_table(layout.search(seed, experiment), records.SEARCH)
+    policy = models.load_lm(layout.model("policy", seed), config.runtime)
+    independent = models.load_lm(layout.model("judge", seed), config.runtime) if workflow.has_judge(config) else None
+    parts = []
+    for run in item.runs:
+        inputs = Inputs(config, layout, seed, item, run)
+        prompts = {prompt.prompt_id: prompt for prompt in inputs.prompts}
+        judging = None if independent is None else SearchModels(policy, independent, inputs.formats)
+        mine = table[(table["method"] == run.method) & (table["settings_id"] == run.settings_id)]
+        for start in range(0, len(mine), BATCH):
+            some = mine.iloc[start : start + BATCH]
+            read = [prompts[prompt_id] for prompt_id in some["prompt_id"]]
+            outputs = [ids.tolist() for ids in some["output_ids"]]
+            rewards = None if judging is None else judge(judging, [prompt.judge_ids for prompt in read], outputs)
+            likelihoods = log_likelihoods(policy, read, outputs)
+            parts.append(some.assign(log_likelihood=likelihoods, independent_reward=rewards))
+    rows = pd.concat(parts).sort_index().astype({"independent_reward": float})
+    records.write_table(layout.assessment(seed, experiment), rows, ASSESSMENT)
+
+
+def log_likelihoods(policy: Any, prompts: list[AttackedPrompt], outputs: list[list[int]]) -> list[float]:
+    """Mean log-probability per token (nats) of each output after its prompt, as the policy reads it (prefill included)."""
+    import torch
+    from torch.nn.functional import log_softmax
+
+    rows = [[*prompt.search.policy_ids, *output] for prompt, output in zip(prompts, outputs, strict=True)]
+    longest = max(map(len, rows))
+    ids = torch.tensor([[*row, *([0] * (longest - len(row)))] for row in rows], device=policy.device)
+    with torch.no_grad():
+        found = log_softmax(policy(input_ids=ids).logits[:, :-1].double(), -1).gather(2, ids[:, 1:, None])[..., 0]
+    return [
+        float(values[len(row) - len(output) - 1 : len(row) - 1].mean())
+        for values, row, output in zip(found, rows, outputs, strict=True)
+    ]
