@@ -75,6 +75,12 @@ def test_an_unfinished_run_is_not_published(finished: Layout) -> None:
         publish.publish(CONFIG, finished)
 
 
+def test_a_block_of_an_ablation_that_was_not_run_names_the_command() -> None:
+    text = "<!-- generated: ablation_top_p x -->\nold\n<!-- end -->"
+    assert "make ablations CONFIG=x" in publish.regenerate(text, {"x": {"tables": {}}})
+    assert publish.regenerate(text, {"x": {"tables": {"ablation_top_p": "new"}}}).splitlines()[1] == "new"
+
+
 def test_a_block_of_an_unpublished_config_says_so() -> None:
     text = "<!-- generated: claims sandbox -->\n<!-- end -->"
     assert publish.regenerate(text, {}).splitlines()[1] == "Not published yet (`make publish CONFIG=sandbox`)."

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from saffron import provenance, records
+from saffron import provenance, records, tables
 from saffron.analysis import claims
+from saffron.analysis.view import View
 from saffron.config import Config
 from saffron.layout import Layout
 from saffron.workflow import TABLES, shown
@@ -58,8 +61,25 @@ def collect(config: Config, layout: Layout) -> dict[str, Any]:
         "claims": records.read_json(layout.analysis / "claims.json"),
         "tables": {
             name: (layout.figures / f"{name}.md").read_text() for name in shown(config, TABLES) if name in PUBLISHED_TABLES
-        },
+        }
+        | _beyond_replication(config, layout),
     }
+
+
+def _beyond_replication(config: Config, layout: Layout) -> dict[str, str]:
+    """Tables of the ablations and of what the paper does not measure, those that are stored."""
+    wanted: dict[str, Callable[[View], tables.Table]] = {
+        name: partial(tables.ablation, name=name) for name in config.analysis.ablations
+    }
+    wanted |= {name: getattr(tables, name) for name, needed in tables.UNMEASURED.items() if needed(config)}
+    if not wanted:
+        return {}
+    view = View.of(config, layout)
+    found = {}
+    for name, table in wanted.items():
+        with suppress(records.RecordError):
+            found[name] = table(view).markdown()
+    return found
 
 
 def _finished(config: Config, layout: Layout) -> dict[str, Any]:
@@ -91,9 +111,15 @@ def regenerate(text: str, ours: dict[str, dict[str, Any]]) -> str:
 
     def block(match: re.Match[str]) -> str:
         name, config = match["name"], match["config"]
-        if name not in BLOCKS:
+        beyond = name.startswith("ablation_") or name in tables.UNMEASURED
+        if name not in BLOCKS and not beyond:
             raise PublishError(f"README block {name!r} is unknown; there are {sorted(BLOCKS)}")
-        content = BLOCKS[name](ours[config]) if config in ours else f"Not published yet (`make publish CONFIG={config}`)."
+        if config not in ours:
+            content = f"Not published yet (`make publish CONFIG={config}`)."
+        elif beyond and name not in ours[config]["tables"]:
+            content = f"Not published yet (`make ablations CONFIG={config}`, then `make publish CONFIG={config}`)."
+        else:
+            content = _table(name)(ours[config]) if beyond else BLOCKS[name](ours[config])
         return f"{match['head']}{content.strip()}\n{match['tail']}"
 
     return _BLOCK.sub(block, text)
