@@ -150,11 +150,11 @@ def overoptimisation(view: View) -> str:
 
 def sharing(view: View) -> str:
     """Trie sharing on or off."""
-    searches = [search for recorded in view.section("tries").values() for search in recorded]
+    searches = view.section("tries")[str(view.seed)]
     return prose(
         f"""Trie sharing on or off, compute only: outputs are the same. Nominal FLOPs with which the policy reads what a search
         explored, each token of the trie once or every explored sequence on its own (Proposition 2); above the bars: what sharing
-        leaves. n = {len(searches)} recorded searches."""
+        leaves. n = {len(searches)} recorded searches, training seed {view.seed}."""
     )
 
 

@@ -163,6 +163,8 @@ def _calls(n: int) -> str:
 
 
 def _prefix(prefix: Sequence[str], show_text: bool) -> str:
+    if not prefix:
+        return "Beam sequence: nothing yet, the first step"
     if not show_text:
         return f"Beam sequence of {len(prefix)} tokens (text withheld)."
     text = "".join(prefix)
@@ -582,7 +584,7 @@ def ablation(view: View, name: str) -> Figure:
 
 def sharing(view: View) -> Figure:
     """Policy FLOPs of the recorded searches with their trie shared and with every sequence read on its own."""
-    searches = [search for recorded in view.section("tries").values() for search in recorded]
+    searches = view.section("tries")[str(view.seed)]
     methods = [method for method in ("best_of_n", "saffron") if any(search["method"] == method for search in searches)]
     scale, unit_name = unit([search["flops_unshared"] for search in searches])
     with matplotlib.rc_context(STYLE):

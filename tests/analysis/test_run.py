@@ -75,7 +75,8 @@ def test_no_attack_success_leaves_scaleff_undefined(tmp_path: Path) -> None:
     study = Study(config, layout)
     row = next(row for row in study.exploration() if row["settings_id"] == "children4")
     assert row["scaleff_guard"] is None
-    assert quantities(study)["exploration/scaleff/beam_search"].value is None
+    found = quantities(study)["exploration/scaleff/beam_search"]
+    assert found.value is None and found.per_seed == (None,) * len(study.config.train_seeds)
 
 
 def test_the_cells_table_covers_every_experiment(one_seed: tuple[Config, Layout]) -> None:

@@ -548,7 +548,9 @@ def _exploration_quantities(study: Study, judge: str) -> dict[str, Estimate]:
                 note="difference of ScalEff times both ASRs, which has its sign and stays defined where an ASR is 0",
             )
             found[f"exploration/scaleff/{method}"] = (
-                Estimate(None, n=sign.n, note="ScalEff is undefined where ASR is 0") if undefined else sign
+                Estimate(None, per_seed=(None,) * len(sign.per_seed), n=sign.n, note="ScalEff is undefined where ASR is 0")
+                if undefined
+                else sign
             )
     return found
 
