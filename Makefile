@@ -52,6 +52,7 @@ figure: env ## one figure or table: make figure NAME=figure2
 ablations: env ## the ablations, each with its figure; the report is written anew with them
 	$(SNAKEMAKE) ablations
 	saffron figures report --config $(CONFIGFILE)
+	saffron provenance --config $(CONFIGFILE)
 
 seeds: env ## the sandbox with three training seeds (make replicate CONFIG=sandbox-seeds)
 	$(MAKE) replicate CONFIG=sandbox-seeds

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def test_resolved_config_reads_back_as_the_same(path: Path) -> None:
             {"mrm": "other"},
             ["run saffron-default uses the MRM other", "mrm.variants"],
         ),
-        ("search.experiments.scaling.runs.1.method", "no_defense", ["runs ['no_defense-default'] stand twice", "settings_id"]),
+        ("search.experiments.scaling.runs.2.method", "best_of_n", ["runs ['best_of_n-default'] stand twice", "settings_id"]),
         ("search.experiments.matched.match.method", "beam_search", ["match.method beam_search is not among the runs: add it"]),
         ("sources.from", "hub", ["sources.from is hub: add the section sources.hub"]),
         ("models.from", "hub", ["models.from is hub: add the section models.hub"]),
@@ -125,3 +126,45 @@ def test_sections_are_immutable() -> None:
     config: Config = configs.load(ROOT / "config/sandbox.yaml")
     with pytest.raises(ValueError, match="frozen"):
         config.search.block_size = 3  # type: ignore[misc]
+
+
+def _refusals() -> list[tuple[str, Callable[[dict[str, Any]], None], str]]:
+    def experiment(values: dict[str, Any]) -> dict[str, Any]:
+        return values["search"]["experiments"]["scaling"]
+
+    return [
+        ("dataset", lambda v: experiment(v).update(dataset="guild_z"), "no prompt set guild_z"),
+        ("attack", lambda v: experiment(v).update(dataset="benign"), "set attack: false"),
+        ("budget", lambda v: experiment(v)["runs"][1].update(budgets=[0]), "must be 1 or more"),
+        ("no_defense", lambda v: experiment(v)["runs"][0].update(budgets=[5]), r"budgets must be \[0\]"),
+        ("match", lambda v: v["search"]["experiments"]["matched"]["match"].update(budget=31), "match.budget 31 is not among"),
+        ("seed", lambda v: v.update(train_seeds=[-1]), "training seeds must be 0 or more and differ"),
+        ("seeds", lambda v: v.update(train_seeds=[0, 0]), "training seeds must be 0 or more and differ"),
+        ("search seeds", lambda v: v["search"].update(seeds=[0, 0]), "search seeds of experiment"),
+        ("heads", lambda v: v["models"]["sandbox"]["policy"].update(heads=3), "hidden_size must be a multiple of heads"),
+        ("infinity", lambda v: v["mrm"].update(learning_rate=float("inf")), "finite number"),
+        ("nothing to run", lambda v: v["search"].update(experiments={}), "at least 1 item"),
+        ("name", lambda v: v.update(name="reference"), "take another name"),
+    ]
+
+
+@pytest.mark.parametrize(("spoil", "message"), [item[1:] for item in _refusals()], ids=[item[0] for item in _refusals()])
+def test_what_cannot_be_run_is_refused_before_anything_runs(spoil: Callable[[dict[str, Any]], None], message: str) -> None:
+    values = yaml.safe_load((ROOT / "config/sandbox.yaml").read_text())
+    spoil(values)
+    with pytest.raises(ConfigError, match=message):
+        configs.parse(values, "config/made.yaml")
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "made.yaml"
+    path.write_text("name: made\nname: other\n")
+    with pytest.raises(ConfigError, match="key 'name' stands twice"):
+        configs.load(path)
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "made.yaml"
+    path.write_bytes(b"name: \xff\xfe")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        configs.load(path)

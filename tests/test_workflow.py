@@ -72,7 +72,7 @@ def sandbox(**edits: Any) -> Config:
         ("search__methods", {"rebase": {"reward_reads_prefill": True}}, set()),
         ("search__methods", {"saffron": {"top_p": 0.7}}, {"scaling/saffron", "matched/saffron", "trees"}),
         ("search__experiments__scaling__runs__2__budgets", [1, 2], {"scaling/saffron"}),
-        ("search__experiments__matched__match__budget", 16, {"matched/saffron"}),
+        ("search__experiments__matched__match__tolerance", 1.1, {"matched/saffron"}),
         ("search__experiments__scaling__prompts", 5, {"scaling/saffron", "scaling/best_of_n"}),
         ("search__jobs", "seeds", set()),
         ("analysis__confidence", 0.9, {"analysis"}),

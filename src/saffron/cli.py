@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -81,6 +81,18 @@ def _training_seed(config: Config, seed: int | None) -> int:
     if seed not in config.train_seeds:
         raise ConfigError(f"--seed {seed} is none of the config's train_seeds {config.train_seeds}: choose one of them or add it")
     return seed
+
+
+def _variant(config: Config, variant: str) -> str:
+    if variant not in config.mrm.variants:
+        raise ConfigError(f"--variant {variant}: mrm.variants has {', '.join(config.mrm.variants)}")
+    return variant
+
+
+def _shard(shard: int, shards: int) -> int:
+    if shard >= shards:
+        raise ConfigError(f"--shard {shard}: the stage has {shards} shard(s), counted from 0")
+    return shard
 
 
 # ------------------------------------------------------------------------------------------------------------ sources
@@ -156,7 +168,7 @@ def label(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, shard: Shard =
     with _on_device(settings, layout, "safety4m", f"label.seed{chosen}.shard{shard}"):
         from saffron import safety4m
 
-        safety4m.label(settings, layout, chosen, shard)
+        safety4m.label(settings, layout, chosen, _shard(shard, settings.safety4m.shards))
 
 
 @safety4m_app.command("gather")
@@ -177,7 +189,7 @@ def train(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, variant: Varia
     with _on_device(settings, layout, "mrm", f"train_mrm.seed{chosen}.{variant}"):
         from saffron import mrm
 
-        mrm.train(settings, layout, chosen, variant)
+        mrm.train(settings, layout, chosen, _variant(settings, variant))
 
 
 @mrm_app.command()
@@ -188,7 +200,7 @@ def evaluate(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, variant: Va
     with _on_device(settings, layout, "mrm", f"evaluate_mrm.seed{chosen}.{variant}"):
         from saffron import mrm
 
-        mrm.evaluate(settings, layout, chosen, variant)
+        mrm.evaluate(settings, layout, chosen, _variant(settings, variant))
 
 
 @mrm_app.command()
@@ -203,7 +215,7 @@ def export(
     settings, layout = _open(config, out)
     from saffron.mrm import release
 
-    release.export(layout.mrm(_training_seed(settings, seed), variant), released)
+    release.export(layout.mrm(_training_seed(settings, seed), _variant(settings, variant)), released)
 
 
 # ------------------------------------------------------------------------------------------------------------- search
@@ -222,7 +234,7 @@ def run(
     with _on_device(settings, layout, "search", f"search_run.seed{chosen}.{experiment}.{run}.shard{shard}"):
         from saffron import search
 
-        search.run(settings, layout, chosen, experiment, run, shard)
+        search.run(settings, layout, chosen, experiment, run, _shard(shard, settings.search.shards))
 
 
 @search_app.command("gather")
@@ -245,7 +257,7 @@ def search_gather(experiment: ExperimentName, config: ConfigPath = DEFAULT_CONFI
 def search_all(
     config: ConfigPath = DEFAULT_CONFIG,
     seed: Seed = None,
-    group: Annotated[str, typer.Option("--group", help="Experiment group: replicate or ablations.")] = "replicate",
+    group: Annotated[Literal["replicate", "ablations"], typer.Option("--group", help="Experiment group.")] = "replicate",
     out: Out = HERE,
 ) -> None:
     """Search and join every experiment of a group in this one process; with `replicate`, record the trees too."""

@@ -26,7 +26,7 @@ class ConfigError(ValueError):
 class Section(BaseModel):
     """Base of every section: unknown keys are errors, values are not silently converted, instances are immutable."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, strict=True, allow_inf_nan=False)
 
 
 # ------------------------------------------------------------------------------------------------------------ runtime
@@ -156,6 +156,12 @@ class Architecture(Section):
     heads: int = Field(..., ge=1, description="attention heads")
     kv_heads: int = Field(..., ge=1, description="key/value heads (grouped-query attention)")
     intermediate_size: int = Field(..., ge=8, description="width of the feed-forward layer")
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Architecture:
+        if self.hidden_size % self.heads or self.heads % self.kv_heads:
+            raise ValueError("hidden_size must be a multiple of heads, and heads of kv_heads")
+        return self
 
 
 class Optimisation(Section):
@@ -357,6 +363,16 @@ class Run(Section):
     policy: Literal["policy", "deepalign"] = Field("policy", description="which policy generates")
     attack: bool = Field(True, description="prefill the response with the reference answer's first tokens")
 
+    @model_validator(mode="after")
+    def _budgets_fit(self) -> Run:
+        if self.method == "no_defense" and self.budgets != [0]:
+            raise ValueError("no_defense searches nothing: budgets must be [0]")
+        if self.method != "no_defense" and min(self.budgets) < 1:
+            raise ValueError(f"budgets of {self.method} must be 1 or more")
+        if len(set(self.budgets)) < len(self.budgets):
+            raise ValueError("budgets must differ")
+        return self
+
     @property
     def key(self) -> str:
         """Unique name of the run within its experiment, as used in paths."""
@@ -397,7 +413,15 @@ class Experiment(Section):
             raise ValueError(f"runs {twice} stand twice: give each its own settings_id")
         if self.match and self.match.method not in {run.method for run in self.runs}:
             raise ValueError(f"match.method {self.match.method} is not among the runs: add it")
+        if self.match:
+            reference = next(run for run in self.runs if run.method == self.match.method)
+            if self.match.budget not in reference.budgets:
+                raise ValueError(f"match.budget {self.match.budget} is not among the budgets of {reference.key}: add it")
         return self
+
+
+def _are_seeds(seeds: list[int]) -> bool:
+    return min(seeds) >= 0 and len(set(seeds)) == len(seeds)
 
 
 class Search(Section):
@@ -412,7 +436,14 @@ class Search(Section):
     jobs: Literal["runs", "seeds"] = Field("runs", description="one job: a shard of a run, or all searches of a training seed")
     oracle: Literal["sandbox", "none"] = Field(..., description="the text oracle that knows whether an output complied")
     methods: Methods = Field(default_factory=Methods, description="default settings of every method")
-    experiments: dict[str, Experiment] = Field(..., description="what is run, by name")
+    experiments: Annotated[dict[str, Experiment], Field(min_length=1)] = Field(..., description="what is run, by name")
+
+    @model_validator(mode="after")
+    def _seeds_differ(self) -> Search:
+        for name, experiment in self.experiments.items():
+            if not _are_seeds(self.seeds_of(experiment)):
+                raise ValueError(f"search seeds of experiment {name} must be 0 or more and differ")
+        return self
 
     @model_validator(mode="after")
     def _settings_are_valid(self) -> Search:
@@ -478,6 +509,33 @@ class Config(Section):
     analysis: Analysis = Field(default_factory=Analysis, description="statistics")
     report: Report = Field(default_factory=Report, description="the report")
 
+    @field_validator("name")
+    @classmethod
+    def _is_free(cls, name: str) -> str:
+        if name == "reference":
+            raise ValueError("data/reference holds published numbers; take another name")
+        return name
+
+    @field_validator("train_seeds")
+    @classmethod
+    def _train_seeds_differ(cls, seeds: list[int]) -> list[int]:
+        if not _are_seeds(seeds):
+            raise ValueError("training seeds must be 0 or more and differ")
+        return seeds
+
+    @model_validator(mode="after")
+    def _datasets_exist(self) -> Config:
+        sandbox = self.sources.origin == "sandbox"
+        known = ("guild_a", "guild_b", "development", "benign") if sandbox else ("harmful_hexphi", "ai2_refusals")
+        for name, experiment in self.search.experiments.items():
+            where = f"search.experiments.{name}"
+            if experiment.dataset not in known:
+                raise ValueError(f"{where}.dataset: no prompt set {experiment.dataset}; there are {', '.join(known)}")
+            attacked = [run.key for run in experiment.runs if run.attack]
+            if experiment.dataset == "benign" and attacked:
+                raise ValueError(f"{where}: benign prompts have no answer to prefill; set attack: false for {attacked}")
+        return self
+
     @model_validator(mode="after")
     def _names_exist(self) -> Config:
         for name, experiment in self.search.experiments.items():
@@ -525,6 +583,17 @@ def _remedy(item: Any) -> str:
     return message if item["type"] == "value_error" else f"{message}, got {item['input']!r} (allowed values: config/README.md)"
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML in which no key of a mapping stands twice, where plain YAML lets the last one win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key, (key_node, _) in zip(keys, node.value, strict=True):
+            if keys.count(key) > 1 and key_node.value != "<<":
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
+        return super().construct_mapping(node, deep=deep)
+
+
 def load(path: str | Path) -> Config:
     """Read and validate ``config/<name>.yaml``.
 
@@ -533,9 +602,11 @@ def load(path: str | Path) -> Config:
     """
     path = Path(path)
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.load(path.read_text("utf-8"), _UniqueKeys)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such config; the shipped ones are in config/") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text ({error.reason}); save it as UTF-8") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from None
     return parse(values, str(path))

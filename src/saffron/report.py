@@ -280,7 +280,7 @@ def _provenance(view: View) -> str:
     commit = "none" if git["commit"] is None else git["commit"] + (" (with uncommitted changes)" if git["modified"] else "")
     rows = [
         ("package", f"saffron-replication {__version__}"),
-        ("commit", commit),
+        ("commit when this page was written", commit),
         ("config", f"{view.config.name}, sha256 {provenance.config_sha256(view.config)}"),
         ("seeds", ", ".join(f"{name} {value}" for name, value in provenance.seeds(view.config).items() if value is not None)),
         ("machine", f"{hardware['processor']}, {hardware['cores']} cores, {hardware['memory_gib']} GiB, {hardware['system']}"),

@@ -119,7 +119,8 @@ def table1(view: View) -> Table:
     caption = prose(
         f"""Table 1. Exploration against scaling efficiency (Eq. 1) on the first {found[0]["n"]} prompts by id,
         {_seeds(view)}; 95 % intervals. Limits were fixed beforehand: the paper's limit over its cheaper row, times our
-        cheaper row. “DeAL” is the paper's “MCTS”."""
+        cheaper row. “DeAL” is the paper's “MCTS”. Where guard and oracle part, the search has found what the guard wrongly takes
+        for safe, and ScalEff by the guard measures that."""
     )
     return Table(columns, tuple(rows), caption)
 
@@ -158,8 +159,8 @@ def table2(view: View) -> Table:
     )
     caption = prose(
         f"""Table 2. Attack success at compute matched to Best-of-N's (largest budget within 1.05 times, chosen on compute
-        alone); n = {" and ".join(map(str, ns))} prompts, {_seeds(view)}; 95 % intervals, differences paired over
-        prompts. “over”: even the smallest budget costs more."""
+        alone, by training seed where budgets are joined by “/”); n = {" and ".join(map(str, ns))} prompts, {_seeds(view)};
+        95 % intervals, differences paired over prompts. “over”: even the smallest budget costs more."""
     )
     return Table(columns, tuple(rows), caption)
 
@@ -221,7 +222,8 @@ def section56(view: View) -> Table:
     n = quality["systems"]["saffron"]["n"]
     caption = prose(
         f"""Section 5.6. Variety of outputs under attack, n = {n} prompts, {_seeds(view)}; phrases of
-        {quality["phrase_words"]} words; 95 % intervals. Higher distinct-n and lower self-BLEU mean more varied outputs."""
+        {quality["phrase_words"]} words or punctuation marks, those printed are the first training seed's; 95 % intervals. The
+        claim is about the shares. Higher distinct-n and lower self-BLEU mean more varied outputs too, and need not agree."""
     )
     return Table(columns, tuple(rows), caption)
 

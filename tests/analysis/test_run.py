@@ -221,3 +221,5 @@ def test_deviations_over_search_seeds_and_training_seeds_are_told_apart(tmp_path
 def test_labels_tell_quantities_apart() -> None:
     assert labels(["asr/scaling/saffron/1", "asr/scaling/no_defense/0"]) == ["saffron 1", "no defense 0"]
     assert labels(["mrm/mae"]) == ["mrm mae"]
+    both = ["matched/scaling/true/best_of_n-rebase", "matched/matched/true/best_of_n-rebase"]
+    assert labels(both) == ["first benchmark", "second benchmark"]

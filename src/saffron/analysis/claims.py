@@ -176,9 +176,16 @@ def describe(record: Mapping[str, Any]) -> str:
     return str(record["verdict"])
 
 
+#: What the experiments of the two benchmarks are called in labels.
+_EXPERIMENTS = {"scaling": "first benchmark", "matched": "second benchmark"}
+
+
 def labels(names: list[str]) -> list[str]:
     """What tells a claim's quantities apart: the parts of their names that they do not all share."""
     split = [name.split("/") for name in names]
+    if len(names) > 1 and len({len(parts) for parts in split}) == 1:
+        places = [i for i in range(len(split[0])) if len({parts[i] for parts in split}) > 1]
+        return [" ".join(_EXPERIMENTS.get(parts[i], parts[i]) for i in places).replace("_", " ") for parts in split]
     shared = set.intersection(*(set(parts) for parts in split)) if len(names) > 1 else set()
     return [" ".join(part for part in parts if part not in shared).replace("_", " ") for parts in split]
 
@@ -210,7 +217,8 @@ def markdown(records: list[dict[str, Any]]) -> str:
     for record in records:
         main = [q for q in record["quantities"] if not q["name"].startswith("step/")]
         paper = "; ".join(format_number(q["paper"]) for q in main if q["paper"] is not None) or "–"
-        ours = "; ".join(format_estimate(q["ours"]) for q in main)
+        named = labels([q["name"] for q in main]) if len(main) > 1 else [""] * len(main)
+        ours = "; ".join(f"{format_estimate(q['ours'])} {name}".strip() for q, name in zip(main, named, strict=True))
         oracle = describe(record["oracle"]) if record["oracle"] else "–"
         lines.append(f"| {record['source']} | {record['statement']} | {paper} | {ours} | {describe(record)} | {oracle} |")
     return "\n".join(lines) + "\n"

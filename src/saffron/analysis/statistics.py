@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from statistics import NormalDist
 from typing import Any
@@ -148,12 +148,19 @@ class Bootstrap:
         return Estimate(_finite(value), low, high, tuple(_finite(v) for v in per_seed), n=self.cells.shape[1], note=note)
 
     def rate(self, name: str, cell: int) -> Estimate:
-        """A rate of one cell: Wilson's interval for 0/1 outcomes of one seed, the bootstrap otherwise."""
+        """A rate of one cell: Wilson's interval for 0/1 outcomes of one seed, the bootstrap otherwise.
+
+        Where every outcome is the same, resampling shows no spread: then it is Wilson's interval of one seed's prompts.
+        """
         values = self.cells.values[name][cell]
         if len(values) == 1 and np.isin(values, (0.0, 1.0)).all():
             low, high = wilson(float(values.sum()), values.size, self.confidence)
             return Estimate(float(values.mean()), low, high, (float(values.mean()),), n=values.size)
-        return self.estimate(lambda means: means[..., cell], name)
+        estimate = self.estimate(lambda means: means[..., cell], name)
+        if (values == 0).all() or (values == 1).all():
+            low, high = wilson(float(values[0].sum()), values[0].size, self.confidence)
+            return replace(estimate, low=low, high=high)
+        return estimate
 
 
 def percentile_interval(resampled: Array, confidence: float) -> tuple[float | None, float | None]:
