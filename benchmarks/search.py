@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -137,9 +136,15 @@ def _measure_resident(name: str, count: int, width: int) -> None:
     torch.set_num_threads(1)
     models, ids = pair(), prompts(count, PROMPT_TOKENS)
     implementations(models, ids[:1], 1, 2)[name]()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _peak_resident()
     implementations(models, ids, width)[name]()
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+    print(_peak_resident() - before)
+
+
+def _peak_resident() -> int:
+    """Bytes; getrusage would start from the parent's peak."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
 
 
 if __name__ == "__main__":

@@ -113,3 +113,9 @@ def test_published_records_name_their_config_commit_and_hardware() -> None:
         assert record["config"] == path.stem
         assert len(record["git"]["commit"]) == 40 and not record["git"]["modified"]
         assert record["hardware"]["cores"] >= 1
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / publish.OURS).glob("*.json")), ids=lambda path: path.stem)
+def test_what_is_published_is_of_the_config_that_is_shipped(path: Path) -> None:
+    shipped = configs.load(ROOT / f"config/{path.stem}.yaml")
+    assert records.read_json(path)["config_sha256"] == provenance.config_sha256(shipped)
