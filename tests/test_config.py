@@ -133,7 +133,6 @@ def _refusals() -> list[tuple[str, Callable[[dict[str, Any]], None], str]]:
         return values["search"]["experiments"]["scaling"]
 
     return [
-        ("dataset", lambda v: experiment(v).update(dataset="guild_z"), "no prompt set guild_z"),
         ("attack", lambda v: experiment(v).update(dataset="benign"), "set attack: false"),
         ("budget", lambda v: experiment(v)["runs"][1].update(budgets=[0]), "must be 1 or more"),
         ("no_defense", lambda v: experiment(v)["runs"][0].update(budgets=[5]), r"budgets must be \[0\]"),

@@ -524,16 +524,13 @@ class Config(Section):
         return seeds
 
     @model_validator(mode="after")
-    def _datasets_exist(self) -> Config:
-        sandbox = self.sources.origin == "sandbox"
-        known = ("guild_a", "guild_b", "development", "benign") if sandbox else ("harmful_hexphi", "ai2_refusals")
+    def _benign_prompts_are_not_attacked(self) -> Config:
         for name, experiment in self.search.experiments.items():
-            where = f"search.experiments.{name}"
-            if experiment.dataset not in known:
-                raise ValueError(f"{where}.dataset: no prompt set {experiment.dataset}; there are {', '.join(known)}")
             attacked = [run.key for run in experiment.runs if run.attack]
-            if experiment.dataset == "benign" and attacked:
-                raise ValueError(f"{where}: benign prompts have no answer to prefill; set attack: false for {attacked}")
+            if self.sources.origin == "sandbox" and experiment.dataset == "benign" and attacked:
+                raise ValueError(
+                    f"search.experiments.{name}: benign prompts have no answer to prefill; set attack: false for {attacked}"
+                )
         return self
 
     @model_validator(mode="after")

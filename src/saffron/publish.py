@@ -23,6 +23,7 @@ from saffron.workflow import TABLES, shown
 PUBLISHED_TABLES = tuple(name for name in TABLES if name != "claims")  # the claims are published as data
 OURS = Path("data/reference/ours")
 README = Path("README.md")
+BENCHMARKS = Path("benchmarks/results.md")
 
 _BLOCK = re.compile(
     r"(?P<head><!-- generated: (?P<name>[a-z0-9_]+) (?P<config>[a-z0-9-]+) -->\n).*?(?P<tail><!-- end -->)", re.DOTALL
@@ -97,8 +98,12 @@ def _finished(config: Config, layout: Layout) -> dict[str, Any]:
 
 
 def published(root: Path = Path()) -> dict[str, dict[str, Any]]:
-    """Every published record, by config name."""
-    return {path.stem: records.read_json(path) for path in sorted((root / OURS).glob("*.json"))}
+    """Every published record, by config name; the benchmark's search table under the name ``engine``."""
+    found = {path.stem: records.read_json(path) for path in sorted((root / OURS).glob("*.json"))}
+    measured = root / BENCHMARKS
+    if measured.exists():
+        found["engine"] = {"tables": {"benchmark": "\n\n".join(measured.read_text().split("\n\n")[:2])}}
+    return found
 
 
 # ------------------------------------------------------------------------------------------------------------- blocks
@@ -154,5 +159,5 @@ BLOCKS: dict[str, Callable[[dict[str, Any]], str]] = {
     "run": _run,
     "runtimes": _runtimes,
     "claims": lambda record: claims.markdown(record["claims"]),
-    **{name: _table(name) for name in PUBLISHED_TABLES},
+    **{name: _table(name) for name in ("benchmark", *PUBLISHED_TABLES)},
 }
