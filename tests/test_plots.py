@@ -245,5 +245,5 @@ def test_seeds_are_compared_where_there_are_several(tmp_path: Path) -> None:
     analysis.run(config, layout)
     seeded = View.of(config, layout)
     table = tables.seed_variance(seeded)
-    assert table.columns == ("method", "seed 0", "seed 1", "standard deviation") and len(table.rows) == 5
+    assert table.columns == ("method", "seed 0", "seed 1", "standard deviation") and len(table.rows) == 6
     assert table.caption in report.render(seeded)

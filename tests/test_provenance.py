@@ -66,7 +66,7 @@ def test_wall_time_counts_jobs_side_by_side_once(layout: Layout) -> None:
     benchmark(layout, "search", "b", end=1012, seconds=8, memory="-")
     benchmark(layout, "search", "c", end=2003, seconds=3, memory="250.5")  # rerun much later: the gap is not counted
     benchmark(layout, "analysis", "analyse", end=2005, seconds=2)
-    record = provenance.write_runtimes(layout)
+    record = provenance.write_runtimes(CONFIG, layout)
     assert record["stages"]["search"] == {"jobs": 3, "wall_s": 15.0, "job_s": 21.0, "max_rss_mb": 250.5}
     assert record["total"]["wall_s"] == 17.0
     assert list(record["stages"]) == ["search", "analysis"]
@@ -76,6 +76,22 @@ def test_wall_time_counts_jobs_side_by_side_once(layout: Layout) -> None:
     assert "0:00:15" in table
 
 
+def test_the_times_of_ablations_stand_apart(layout: Layout) -> None:
+    sandbox = configs.load(ROOT / "config/sandbox.yaml")
+    for stage, job in (("search", "search_run.seed0.scaling.saffron-default.shard0"), ("mrm", "train_mrm.seed0.default")):
+        benchmark(layout, stage, job, end=1010, seconds=10)
+    beyond = ("search_run.seed0.benign.saffron-default.shard0", "gather_search.seed0.ablations", "assess.seed0.scaling")
+    for job in beyond:
+        benchmark(layout, "search", job, end=2000, seconds=100)
+    benchmark(layout, "mrm", "train_mrm.seed0.bias_absent", end=3000, seconds=50)
+    benchmark(layout, "figures", "ablation_bias", end=3001, seconds=1)
+    record = provenance.write_runtimes(sandbox, layout)
+    assert record["total"]["jobs"] == 2 and record["total"]["wall_s"] == 10.0
+    assert list(record["stages"]) == ["mrm", "search"]
+    assert record["ablations"]["jobs"] == 5 and record["ablations"]["wall_s"] == 151.0
+    assert provenance.render_runtimes(record).splitlines()[-1].startswith("ablations")
+
+
 def test_no_benchmark_files_is_an_error(layout: Layout) -> None:
-    with pytest.raises(records.RecordError, match="run the workflow first"):
-        provenance.write_runtimes(layout)
+    with pytest.raises(records.RecordError, match="make replicate CONFIG=smoke"):
+        provenance.write_runtimes(CONFIG, layout)

@@ -52,7 +52,9 @@ def figure1(view: View) -> str:
     return prose(
         f"""Figure 1. One step of a real search (prompt {step.prompt_id} of {view.recorded.dataset}, step {step.step},
         training seed {view.seed}): a process reward model reads every candidate ({step.prm_calls} calls), the
-        multifurcation reward model scores all of them in {step.mrm_calls} call. Numbers are rewards (logits); n =
+        multifurcation reward model scores all of them in {step.mrm_calls} call. A PRM call reads the candidate and the guard's
+        verdict question, with the conversation before them cached; the MRM's call reads the last token of the beam sequence.
+        Numbers are rewards (logits), R(sa) on the left, M(s)[a] on the right, which approximates it; n =
         {len(step.candidates)} candidates; “kept” entered the next beam."""
     )
 
@@ -61,8 +63,8 @@ def figure2(view: View) -> str:
     """Figure 2, each FLOP counted once."""
     return prose(
         f"""Figure 2. Attack success rate against mean compute per prompt (policy and reward model, each FLOP counted once);
-        {_n(view, "scaling")}; bars: 95 % intervals; dashed: ASR = a + b ln(compute) with the 95 % band of a bootstrap
-        over the points (none for three points); arrow: compute ratio at equal attack success between measured points.
+        {_n(view, "scaling")}; bars: 95 % intervals; dashed: ASR = a + b ln(compute), shaded its 95 % band; both from the
+        bootstrap over prompts and training seeds; arrow: compute ratio at equal attack success between measured points.
         Right: the paper's points and fits, in its own units."""
     )
 
@@ -93,8 +95,8 @@ def figure4a(view: View) -> str:
     """Figure 4a."""
     return prose(
         f"""Figure 4a. Saffron-1's attack success against compute, search widths beside the points; {_n(view, "scaling")};
-        bars: 95 % intervals; dashed: logarithmic fit with band; grey: the paper's curve, its compute scaled so that N =
-        1 coincides."""
+        bars: 95 % intervals; dashed: logarithmic fit, shaded its 95 % band; grey: the paper's curve, its compute scaled so that
+        N = 1 coincides."""
     )
 
 
@@ -110,10 +112,9 @@ def figure4b(view: View) -> str:
 
 def scaleff(view: View) -> str:
     """ScalEff against the limit."""
-    n = view.section("exploration")[0]["n"]
     return prose(
-        f"""ScalEff (Eq. 1) of Table 1's rows as a function of the compute limit; n = {n} prompts; dotted: the limit fixed
-        beforehand."""
+        f"""ScalEff (Eq. 1) of Table 1's rows as a function of the compute limit; {_n(view, "exploration")}; dotted: the limit
+        fixed beforehand. Without an attack that passes, ScalEff is undefined."""
     )
 
 

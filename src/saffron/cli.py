@@ -381,10 +381,10 @@ def provenance(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
 @app.command()
 def runtimes(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
     """Write data/<config>/runtimes.json and print the wall time of every stage."""
-    _, layout = _open(config, out)
+    settings, layout = _open(config, out)
     from saffron import provenance as recorder
 
-    typer.echo(recorder.render_runtimes(recorder.write_runtimes(layout)))
+    typer.echo(recorder.render_runtimes(recorder.write_runtimes(settings, layout)))
 
 
 @app.command()

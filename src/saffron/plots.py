@@ -94,26 +94,32 @@ def _asr_axis(ax: Axes, label: str = "attack success rate") -> None:
     ax.set_axisbelow(True)
 
 
-def _regression(ax: Axes, x: Sequence[float], y: Sequence[float], colour: str) -> None:
-    """Dashed logarithmic fit with its 95 % band, as ``seaborn.regplot`` draws it (bootstrap over the points, fixed seed).
+def _regression(ax: Axes, view: View, curve: dict[str, Any], scale: float, method: str) -> None:
+    """Dashed logarithmic fit of a curve, as the paper draws it with seaborn, and its band.
 
-    Three points give no band: most of their resamples hold one or two distinct points.
+    seaborn's own band resamples the points of the curve; ours resamples prompts and training seeds, so that it is as wide as
+    the bars of the points say.
     """
     import seaborn
 
+    band = view.section("bands")["guard"].get(method)
+    if band is None:
+        return
+    colour = COLOURS[method]
     seaborn.regplot(
-        x=np.asarray(x, dtype=float),
-        y=np.asarray(y, dtype=float),
+        x=np.asarray(curve["flops"], dtype=float) / scale,
+        y=np.asarray(curve["asr"], dtype=float),
         logx=True,
         scatter=False,
-        ci=95 if len(x) > 3 else None,
-        n_boot=1000,
-        seed=0,
+        ci=None,
         truncate=True,
         color=colour,
         line_kws={"linestyle": "--", "linewidth": 0.9},
         ax=ax,
     )
+    low, high = (np.array([np.nan if end is None else end for end in band[name]], dtype=float) for name in ("low", "high"))
+    x = np.geomspace(min(curve["flops"]), max(curve["flops"]), len(band["flops"])) / scale  # a convention is a constant factor
+    ax.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
 
 
 def _points(ax: Axes, curve: dict[str, Any], scale: float, method: str) -> None:
@@ -226,8 +232,7 @@ def figure2(view: View, convention: Convention = "true") -> Figure:
     with matplotlib.rc_context(STYLE):
         figure, (ax, beside) = plt.subplots(1, 2, figsize=(FULL, 2.75), sharey=True, width_ratios=(1.55, 1))
         for method, curve in curves.items():
-            if len(curve["flops"]) > 2:
-                _regression(ax, [f / scale for f in curve["flops"]], curve["asr"], COLOURS[method])
+            _regression(ax, view, curve, scale, method)
             _points(ax, curve, scale, method)
         _no_defense_line(ax, view)
         _mark_equal_asr(ax, view, convention, scale)
@@ -272,16 +277,9 @@ def _mark_equal_asr(ax: Axes, view: View, convention: Convention, scale: float) 
         (b, row["asr"]),
         arrowprops={"arrowstyle": "<->", "lw": 0.8, "color": "#222222", "shrinkA": 0, "shrinkB": 0},
     )
-    ax.annotate(
-        f"{row['ratio']:.2g}×",
-        (np.sqrt(a * b), row["asr"]),
-        (0, -12),  # clear of Saffron-1's own points, which lie at the arrow's height
-        textcoords="offset points",
-        ha="center",
-        va="top",
-        fontsize=8,
-        fontweight="bold",
-    )
+    # Curves fall from the upper left, so the lower left corner is free.
+    label = f"↔ {row['ratio']:.2g}×: compute of Best-of-{row['best_of_n']} over\nSaffron-1's at the same attack success"
+    ax.text(0.02, 0.03, label, transform=ax.transAxes, va="bottom", fontsize=7)
 
 
 def _paper_curves(ax: Axes) -> None:
@@ -307,7 +305,7 @@ def figure3(view: View, tokens: int = 9, sequences: int = 5) -> Figure:
     search = next(s for s in view.recorded.searches if s.method == "saffron")
     with matplotlib.rc_context(STYLE):
         figure = plt.figure(figsize=(FULL, 4.5))
-        grid = figure.add_gridspec(2, 2, width_ratios=(1.9, 1), height_ratios=(1.5, 1), wspace=0.25, hspace=0.5)
+        grid = figure.add_gridspec(2, 2, width_ratios=(1.9, 1), height_ratios=(1.5, 1), wspace=0.3, hspace=0.5)
         whole = figure.add_subplot(grid[0, :])
         _draw_blocks(whole, search, search.leaves)
         whole.set_title(f"(a) the whole trie: {len(search.leaves)} explored sequences, one block per cached token", loc="left")
@@ -318,7 +316,7 @@ def figure3(view: View, tokens: int = 9, sequences: int = 5) -> Figure:
         _draw_savings(savings, view.recorded.searches)
         handles = [Patch(color=c, label=label) for c, label in ((PROMPT, "prompt"), (SHARED, "shared"), (PRIVATE, "private"))]
         figure.legend(handles=handles, loc="lower left", ncols=3, bbox_to_anchor=(0.02, 0.0), columnspacing=1, handlelength=1)
-        figure.subplots_adjust(left=0.03, right=0.985, top=0.94, bottom=0.09)
+        figure.subplots_adjust(left=0.06, right=0.985, top=0.94, bottom=0.09)
     return figure
 
 
@@ -362,6 +360,7 @@ def _draw_blocks(ax: Axes, search: tries.Search, leaves: Sequence[int]) -> None:
     ax.spines["left"].set_visible(False)
     ax.set_xticks(np.arange(0, last, 4) + 0.45, [str(i + 1) for i in range(0, last, 4)])
     ax.set_xlabel("position of the new token")
+    ax.set_ylabel("explored sequences", labelpad=3)
 
 
 def _draw_part(ax: Axes, search: tries.Search, tokens: int, sequences: int, show_text: bool) -> None:
@@ -379,10 +378,10 @@ def _draw_part(ax: Axes, search: tries.Search, tokens: int, sequences: int, show
             ax.text(
                 depth[node] + 0.47,
                 top + height / 2,
-                label[:7],
+                label,
                 ha="center",
                 va="center",
-                fontsize=5.5,
+                fontsize=min(5.5, 40 / len(label)),  # the whole token fits its block
                 color=ink,
                 clip_on=True,
             )
@@ -405,7 +404,8 @@ def _draw_savings(ax: Axes, searches: Sequence[tries.Search]) -> None:
     ax.set_ylim(0, 1.45)
     ax.set_yticks([0, 0.5, 1])
     ax.set_xticks([0, 1], ["time", "space"])
-    ax.set_title("(c) share of unshared cost", loc="left")
+    ax.set_ylabel("share of unshared cost")
+    ax.set_title("(c) what sharing leaves", loc="left")
     ax.legend(loc="upper left", ncols=2, handlelength=1, columnspacing=1, handletextpad=0.4)
 
 
@@ -432,8 +432,7 @@ def figure4a(view: View) -> Figure:
             label="the paper (compute scaled to N = 1)",
             zorder=1,
         )
-        if len(x) > 2:
-            _regression(ax, x, curve["asr"], COLOURS["saffron"])
+        _regression(ax, view, curve, scale, "saffron")
         _points(ax, curve, scale, "saffron")
         for flops, asr, budget in zip(x, curve["asr"], curve["budget"], strict=True):
             ax.annotate(
@@ -505,7 +504,14 @@ def scaleff_against_limit(view: View) -> Figure:
             undefined = [row for row in own if scaling.scaleff(row["flops"], row["guard"]["value"], limits[0]) is None]
             if undefined:
                 names = " and ".join(f"{row['knob']} = {row['value']}" for row in undefined)
-                ax.text(0.5, 0.6, f"undefined for\n{names}:\nattack success 0", transform=ax.transAxes, ha="center", fontsize=7)
+                ax.text(
+                    *(0.03, 0.96),
+                    f"undefined for\n{names}:\nattack success 0",
+                    transform=ax.transAxes,
+                    va="top",
+                    fontsize=7,
+                    bbox={"fc": "white", "ec": "none", "pad": 1},
+                )
             for row, style in zip(own, ("-", "--", ":"), strict=False):
                 values = [scaling.scaleff(row["flops"], row["guard"]["value"], limit) for limit in limits]
                 if values[0] is not None:
@@ -620,7 +626,7 @@ def _setting(setting: tuple[str, str], *, several: bool) -> str:
 def overoptimisation(view: View) -> Figure:
     """Attack success by the guard and by the oracle as the budget grows, for every method."""
     curves = view.section("curves")
-    methods = [method for method in SCALED if method in curves["guard"]]
+    methods = [method for method in LABELS if len(curves["guard"].get(method, {"budget": []})["budget"]) > 1]
     with matplotlib.rc_context(STYLE):
         figure, axes = plt.subplots(1, len(methods), figsize=(FULL, 2.35), sharey=True, squeeze=False)
         for ax, method in zip(axes[0], methods, strict=True):
@@ -639,7 +645,7 @@ def overoptimisation(view: View) -> Figure:
                     ax.fill_between(curve["budget"], curve["low"], curve["high"], color=COLOURS[method], alpha=0.12, lw=0)
             ax.set_xscale("log", base=2)
             budgets = curves["guard"][method]["budget"]
-            ax.set_xticks(budgets[:: 1 + len(budgets) // 5], [str(b) for b in budgets[:: 1 + len(budgets) // 5]])
+            ax.set_xticks(budgets[:: 1 + len(budgets) // 4], [str(b) for b in budgets[:: 1 + len(budgets) // 4]])
             ax.minorticks_off()
             ax.set_xlabel("budget N")
             _asr_axis(ax, "attack success rate" if ax is axes[0][0] else "")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from saffron import config as configs
-from saffron import records
+from saffron import records, workflow
 from saffron.config import Config
 from saffron.layout import Layout
 
@@ -117,38 +117,53 @@ def _output(*command: str) -> str | None:
 
 
 # ----------------------------------------------------------------------------------------------------------- runtimes
-def write_runtimes(layout: Layout) -> dict[str, Any]:
+def write_runtimes(config: Config, layout: Layout) -> dict[str, Any]:
     """Write ``data/<config>/runtimes.json`` from the jobs' benchmark files and return it.
 
     ``wall_s`` of a stage is the time during which at least one of its jobs ran (jobs run side by side, and a stage may
-    have been rerun in part); ``job_s`` adds up its jobs; ``max_rss_mb`` is the largest memory of one job.
+    have been rerun in part); ``job_s`` adds up its jobs; ``max_rss_mb`` is the largest memory of one job. Jobs of `make
+    ablations` are in no stage and not in the total; they have a row of their own.
 
     Raises:
         RecordError: if there are no benchmark files.
     """
-    jobs = {stage: _jobs(layout.benchmarks / stage) for stage in STAGES}
-    if not any(jobs.values()):
-        raise records.RecordError(f"{layout.benchmarks}: no benchmark files; run the workflow first")
-    summary = {stage: _summary(items) for stage, items in jobs.items() if items}
+    jobs: dict[str, list[Job]] = {}
+    beyond: list[Job] = []
+    for stage in STAGES:
+        for path in sorted((layout.benchmarks / stage).glob("*.tsv")):
+            group = beyond if workflow.beyond_replication(config, path.stem) else jobs.setdefault(stage, [])
+            group.append(_job(path))
+    if not jobs:
+        raise records.RecordError(f"{layout.benchmarks}: no benchmark files; run `make replicate CONFIG={config.name}` first")
+    summary = {stage: _summary(items) for stage, items in jobs.items()}
     total = _summary([item for items in jobs.values() for item in items])
     record = {"config": layout.name, "hardware": hardware(), "stages": summary, "total": total}
+    if beyond:
+        record["ablations"] = _summary(beyond)
     records.write_json(layout.runtimes, record)
     return record
 
 
-def _jobs(folder: Path) -> list[tuple[float, float, float]]:
-    """(start, end, largest memory in MB) of every job with a benchmark file in a folder; a file is written at the end."""
-    jobs = []
-    for path in sorted(folder.glob("*.tsv")):
-        with path.open() as stream:
-            row = next(csv.DictReader(stream, delimiter="\t"))
-        end = path.stat().st_mtime
-        memory = row.get("max_rss", "-")
-        jobs.append((end - float(row["s"]), end, 0.0 if memory in ("-", "NA") else float(memory)))
-    return jobs
+#: Start, end and largest memory in MB.
+Job = tuple[float, float, float]
 
 
-def _summary(jobs: list[tuple[float, float, float]]) -> dict[str, Any]:
+def _job(path: Path) -> Job:
+    """A job from its benchmark file, which is written at its end."""
+    with path.open() as stream:
+        row = next(csv.DictReader(stream, delimiter="\t"))
+    end = path.stat().st_mtime
+    memory = row.get("max_rss", "-")
+    return end - float(row["s"]), end, 0.0 if memory in ("-", "NA") else float(memory)
+
+
+def runtime_rows(record: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Name and times of every line of a runtimes table: the stages, their total, and the ablations where they ran."""
+    rows = [*record["stages"].items(), ("total", record["total"])]
+    return [*rows, ("ablations", record["ablations"])] if "ablations" in record else rows
+
+
+def _summary(jobs: list[Job]) -> dict[str, Any]:
     wall, last = 0.0, float("-inf")
     for start, end, _ in sorted(jobs):
         wall += max(0.0, end - max(start, last))
@@ -164,7 +179,7 @@ def _summary(jobs: list[tuple[float, float, float]]) -> dict[str, Any]:
 def render_runtimes(record: dict[str, Any]) -> str:
     """The table of wall times, one line per stage."""
     lines = [f"{'stage':<12}{'jobs':>6}{'wall':>10}{'job time':>11}{'memory':>10}"]
-    for stage, row in [*record["stages"].items(), ("total", record["total"])]:
+    for stage, row in runtime_rows(record):
         lines.append(
             f"{stage:<12}{row['jobs']:>6}{_time(row['wall_s']):>10}{_time(row['job_s']):>11}{row['max_rss_mb']:>7.0f} MB"
         )

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +56,9 @@ def collect(config: Config, layout: Layout) -> dict[str, Any]:
     return {
         **{key: run[key] for key in ("config", "config_sha256", "seeds", "git", "hardware")},
         "versions": {name: run["versions"][name] for name in ("python", "torch", "transformers", "peft", "snakemake")},
-        "runtimes": {key: value for key, value in provenance.write_runtimes(layout).items() if key in ("stages", "total")},
+        "runtimes": {
+            key: value for key, value in provenance.write_runtimes(config, layout).items() if key not in ("config", "hardware")
+        },
         "analysis": records.read_json(layout.analysis / "analysis.json"),
         "claims": records.read_json(layout.analysis / "claims.json"),
         "tables": {
@@ -69,10 +70,7 @@ def collect(config: Config, layout: Layout) -> dict[str, Any]:
 
 def _beyond_replication(config: Config, layout: Layout) -> dict[str, str]:
     """Tables of the ablations and of what the paper does not measure, those that are stored."""
-    wanted: dict[str, Callable[[View], tables.Table]] = {
-        name: partial(tables.ablation, name=name) for name in config.analysis.ablations
-    }
-    wanted |= {name: getattr(tables, name) for name, needed in tables.UNMEASURED.items() if needed(config)}
+    wanted = tables.beyond_replication(config)
     if not wanted:
         return {}
     view = View.of(config, layout)
@@ -141,11 +139,10 @@ def _run(record: dict[str, Any]) -> str:
 
 
 def _runtimes(record: dict[str, Any]) -> str:
-    rows = [*record["runtimes"]["stages"].items(), ("total", record["runtimes"]["total"])]
     lines = ["| stage | jobs | wall time | job time | memory of the largest job |", "|---|---|---|---|---|"]
     lines += [
         f"| {name} | {row['jobs']} | {row['wall_s']:.0f} s | {row['job_s']:.0f} s | {row['max_rss_mb']:.0f} MB |"
-        for name, row in rows
+        for name, row in provenance.runtime_rows(record["runtimes"])
     ]
     return "\n".join(lines)
 

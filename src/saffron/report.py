@@ -213,6 +213,7 @@ def _conventions(view: View) -> str:
     )
     parts.append(f'<p class="caption">{note}</p>')
     if view.analysis.get("equal_asr"):
+        parts.append(_table(tables.compute_ratios(view)))
         for convention in ("true", "paper"):
             table = tables.equal_asr(view, convention)
             counted = "each FLOP counted once" if convention == "true" else "counted as in the paper"
@@ -222,20 +223,17 @@ def _conventions(view: View) -> str:
 
 def _ablations(view: View) -> str:
     parts = []
-    for name in view.config.analysis.ablations:
+    missing: dict[str, list[str]] = {}
+    for name, make in tables.beyond_replication(view.config).items():
         try:
-            table = tables.ablation(view, name)
+            table = make(view)
         except RecordError as error:
-            parts.append(_missing(str(error), f"make ablations CONFIG={view.config.name}"))
+            missing.setdefault(str(error), []).append(name)
         else:
-            parts += [_figure(view, name), _html_table(table.columns, table.rows)]
-    for name, needed in tables.UNMEASURED.items():
-        if not needed(view.config):
-            continue
-        try:
-            parts.append(_table(getattr(tables, name)(view)))
-        except RecordError as error:
-            parts.append(_missing(str(error), f"make ablations CONFIG={view.config.name}"))
+            figure = [_figure(view, name)] if name in captions.CAPTIONS else []
+            parts += [*figure, _table(table) if not figure else _html_table(table.columns, table.rows)]
+    for cause, names in missing.items():
+        parts.append(_missing(f"{', '.join(names)} ({cause})", f"make ablations CONFIG={view.config.name}"))
     if len(view.analysis["train_seeds"]) > 1:
         parts.append(_table(tables.seed_variance(view)))
     if not parts:
@@ -266,10 +264,10 @@ def _knobs(view: View) -> str:
 def _runtimes(view: View) -> str:
     if not any(view.layout.benchmarks.glob("*/*.tsv")):
         return _missing("wall times, which Snakemake measures", f"make replicate CONFIG={view.config.name}")
-    record = provenance.write_runtimes(view.layout)
+    record = provenance.write_runtimes(view.config, view.layout)
     rows = [
         (stage, str(row["jobs"]), f"{row['wall_s']:.0f} s", f"{row['job_s']:.0f} s", f"{row['max_rss_mb']:.0f} MB")
-        for stage, row in [*record["stages"].items(), ("total", record["total"])]
+        for stage, row in provenance.runtime_rows(record)
     ]
     return _html_table(("stage", "jobs", "wall time", "job time", "memory of the largest job"), rows)
 

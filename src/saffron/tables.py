@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -245,7 +246,8 @@ def side_by_side(view: View, examples: int = 5) -> Table:
         rows.append((str(prompt_id), *cells))
     caption = prose(
         f"""Outputs for the first {len(rows)} prompts by id (training seed {view.seed}); R is the guard's reward, below 0
-        unsafe."""
+        unsafe. It judges the whole output, a compliant start that is taken back among them, and it can be wrong: attack success
+        by the oracle stands beside it in the tables."""
     )
     return Table(("prompt", "DeepAlign", f"Saffron-1, N = {study.quality_width()}"), tuple(rows), caption)
 
@@ -264,6 +266,24 @@ def equal_asr(view: View, convention: str = "true") -> Table:
         rows.append((str(row["best_of_n"]), f"{row['asr']:.3f}", with_unit(row["flops"]), needs, ratio))
     caption = "Compute at equal attack success, interpolated between measured points in ln(compute); nothing is extrapolated."
     return Table(("Best-of-N", "ASR", "its compute", "Saffron-1's compute", "ratio"), tuple(rows), caption)
+
+
+def compute_ratios(view: View) -> Table:
+    """Best-of-N's compute over Saffron-1's at equal attack success: the readings of it that the claims and Figure 2 give."""
+    rows = []
+    for convention, counted in (("true", "once"), ("paper", "as in the paper")):
+        name = f"compute_ratio/scaling/fit/{convention}"
+        fitted = [claims.format_estimate(view.analysis["quantities"].get(key)) for key in (name, f"{name}/log")]
+        last = view.section("equal_asr")["guard"][convention][-1]
+        measured = "not reached" if last["ratio"] is None else f"{last['relation']} {last['ratio']:.2f}".strip()
+        rows.append((counted, measured, *fitted))
+    budget = view.section("equal_asr")["guard"]["true"][-1]["best_of_n"]
+    caption = prose(
+        f"""Best-of-{budget}'s compute over Saffron-1's at Best-of-{budget}'s attack success, {_seeds(view)}; 95 % intervals.
+        Measured: between neighbouring points of Saffron-1, as the arrow of Figure 2. By the fits: where the two logarithmic laws
+        reach that attack success; the claims test its logarithm against 0 and its value, counted as in the paper, against 3."""
+    )
+    return Table(("compute counted", "measured", "by the fits", "its logarithm"), tuple(rows), caption)
 
 
 def claims_table(view: View) -> Table:
@@ -383,6 +403,15 @@ def search_seeds(view: View) -> Table:
     )
     columns = ("method", "budget", *(f"search seed {seed}" for seed in seeds))
     return Table((*columns, "standard deviation over search seeds", "over training seeds"), tuple(rows), caption)
+
+
+def beyond_replication(config: Config) -> dict[str, Callable[[View], Table]]:
+    """Tables that `make ablations` gives, by name: the config's ablations and what the paper does not measure.
+
+    Each raises :class:`~saffron.records.RecordError` while its results are missing.
+    """
+    wanted: dict[str, Callable[[View], Table]] = {name: partial(ablation, name=name) for name in config.analysis.ablations}
+    return wanted | {name: globals()[name] for name, needed in UNMEASURED.items() if needed(config)}
 
 
 #: What the paper does not measure: tables by their function's name, and whether a config asks for them.

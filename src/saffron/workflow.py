@@ -203,6 +203,14 @@ def assessed(config: Config) -> list[str]:
     return [name for name, item in config.search.experiments.items() if item.assess]
 
 
+def beyond_replication(config: Config, job: str) -> bool:
+    """Whether a job, named as its log, is one of `make ablations` rather than of `make replicate`."""
+    first, *parts = job.split(".")
+    others = {name for name, item in config.search.experiments.items() if item.group != "replicate"}
+    others |= set(variants(config, None)) - set(variants(config))
+    return first in ("assess", "judge", "search_ablations") or first.startswith("ablation_") or bool(others & set(parts))
+
+
 def has_judge(config: Config) -> bool:
     """Whether there is an independent judge: always in the sandbox, from the hub if one is named."""
     return config.models.origin == "sandbox" or (config.models.hub is not None and config.models.hub.judge is not None)

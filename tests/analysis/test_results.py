@@ -128,4 +128,4 @@ def test_seeds_with_budgets_of_their_own_share_one_cell(tmp_path: Path) -> None:
     row = next(row for row in study.matched_table("matched", "true") if row["method"] == "saffron")
     assert row["budget"] == "32/16"
     cells = study.cells("matched")
-    assert cells.loc[cells["method"] == "saffron", "budget"].isna().all() and len(cells) == 5
+    assert cells.loc[cells["method"] == "saffron", "budget"].isna().all() and len(cells) == 6

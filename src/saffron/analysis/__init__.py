@@ -70,6 +70,7 @@ def sections(study: Study) -> dict[str, Any]:
         methods = ordered(study.results("scaling").methods())
         record["curves"] = {judge: {method: study.curve(method, judge) for method in methods} for judge in study.judges}
         record["fits"] = study.fits()
+        record["bands"] = {judge: study.bands(judge) for judge in study.judges}
         if "saffron" in methods:
             record["mrm_in_search"] = study.mrm_in_search()
         if {"saffron", "best_of_n"} <= set(methods):

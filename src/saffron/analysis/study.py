@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -178,6 +178,33 @@ class Study:
                         "n_points": fit.n_points,
                     }
         return record
+
+    def bands(self, judge: str = "guard", points: int = 30) -> dict[str, dict[str, list[float | None]]]:
+        """Interval of every curve's logarithmic fit along its compute, from the bootstrap over prompts and training seeds.
+
+        Compute is in FLOPs counted once; a band is None at an end that too many resamples leave undefined.
+        """
+        results, outcome, boot = self.results("scaling"), OUTCOMES[judge], self._scaling_boot
+        found: dict[str, dict[str, list[float | None]]] = {}
+        for method in ordered(results.methods()):
+            curve = self._curve_indices(method)
+            if len(curve) < 3:
+                continue
+            flops = boot.means("flops")[0][curve]
+            grid = np.geomspace(flops.min(), flops.max(), points)
+
+            def fitted(f: Array, a: Array, at: float, curve: list[int] = curve) -> Array:
+                intercept, slope, _ = scaling.fit_coefficients(f[..., curve], a[..., curve])
+                return intercept + slope * np.log(at)
+
+            band = [boot.estimate(partial(fitted, at=at), "flops", outcome) for at in grid]
+            found[method] = {
+                "flops": grid.tolist(),
+                "asr": [estimate.value for estimate in band],
+                "low": [estimate.low for estimate in band],
+                "high": [estimate.high for estimate in band],
+            }
+        return found
 
     def equal_asr(self, judge: str = "guard", convention: Convention = "true") -> list[dict[str, Any]]:
         """Best-of-N's compute over Saffron-1's at the ASR of each Best-of-N, from measured points alone."""

@@ -18,6 +18,11 @@ from saffron.layout import Layout
 from saffron.records import RecordError
 
 
+def _again(config: Config, path: str | Path) -> str:
+    """How to have one file made again: Snakemake makes a missing intermediate file only when it is asked for by name."""
+    return f"run `snakemake --configfile config/{config.name}.yaml {Path(path).as_posix()}`"
+
+
 @dataclass(frozen=True)
 class View:
     """One config's results, read on first use. ``seed`` is the training seed drawn where only one can be."""
@@ -53,9 +58,9 @@ class View:
         for name, digest in self.analysis["inputs"].items():
             stored = self.layout.root / name
             if not stored.exists():
-                raise RecordError(f"{stored}: missing, but {path} was made from it; run its stage and `snakemake analysis`")
+                raise RecordError(f"{stored}: missing, but {path} was made from it; {_again(self.config, name)}")
             if records.sha256(stored) != digest:
-                raise RecordError(f"{path}: stale, {stored} has changed since; run `snakemake analysis`")
+                raise RecordError(f"{path}: stale, {stored} has changed since; run `make figures CONFIG={self.config.name}`")
 
     @cached_property
     def analysis(self) -> dict[str, Any]:
@@ -72,7 +77,7 @@ class View:
         """``cells.parquet``: one row per experiment, method, settings and budget."""
         path = self.layout.analysis / analysis.CELLS
         if not path.exists():
-            raise RecordError(f"{path}: no such table; run `snakemake analysis`")
+            raise RecordError(f"{path}: no such table; {_again(self.config, path.relative_to(self.layout.root))}")
         return pd.read_parquet(path)
 
     @cached_property

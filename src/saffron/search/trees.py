@@ -11,7 +11,7 @@
             token, text
             reward          Saffron-1: M(s)[a]; Best-of-N: R of the whole sample at its last token, null before it
         output              node of the answer's last token
-    step: one step of the first prompt's Saffron-1 search, from one beam sequence
+    step: one step of the first prompt's Saffron-1 search, a few tokens in, from one beam sequence
         prompt_id, step     index of the new token it decides
         prefix_text         the beam sequence, token by token
         candidates          in generation order: token, text, probability (policy), mrm_reward, prm_reward (the guard's R of
@@ -38,6 +38,8 @@ from saffron.search.saffron import saffron
 from saffron.search.verdicts import Verdicts
 from saffron.trie import ROOT
 
+#: New token from which Figure 1's step is taken, so that there is a beam sequence to show.
+FIRST_STEP = 4
 #: Recorded prompts, and the width of both searches: enough to see sharing, few enough to draw.
 PROMPTS = 3
 WIDTH = 8
@@ -164,7 +166,8 @@ def _path(nodes: list[tuple[int, int]], node: int) -> list[int]:
 def _step_entry(inputs: Inputs, prompt: SearchPrompt, tree: SearchTree) -> dict[str, Any]:
     """The step and beam sequence with the most candidates, the first of equals, scored both ways."""
     choices = [(index, step, node) for index, step in enumerate(tree.steps) for node in step.beam]
-    index, step, node = max(choices, key=lambda choice: len(_children(choice[1], choice[2])))
+    later = [choice for choice in choices if choice[0] >= FIRST_STEP]
+    index, step, node = max(later or choices, key=lambda choice: len(_children(choice[1], choice[2])))
     children, prefix = _children(step, node), _path(tree.nodes, node)
     models = inputs.models
     tokens = torch.tensor([[[*prefix, child.token] for child in children]], device=inputs.device)
