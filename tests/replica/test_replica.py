@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 import pytest
 import torch
@@ -22,9 +20,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Layout]:
     folder = tmp_path_factory.mktemp("replica")
     settings = configs.load(replica_config.write(folder))
     layout = Layout(settings.name, folder / "out")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "load_tokenizer", cache(models.load_tokenizer))  # half a second each, in every job
-        pipeline.run(settings, layout)
+    pipeline.run(settings, layout)
     return settings, layout
 
 

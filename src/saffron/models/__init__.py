@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -108,14 +109,19 @@ def check_fits(folder: Path, dtype: torch.dtype, free: int | None) -> None:
 
 
 def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
-    """The tokenizer in ``folder``.
+    """The tokenizer in ``folder``; read once for all runs of a process, as it takes as long as a small search.
 
     Raises:
         ModelError: if there is none.
     """
-    folder = Path(folder)
-    if not (folder / "tokenizer.json").exists():
+    path = Path(folder) / "tokenizer.json"
+    if not path.exists():
         raise ModelError(f"{folder}: no tokenizer here; run the stage models")
+    return _read_tokenizer(Path(folder), path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=1)
+def _read_tokenizer(folder: Path, modified: int) -> PreTrainedTokenizerFast:
     from transformers import AutoTokenizer
 
     tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(folder, local_files_only=True)  # type: ignore[assignment]
