@@ -71,7 +71,7 @@ def test_resolved_config_reads_back_as_the_same(path: Path) -> None:
             ["run saffron-default uses the MRM other", "mrm.variants"],
         ),
         ("search.experiments.scaling.runs.2.method", "best_of_n", ["runs ['best_of_n-default'] stand twice", "settings_id"]),
-        ("search.experiments.matched.match.method", "beam_search", ["match.method beam_search is not among the runs: add it"]),
+        ("search.experiments.matched_paper.match.method", "rebase", ["match.method rebase is not among the runs: add it"]),
         ("sources.from", "hub", ["sources.from is hub: add the section sources.hub"]),
         ("models.from", "hub", ["models.from is hub: add the section models.hub"]),
         ("mrm.from", "released", ["mrm.from is released: set mrm.released"]),

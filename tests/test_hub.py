@@ -15,6 +15,7 @@ from saffron import cli
 from saffron import config as configs
 from saffron.config import Config, HubFile
 from saffron.hub import SourceError, current_pins, fetch, files, require_pins
+from saffron.sources import hub as sources
 
 ROOT = Path(__file__).parents[1]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -108,7 +109,7 @@ def config_of(**changes: dict[str, object]) -> Config:
 
 
 def test_a_config_without_a_commit_is_refused_with_every_key_and_the_command_that_helps() -> None:
-    unpinned = config_of(harmful_hexphi={"revision": None}, guard={"revision": None})
+    unpinned = config_of(harmful_hexphi={"sha256": {}}, guard={"revision": None})
     with pytest.raises(SourceError) as caught:
         require_pins(unpinned, "config/mine.yaml")
     message = str(caught.value)
@@ -116,8 +117,8 @@ def test_a_config_without_a_commit_is_refused_with_every_key_and_the_command_tha
     assert "sources.hub.harmful_hexphi.revision: Unispac/" in message and "models.hub.guard.revision: meta-llama/" in message
     assert "hh_rlhf" not in message
     assert "saffron pin --config config/mine.yaml" in message
-    require_pins(config_of(harmful_hexphi={"path": "mirror"}), "x")
-    require_pins(config_of(harmful_hexphi={"revision": COMMIT}), "x")
+    require_pins(config_of(harmful_hexphi={"sha256": {}, "path": "mirror"}), "x")
+    require_pins(config_of(harmful_hexphi={"sha256": {}, "revision": COMMIT}), "x")
     require_pins(configs.load(ROOT / "config/sandbox.yaml"), "x")
 
 
@@ -187,10 +188,13 @@ def test_an_id_the_hub_does_not_know_is_named(hub: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["paper", "paper-1b"])
-def test_every_shipped_pin_is_a_commit_and_only_the_known_one_is_open(name: str) -> None:
-    pins = {key: file.revision for key, _, file in files(configs.load(ROOT / "config" / f"{name}.yaml"))}
-    assert [key for key, revision in pins.items() if revision is None] == ["sources.hub.harmful_hexphi"]
-    assert len({revision for revision in pins.values() if revision}) == 4
+def test_every_shipped_id_is_pinned_by_a_commit_or_by_its_content(name: str) -> None:
+    config = configs.load(ROOT / "config" / f"{name}.yaml")
+    require_pins(config, "x")
+    by_content = [file for _, _, file in files(config) if file.revision is None]
+    assert [file.id for file in by_content] == ["Unispac/shallow-vs-deep-safety-alignment-dataset"]
+    assert set(by_content[0].sha256) == {sources.HEX_PHI}  # type: ignore[attr-defined]
+    assert len({file.revision for _, _, file in files(config) if file.revision}) == 4
 
 
 def test_a_mirror_takes_the_hubs_place(tmp_path: Path) -> None:

@@ -102,8 +102,15 @@ class HubFile(Section):
     """One dataset or model on the hub, pinned, or a local mirror of it."""
 
     id: str = Field(..., pattern=r"^[\w.-]+/[\w.-]+$", description="hub id, owner/name")
-    revision: str | None = Field(None, description="commit the id is pinned to, 40 hex digits (null: not pinned, path needed)")
+    revision: str | None = Field(
+        None, description="commit the id is pinned to, 40 hex digits (null: path or, for a dataset, sha256 needed)"
+    )
     path: str | None = Field(None, description="local folder to read instead of the hub (an offline mirror)")
+
+    @property
+    def pinned_by_content(self) -> bool:
+        """Whether digests say what the files are, whatever commit they are read from."""
+        return False
 
     @field_validator("revision")
     @classmethod
@@ -119,7 +126,16 @@ class HubDataset(HubFile):
     """A pinned dataset with what it has to contain."""
 
     rows: dict[str, int] = Field(..., description="expected number of rows by split or subset")
-    sha256: dict[str, str] = Field(default_factory=dict, description="expected digests by file, as in the hub's layout")
+    sha256: dict[str, str] = Field(
+        default_factory=dict,
+        description="expected digests by file, as in the hub's layout; where all files read are named, they pin a dataset "
+        "without a revision",
+    )
+
+    @property
+    def pinned_by_content(self) -> bool:
+        """Whether digests say what the dataset is, whatever commit it is read from."""
+        return bool(self.sha256)
 
 
 class HubSources(Section):

@@ -32,7 +32,7 @@ def files(config: Config) -> list[tuple[str, Kind, HubFile]]:
 
 
 def require_pins(config: Config, where: str) -> None:
-    """Refuse a config in which a hub id has neither commit nor mirror; a run asks before its first job.
+    """Refuse a config in which a hub id has neither commit nor digests nor mirror; a run asks before its first job.
 
     Args:
         config: any.
@@ -41,7 +41,7 @@ def require_pins(config: Config, where: str) -> None:
     Raises:
         SourceError: naming every such key and the remedy.
     """
-    missing = [(key, file.id) for key, _, file in files(config) if file.revision is None and file.path is None]
+    missing = [(key, file.id) for key, _, file in files(config) if not (file.revision or file.path or file.pinned_by_content)]
     if missing:
         lines = [f"  {key}.revision: {id} is not pinned to a commit" for key, id in missing]
         remedy = (
@@ -93,7 +93,7 @@ def fetch(file: HubFile, key: str, kind: Kind, patterns: Sequence[str], *, endpo
     """The local folder of a pinned hub repository; downloads what matches ``patterns`` if the cache lacks it.
 
     Args:
-        file: id, revision and mirror.
+        file: id, revision and mirror; without a revision, but pinned by content, the newest commit is read.
         key: where ``file`` stands in the config, for messages.
         kind: which kind of repository.
         patterns: glob patterns of the files that are needed.
@@ -112,7 +112,7 @@ def fetch(file: HubFile, key: str, kind: Kind, patterns: Sequence[str], *, endpo
     from huggingface_hub import errors, snapshot_download
 
     page = _page(file, kind)
-    if file.revision is None:
+    if file.revision is None and not file.pinned_by_content:
         raise SourceError(
             f"{key}.revision: {file.id} is not pinned to a commit: copy one from {page}/commits/main (or from what "
             f"`saffron pin --config <file>` prints) into the config, or set {key}.path to a local mirror"

@@ -171,10 +171,11 @@ def test_a_wrong_config_is_one_message_before_anything_runs(project: Project, ol
 
 
 def test_a_hub_id_without_a_commit_ends_the_run_before_its_first_job(project: Project) -> None:
+    project.edit("config/paper.yaml", "revision: 09be8c5bbc57cb3887f3a9732ad6aa7ec602a1fa", "revision: null")
     result = project.snakemake("--cores", "1", config="paper", check=False)
     assert result.returncode != 0
     assert "config/paper.yaml: 1 hub id(s) without a commit:" in result.stdout
-    assert "sources.hub.harmful_hexphi.revision: " in result.stdout
+    assert "sources.hub.hh_rlhf.revision: " in result.stdout
     assert "saffron pin --config config/paper.yaml asks the hub" in result.stdout
     assert "Traceback" not in result.stdout
     assert "rule build_sources:" not in result.stdout

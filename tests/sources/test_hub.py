@@ -177,6 +177,17 @@ def test_another_digest_is_refused_with_both_digests(tmp_path: Path) -> None:
         hub.read_harmful_hexphi(tmp_path, expected=dataset(rows=rows, sha256={"other.jsonl": right}))
 
 
+def test_without_a_revision_digests_name_every_file(tmp_path: Path) -> None:
+    rows = datasets.write_hh_rlhf(tmp_path, train=1, test=1)
+    digests = {path.relative_to(tmp_path).as_posix(): records.sha256(path) for path in hub.files_of("hh_rlhf", tmp_path)}
+    hub.read_hh_rlhf(tmp_path, expected=dataset(rows=rows, sha256=digests))
+    name = min(digests)
+    del digests[name]
+    with pytest.raises(SourceError, match=f"sha256 lacks {name}: without sources.hub.hh_rlhf.revision every file needs"):
+        hub.read_hh_rlhf(tmp_path, expected=dataset(rows=rows, sha256=digests))
+    hub.read_hh_rlhf(tmp_path, expected=dataset(rows=rows, sha256=digests, revision="0" * 40))
+
+
 @pytest.mark.skipif(REAL is None, reason="set SAFFRON_HH_RLHF_DIR to a folder with harmless-base-test.jsonl.gz")
 def test_the_real_test_conversations_read() -> None:
     assert REAL is not None

@@ -67,9 +67,9 @@ def build(hub: HubSources, layout: Layout) -> dict[str, Any]:
 
 
 def _identity(name: str, file: HubDataset, folder: Path) -> dict[str, Any]:
-    """Where a dataset came from; for a mirror no revision is claimed."""
+    """Where a dataset came from; for a mirror no revision is claimed. A snapshot's folder is named after its commit."""
     digests = {path.relative_to(folder).as_posix(): records.sha256(path) for path in files_of(name, folder)}
-    revision = file.revision if file.path is None else "local mirror"
+    revision = (file.revision or folder.name) if file.path is None else "local mirror"
     return {"id": file.id, "revision": revision, "licence": LICENCES[name], "files": digests}
 
 
@@ -248,3 +248,6 @@ def _check_digests(folder: Path, files: list[Path], expected: HubDataset | None,
             raise SourceError(
                 f"{key}: {path} has sha256 {found}, but {key}.sha256 says {digest}; fetch it again, or check the revision"
             )
+    unnamed = sorted({path.relative_to(folder).as_posix() for path in files} - digests.keys())
+    if digests and expected is not None and expected.revision is None and expected.path is None and unnamed:
+        raise SourceError(f"{key}.sha256 lacks {', '.join(unnamed)}: without {key}.revision every file needs its digest there")
