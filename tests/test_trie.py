@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch._dynamo.testing import CompileCounter
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
@@ -192,7 +193,7 @@ def test_private_rows_equal_separate_forwards(seed, family, kv_heads, dtype, len
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_fixed_shapes_change_no_logit_and_keep_the_layers_inputs_the_same_between_compactions(seed, monkeypatch):
+def test_fixed_shapes_change_no_logit_and_keep_shapes_and_storage_the_same_between_compactions(seed, monkeypatch):
     rng, shapes = random.Random(seed), []
     prompts = [[1, 2, 3], [4]]
     plain, fixed = (TokenTrie(model(), prompts, max_nodes=12, fixed_shapes=wanted) for wanted in (False, True))
@@ -201,7 +202,8 @@ def test_fixed_shapes_change_no_logit_and_keep_the_layers_inputs_the_same_betwee
     def watched(self, tokens, positions, place, *, mask=None, last=None):
         def placed(layer, k, v):
             stored, own = place(layer, k, v)
-            shapes.append((self is fixed, tuple(tokens.shape), tuple(mask.shape), *(tuple(part.shape) for part in stored)))
+            places = [(tuple(part.shape), part.stride(), part.data_ptr()) for part in stored]
+            shapes.append((self is fixed, layer, tuple(tokens.shape), tuple(mask.shape), *places))
             return stored, own
 
         return forward(self, tokens, positions, placed, mask=mask, last=last)
@@ -216,8 +218,8 @@ def test_fixed_shapes_change_no_logit_and_keep_the_layers_inputs_the_same_betwee
             ours, theirs = (trie.extend(parents, tokens) for trie in (fixed, plain))
             torch.testing.assert_close(ours.logits, theirs.logits, rtol=0, atol=1e-10)
             nodes = ours.nodes
-        assert len({shape for shape in shapes if shape[0]}) == 1
-        assert len({shape for shape in shapes if not shape[0]}) > 1
+        assert len({shape for shape in shapes if shape[0]}) == len(model().model.layers)
+        assert len({shape for shape in shapes if not shape[0]}) > len(model().model.layers)
         chains = torch.tensor([[[1, 2]] * 3] * 2)
         ours, theirs = (trie.branch(nodes, chains).logits for trie in (fixed, plain))
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-10)
@@ -227,6 +229,29 @@ def test_fixed_shapes_change_no_logit_and_keep_the_layers_inputs_the_same_betwee
         assert torch.equal(*kept) and fixed.path(kept[0]) == plain.path(kept[1])
         nodes = kept[0]
     assert torch.equal(fixed.ledger.nominal, plain.ledger.nominal)
+
+
+@pytest.mark.parametrize(("room", "compilations"), [(18, 3), (None, 1)])
+def test_a_step_of_fixed_shapes_is_compiled_once_per_size_of_storage(room, compilations, monkeypatch):
+    """As one graph, without a break. A compaction that leaves storage its size asks for no new one."""
+    counter = CompileCounter()
+    trie, eager = (TokenTrie(model(dtype=torch.float32), [[1, 2, 3], [4]], max_nodes=36, fixed_shapes=True) for _ in range(2))
+    torch._dynamo.reset()
+    compiled = torch.compile(trie._forward, backend=counter, dynamic=False, fullgraph=True)
+    monkeypatch.setattr(trie, "_forward", compiled)
+    rng, nodes = random.Random(0), torch.full((2, 3), ROOT)
+    for period in range(3):
+        for _ in range(6):
+            parents = nodes.gather(1, torch.tensor([[rng.randrange(3) for _ in range(3)] for _ in range(2)]))
+            tokens = torch.tensor([[rng.randrange(VOCAB) for _ in range(3)] for _ in range(2)])
+            ours, theirs = (each.extend(parents, tokens) for each in (trie, eager))
+            torch.testing.assert_close(ours.logits, theirs.logits, rtol=0, atol=1e-5)
+            nodes = ours.nodes
+        assert counter.frame_count == min(period + 1, compilations)
+        kept = [each.compact(nodes, room=room) for each in (trie, eager)]
+        assert torch.equal(*kept)
+        nodes = kept[0]
+    torch._dynamo.reset()
 
 
 def test_bfloat16_stays_in_its_dtype_and_close():

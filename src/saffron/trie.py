@@ -84,9 +84,10 @@ class TokenTrie:
         prompts: B token-id lists, each of at least one token; lengths may differ.
         max_nodes: nodes per prompt that storage holds at once after the prompt.
         layout: see the module's docstring.
-        fixed_shapes: attend over all of storage, taken or not, so that extensions by equally many rows have the same shapes
-            from one compaction to the next, as CUDA graphs and ``torch.compile`` want (``packed`` only). Costs the masked
-            entries.
+        fixed_shapes: attend over all of storage, taken or not, and write through device indices, so that extensions by equally
+            many rows do the same operations on the same shapes and the same storage from one compaction to the next, as
+            CUDA graphs and ``torch.compile`` want (``packed`` only). Costs the masked entries. A compaction moves storage;
+            given ``room`` it also changes its size, after which a compiled step is compiled anew.
         logits: whether to compute ``root_logits``.
 
     Attributes:
@@ -167,7 +168,7 @@ class TokenTrie:
         self.used = start + rows
         mask = self._mask(stem, self._ancestry[:, slots, : self._extent])
         stored = slice(0, self._prompt_width + self._extent)
-        written = self._slots(slots)
+        written = self._written(slots)
 
         def place(layer: int, k: Tensor, v: Tensor) -> tuple[KeysValues | None, KeysValues | None]:
             keys, values = self._keys[layer], self._values[layer]
@@ -225,7 +226,7 @@ class TokenTrie:
         self._record(parents, stem, tokens, positions, alive, lengths, commit=commit)
         self.used = slots.stop
         last = (lengths if lengths is not None else torch.full_like(parents, length)) - 1
-        written = self._slots(slots)
+        written = self._written(slots)
 
         def place(layer: int, k: Tensor, v: Tensor) -> tuple[KeysValues | None, KeysValues | None]:
             keys, values = self._keys[layer], self._values[layer]
@@ -337,6 +338,10 @@ class TokenTrie:
         """Refuse positions beyond a sliding window, and make the rotary table long enough."""
         if self._window is not None and depth > self._window:
             raise TrieError(f"sequences of up to {depth} tokens exceed the model's sliding window of {self._window}")
+        self._lengthen(depth)
+
+    def _lengthen(self, depth: int) -> None:
+        """Make the rotary table long enough."""
         if self._cos.shape[0] < depth:
             table = torch.arange(2 * depth, device=self.device)[None]
             cos, sin = self._decoder.rotary_emb(self._keys[0], table)
@@ -348,9 +353,10 @@ class TokenTrie:
         """Node slots that are attended over."""
         return self.max_nodes if self.fixed_shapes else self.used
 
-    def _slots(self, nodes: slice) -> slice:
-        """Where nodes lie in packed storage, after the prompt."""
-        return slice(self._prompt_width + nodes.start, self._prompt_width + nodes.stop)
+    def _written(self, nodes: slice) -> slice | Tensor:
+        """Where nodes lie in packed storage, after the prompt; with fixed shapes as data, not as numbers of the program."""
+        start, stop = self._prompt_width + nodes.start, self._prompt_width + nodes.stop
+        return torch.arange(start, stop, device=self.device) if self.fixed_shapes else slice(start, stop)
 
     def _ids(self, slots: slice) -> Tensor:
         return torch.arange(slots.start, slots.stop, device=self.device).expand(self.batch, -1)
@@ -387,6 +393,8 @@ class TokenTrie:
             new[:, :width] = old.gather(1, order)
             setattr(self, name, new)
         self.used, self.max_nodes = width, max_nodes
+        if self.fixed_shapes:
+            self._lengthen(self._deepest + max_nodes)  # for every depth before the next compaction
 
     # ----------------------------------------------------------------------------------------------------- geometry
     def _depth_after(self, parents: Tensor) -> Tensor:
@@ -477,6 +485,8 @@ class TokenTrie:
     def _prefill(self, prompts: Sequence[Sequence[int]], lengths: list[int], logits: bool) -> Tensor | None:
         width = self._prompt_width
         self._reach(width)
+        if self.fixed_shapes:
+            self._lengthen(width + self.max_nodes)
         padded = [[*prompt, *([0] * (width - len(prompt)))] for prompt in prompts]
         tokens = torch.tensor(padded, device=self.device)
         positions = torch.arange(width, device=self.device).expand(self.batch, -1)

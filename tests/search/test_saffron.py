@@ -19,8 +19,8 @@ from saffron.chat import ChatFormat, ChatFormats
 from saffron.config import BeamSearch, BestOfN, Deal, Rebase, Saffron
 from saffron.search import registry, search_tokens
 from saffron.search.base import RandomKey, SearchModels, SearchPrompt
-from saffron.search.saffron import MRMScorer, saffron, search
-from saffron.search.selection import best, best_dense, nucleus
+from saffron.search.saffron import MRMScorer, PRMScorer, saffron, search
+from saffron.search.selection import best, best_dense, best_listed, nuclei, nucleus
 from saffron.trie import TrieError
 
 
@@ -208,22 +208,6 @@ def test_prompts_of_one_batch_do_not_influence_each_other():
     assert search_tokens(policy, mrm, prompts, **given) == alone
 
 
-@pytest.mark.parametrize("semantics", ["paper", "released"])
-@pytest.mark.parametrize("seed", range(4))
-def test_selection_on_the_device_equals_selection_on_the_host(semantics, seed):
-    policy, mrm = model(seed, scale=3.0), model(seed + 20)
-    unseen = torch.arange(VOCAB) % 3 == 0
-    prompts = [[1, 2], [3], [4, 5, 6]]
-    given = options(max_new_tokens=10, semantics=semantics)
-    outcomes = [
-        search(policy, MRMScorer(mrm, prompts, unseen, width=4, max_new_tokens=10), prompts, listed=listed, **given)
-        for listed in (True, False)
-    ]
-    assert outcomes[0].tokens == outcomes[1].tokens
-    assert outcomes[0].rewards == outcomes[1].rewards
-    assert torch.equal(outcomes[0].ledger.nominal, outcomes[1].ledger.nominal)
-
-
 FORMATS = ChatFormats(
     policy=ChatFormat((1,), (2,), ()),
     guard=ChatFormat((5, 6), (7,), (9, 1, 4)),
@@ -233,6 +217,27 @@ FORMATS = ChatFormats(
     eos_id=EOS,
 )
 SEARCH_PROMPTS = [SearchPrompt(0, [1, 10, 2], [5, 6, 10, 7], [5, 10, 7]), SearchPrompt(1, [1, 2], [5, 6, 11, 12, 7], [5, 7])]
+
+
+@pytest.mark.parametrize("scorer", ["mrm", "prm"])
+@pytest.mark.parametrize("semantics", ["paper", "released"])
+@pytest.mark.parametrize("seed", range(4))
+def test_selection_on_the_device_equals_selection_on_the_host(scorer, semantics, seed):
+    policy, reward = model(seed, scale=3.0), model(seed + 20)
+    policy.lm_head.weight[EOS] *= 2
+    unseen = torch.arange(VOCAB) % 3 == 0
+    prompts = [[1, 2], [3], [4, 5, 6]]
+    given = options(max_new_tokens=10, semantics=semantics)
+
+    def found(listed: bool) -> tuple[Any, ...]:
+        mine = PRMScorer(SearchModels(policy, reward, FORMATS), prompts)
+        if scorer == "mrm":
+            mine = MRMScorer(reward, prompts, unseen, width=4, max_new_tokens=10)
+        outcome = search(policy, mine, prompts, listed=listed, **given)
+        ledgers = [ledger.nominal.tolist() for ledger in (outcome.ledger, mine.ledger)]
+        return outcome.tokens, outcome.rewards, outcome.finished, ledgers, mine.calls.tolist()
+
+    assert found(True) == found(False)
 
 
 @pytest.mark.parametrize("scorer", ["mrm", "prm"])
@@ -325,6 +330,22 @@ def test_the_host_reads_once_per_compaction_and_not_in_between(name, chosen):
     assert reads(7) == reads(6) == reads(14) - 2
 
 
+def test_a_prm_that_scores_every_candidate_reads_once_per_step_and_once_per_compaction():
+    policy, guard = model(31, bias=True), model(32)
+    policy.lm_head.bias[EOS] = -1e4
+    models = SearchModels(policy, guard, FORMATS)
+    prompts = [prompt.policy_ids for prompt in SEARCH_PROMPTS]
+
+    def reads(limit: int) -> int:
+        with HostReads() as counter:
+            scorer = PRMScorer(models, [prompt.guard_ids for prompt in SEARCH_PROMPTS])
+            search(policy, scorer, prompts, listed=False, **options(width=16, max_new_tokens=limit))
+        return counter.count
+
+    assert reads(5) == reads(2) + 3
+    assert reads(14) == reads(2) + 12 + 3  # compactions after steps 4, 8 and 12
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     data=st.data(),
@@ -344,7 +365,12 @@ def test_both_selections_agree_under_ties(data, batch, rows, count, top_p):
     drawn = data.draw(st.lists(st.integers(-2, 2), min_size=batch * rows * 8, max_size=batch * rows * 8))
     rewards = torch.tensor(drawn).view(size).double()
     alive = torch.tensor(data.draw(st.lists(st.booleans(), min_size=batch * rows, max_size=batch * rows))).view(batch, rows)
-    dense = best_dense(probs, alive, rewards, top_p, count)
+    found = nuclei(probs, alive, top_p)
+    dense = best_dense(found, rewards, count)
+    row, token, there = found.first(max(1, int(found.inside.sum((1, 2)).amax())))
+    listed = best_listed(row, token, there, rewards[torch.arange(batch)[:, None], row, token], count)
+    assert torch.equal(listed.valid, dense.valid)
+    assert torch.equal(torch.where(there, row, 0).flatten()[listed.index[dense.valid]], dense.row[dense.valid])
     candidates = nucleus(probs, alive, top_p)
     values = rewards.numpy()[candidates.prompt, candidates.row, candidates.token]
     if not len(values):
@@ -353,8 +379,8 @@ def test_both_selections_agree_under_ties(data, batch, rows, count, top_p):
     sparse = best(candidates, values, batch, count)
     assert torch.equal(dense.valid, sparse.valid)
     for name in ("row", "token", "reward"):
-        ours, theirs = getattr(dense, name), getattr(sparse, name)
-        assert torch.equal(ours[dense.valid], theirs[dense.valid])
+        ours, theirs, chosen = (getattr(each, name)[dense.valid] for each in (dense, sparse, listed))
+        assert torch.equal(ours, theirs) and torch.equal(chosen, theirs)
 
 
 @pytest.mark.parametrize(

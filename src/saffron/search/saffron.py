@@ -21,7 +21,19 @@ from saffron.compute import Ledger
 from saffron.config import Saffron
 from saffron.search.base import RandomKey, SearchModels, SearchPrompt, SearchResult, SearchTree, TreeCandidate, TreeStep
 from saffron.search.frontier import look, unfinished
-from saffron.search.selection import UNSEEN_REWARD, Best, Candidates, Floats, best, best_dense, nucleus, probabilities
+from saffron.search.selection import (
+    UNSEEN_REWARD,
+    Best,
+    Candidates,
+    Floats,
+    Nuclei,
+    best,
+    best_dense,
+    best_listed,
+    nuclei,
+    nucleus,
+    probabilities,
+)
 from saffron.search.verdicts import Verdicts
 from saffron.trie import ROOT, TokenTrie
 
@@ -174,8 +186,8 @@ class Scorer(Protocol):
     def scores(self, candidates: Candidates) -> Floats:
         """[C] rewards of listed candidates."""
 
-    def dense(self) -> Tensor:
-        """[B, R, V] rewards of all children."""
+    def best(self, found: Nuclei, count: int) -> Best:
+        """The ``count`` candidates of each prompt with the highest rewards, selected on the device."""
 
     def live_nodes(self, rows: Tensor, alive: Tensor) -> Tensor:
         """[] int64, on the device: nodes per prompt that stay if dead ones are dropped now; arguments as in :meth:`grow`."""
@@ -248,10 +260,11 @@ class MRMScorer:
             rewards[self._unseen.cpu().numpy()[candidates.token]] = UNSEEN_REWARD
         return rewards
 
-    def dense(self) -> Tensor:
-        """See :class:`Scorer`."""
+    def best(self, found: Nuclei, count: int) -> Best:
+        """See :class:`Scorer`; the host reads nothing."""
         logits = self._evaluate(None)
-        return logits if self._unseen is None else logits.masked_fill(self._unseen, UNSEEN_REWARD)
+        rewards = logits if self._unseen is None else logits.masked_fill(self._unseen, UNSEEN_REWARD)
+        return best_dense(found, rewards, count)
 
     def _evaluate(self, ids: Tensor | None) -> Tensor:
         """[B, R, V or K] logits of the current rows, in float32 or better."""
@@ -283,7 +296,11 @@ class MRMScorer:
 
 
 class PRMScorer:
-    """One call of the process reward model per child: what Saffron-1 saves."""
+    """One call of the process reward model per child: what Saffron-1 saves.
+
+    Each candidate is a row of the guard's forward, and only the policy's distribution says how many there are. So selection
+    on the device costs one device-to-host copy per step here: that number, and the guard's live nodes with it.
+    """
 
     def __init__(self, models: SearchModels, prompts: Sequence[Sequence[int]]) -> None:
         self._verdicts = Verdicts(models, prompts, max_nodes=0)
@@ -291,7 +308,7 @@ class PRMScorer:
         self.calls = self._verdicts.calls
         self._nodes = torch.full((len(prompts), 1), ROOT, device=self._verdicts.trie.device)
         self._alive = torch.ones_like(self._nodes, dtype=torch.bool)
-        self._read = self._nodes  # [C] guard node of each candidate
+        self._read = self._nodes  # [C] guard node of each candidate of all prompts
 
     def scores(self, candidates: Candidates) -> Floats:
         """See :class:`Scorer`."""
@@ -309,9 +326,16 @@ class PRMScorer:
         self._read = nodes[..., 0][place]
         return rewards[place].cpu().numpy()
 
-    def dense(self) -> Tensor:
-        """Refused: the PRM scores listed candidates only."""
-        raise TypeError("the PRM scores listed candidates only")
+    def best(self, found: Nuclei, count: int) -> Best:
+        """See :class:`Scorer`."""
+        trie = self._verdicts.trie
+        most = found.inside.sum((1, 2)).amax().clamp(min=1)  # none is left where all have finished
+        size, live = torch.stack([most, trie.live_nodes(self._nodes, self._alive)]).tolist()
+        nodes = trie.compact(self._nodes, self._alive, room=size, live_nodes=live)
+        row, token, there = found.first(size)
+        read, rewards = self._verdicts.read(nodes.gather(1, row), token[..., None], alive=there, commit=1)
+        self._read = read.flatten()
+        return best_listed(row, token, there, rewards, count)
 
     def live_nodes(self, rows: Tensor, alive: Tensor) -> Tensor:
         """See :class:`Scorer`; dead nodes are dropped before every reading, so none is counted here."""
@@ -373,7 +397,8 @@ def search(
         eos_token_id: the end-of-sequence token.
         semantics: see :func:`select`.
         listed: list candidates on the host instead of sorting on the device (default: if the device is a CPU). If not
-            listed, nothing is copied from the device between two compactions.
+            listed, this loop copies nothing from the device between two compactions; nor does :class:`MRMScorer`, while
+            :class:`PRMScorer` has one copy per step.
         record_tree: keep every candidate of every step (lists candidates).
     """
     period = compaction_period(width, max_new_tokens)
@@ -394,7 +419,7 @@ def search(
             scores = scorer.scores(candidates)
             found = _to(best(candidates, scores, len(index), width), trie.device)
         else:
-            found = best_dense(probs, rows.alive, scorer.dense(), top_p, width)
+            found = scorer.best(nuclei(probs, rows.alive, top_p), width)
         selected = select(beam, rows, found, eos_token_id=eos_token_id, semantics=semantics)
         if recorder is not None:
             recorder.step(index, beam, rows, candidates, scores, found, selected)
@@ -535,7 +560,6 @@ def saffron(
             min_new_tokens=settings.min_new_tokens,
             eos_token_id=models.formats.eos_id,
             semantics=settings.semantics,
-            listed=True if settings.scorer == "prm" else None,
             record_tree=record_tree,
         )
         policy, reward = outcome.ledger, scorer.ledger

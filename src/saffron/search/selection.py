@@ -4,8 +4,8 @@ Order is part of the definition (PAPER.md, "The two semantics, exactly"): candid
 sequence by descending policy probability, equal probabilities by token id, and every sort is stable.
 
 There are two ways to the same answer. On a CPU, :func:`nucleus` sorts values only (vectorised, an order of magnitude faster
-than a stable sort with indices), and what passes is listed sparsely. On a GPU, :func:`best_dense` keeps fixed shapes and
-never waits for the device.
+than a stable sort with indices), and what passes is listed sparsely. On a GPU, :func:`nuclei` and :func:`best_dense` keep
+fixed shapes and never wait for the device; :func:`best_listed` is for a scorer that is called once per candidate.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Best:
         token: [B, N].
         reward: [B, N].
         valid: [B, N] bool; false where a prompt has fewer candidates.
-        index: [B, N] position in the list of candidates (sparse selection only).
+        index: [B, N] position in the list of all prompts' candidates (None where they are not listed).
     """
 
     row: Tensor
@@ -138,28 +138,80 @@ def _first(rewards: Floats, rows: Ints, probability: Floats, count: int) -> Ints
     return order if kept is None else kept[order]
 
 
-def best_dense(probs: Tensor, alive: Tensor, rewards: Tensor, top_p: float, count: int) -> Best:
-    """What :func:`nucleus` and :func:`best` give, by stable sorts of fixed shape on any device.
+@dataclass(frozen=True)
+class Nuclei:
+    """What :class:`Candidates` lists, in fixed shapes on any device.
+
+    Attributes:
+        token: [B, R, V] token ids by descending probability, equal ones by id.
+        inside: [B, R, V] bool, in the nucleus of a living row.
+    """
+
+    token: Tensor
+    inside: Tensor
+
+    def first(self, size: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The candidates of each prompt one after another, in :class:`Candidates`' prompt and row order, by probability.
+
+        Args:
+            size: C, at least 1 and the largest number of candidates of a prompt.
+
+        Returns:
+            Row and token [B, C], and [B, C] bool, whether the place holds a candidate.
+        """
+        inside = self.inside.flatten(1)
+        place = torch.argsort(~inside, dim=1, stable=True)[:, :size]
+        return place // self.token.shape[2], self.token.flatten(1).gather(1, place), inside.gather(1, place)
+
+
+def nuclei(probs: Tensor, alive: Tensor, top_p: float) -> Nuclei:
+    """The candidates that :func:`nucleus` lists, by a stable sort.
 
     Args:
         probs: [B, R, V].
-        alive: [B, R] bool.
-        rewards: [B, R, V].
+        alive: [B, R] bool; other rows have no candidates.
         top_p: nucleus mass.
-        count: N.
     """
-    batch, _rows, vocab = probs.shape
     values, tokens = probs.sort(dim=-1, descending=True, stable=True)
     mass = values.cumsum(-1, dtype=torch.float64)
     inside = torch.ones_like(alive)[..., None].expand_as(values).clone()
     inside[..., 1:] = mass[..., :-1] < top_p
     inside &= (values > 0) & alive[..., None]
-    scores = rewards.gather(-1, tokens).masked_fill(~inside, -torch.inf).view(batch, -1)
-    ordered, place = scores.sort(dim=-1, descending=True, stable=True)
+    return Nuclei(tokens, inside)
+
+
+def best_dense(found: Nuclei, rewards: Tensor, count: int) -> Best:
+    """What :func:`best` gives, by a stable sort of fixed shape.
+
+    Args:
+        found: all candidates.
+        rewards: [B, R, V] by token id.
+        count: N.
+    """
+    vocabulary = rewards.shape[2]
+    scores, place, valid = _highest(rewards.gather(-1, found.token).flatten(1), found.inside.flatten(1), count)
+    return Best(place // vocabulary, found.token.flatten(1).gather(1, place), scores, valid)
+
+
+def best_listed(row: Tensor, token: Tensor, there: Tensor, rewards: Tensor, count: int) -> Best:
+    """What :func:`best` gives, of the candidates as :meth:`Nuclei.first` lists them.
+
+    Args:
+        row, token, there: [B, C] each, as listed.
+        rewards: [B, C].
+        count: N.
+    """
+    scores, place, valid = _highest(rewards, there, count)
+    starts = torch.arange(len(row), device=row.device)[:, None] * row.shape[1]
+    return Best(row.gather(1, place), token.gather(1, place), scores, valid, place + starts)
+
+
+def _highest(rewards: Tensor, there: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The ``count`` highest rewards [B, C] of those that are ``there``, ties in order: their values, places and validity."""
+    ordered, place = rewards.masked_fill(~there, -torch.inf).sort(dim=-1, descending=True, stable=True)
     ordered, place = ordered[:, :count], place[:, :count]
     if place.shape[1] < count:
         missing = (0, count - place.shape[1])
         ordered = torch.nn.functional.pad(ordered, missing, value=-torch.inf)
         place = torch.nn.functional.pad(place, missing)
-    valid = inside.view(batch, -1).gather(1, place) & (ordered > -torch.inf)
-    return Best(place // vocab, tokens.view(batch, -1).gather(1, place), ordered, valid)
+    return ordered, place, there.gather(1, place) & (ordered > -torch.inf)
