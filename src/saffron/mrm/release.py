@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from saffron import models, records
@@ -70,11 +69,9 @@ def export(folder: Path, released: Path) -> None:
         raise ReleaseError(f"{folder}: no trained MRM here; run the stage mrm")
     if released.exists() and any(released.iterdir()):
         raise ReleaseError(f"{released}: not empty; name a new folder")
-    tensors = load_file(head)
+    tensors, trained = records.read_tensors(head), records.read_tensors(adapter / ADAPTER)
     with records.replacing_folder(released) as temporary:
-        save_file(
-            {name: tensor.float() for name, tensor in load_file(adapter / ADAPTER).items()}, temporary / ADAPTER, {"format": "pt"}
-        )
+        save_file({name: tensor.float() for name, tensor in trained.items()}, temporary / ADAPTER, {"format": "pt"})
         shutil.copyfile(adapter / ADAPTER_CONFIG, temporary / ADAPTER_CONFIG)
         torch.save(nn.Parameter(tensors["lm_head_bias"].bfloat16()), temporary / BIAS)
         torch.save(tensors["unseen_mask"].bool(), temporary / MASK)
@@ -99,8 +96,8 @@ def read_adapter(source: Path, guard: Any, settings: MRM) -> dict[str, Tensor]:
     """
     try:
         described = records.read_json(source / ADAPTER_CONFIG)
-        tensors = load_file(source / ADAPTER)
-    except (records.RecordError, FileNotFoundError, SafetensorError) as error:
+        tensors = records.read_tensors(source / ADAPTER)
+    except records.RecordError as error:
         raise ReleaseError(
             f"mrm.released: {source} lacks a readable {ADAPTER_CONFIG} or {ADAPTER} ({error}); fetch it again"
         ) from None
