@@ -36,6 +36,21 @@ def device_of(runtime: Runtime) -> torch.device:
     return torch.device(runtime.device)
 
 
+def require_device(runtime: Runtime) -> None:
+    """Refuse ``runtime.device: cuda`` where torch finds no GPU, before any work is done on the CPU instead.
+
+    Raises:
+        ConfigError: with the cause as far as it is known, and the remedy.
+    """
+    if runtime.device != "cuda" or torch.cuda.is_available():
+        return
+    cause = "finds none (does nvidia-smi list one, and is its driver new enough?)" if torch.version.cuda else "has no CUDA"
+    raise ConfigError(
+        f"runtime.device is cuda, but there is no GPU here: torch {torch.__version__} {cause} (README.md, On a GPU); "
+        "run this where there is one, or set runtime.device to auto or cpu"
+    )
+
+
 def load_lm(
     folder: str | Path,
     runtime: Runtime,

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 BIAS, MASK = "lm_head_bias.pt", "unseen_mask.pt"
+FILES = (ADAPTER_CONFIG, ADAPTER, BIAS, MASK)
 
 
 class ReleaseError(ValueError):
@@ -40,8 +41,7 @@ def load(config: Config, layout: Layout, seed: int, variant: str = "default") ->
         ReleaseError: on a missing file, another number, name, shape or dtype of tensors, or another number of unseen tokens.
     """
     settings = config.mrm
-    assert settings.released is not None  # checked by config.MRM
-    source = Path(settings.released)
+    source = require_files(settings)
     guard = models.load_lm(layout.model("guard", seed), config.runtime, device_map=config.models.device_map)
     adapter = read_adapter(source, guard, settings)
     vocabulary = guard.get_output_embeddings().out_features
@@ -56,6 +56,21 @@ def load(config: Config, layout: Layout, seed: int, variant: str = "default") ->
         guard.save_pretrained(temporary)
     models.save_mrm_head(folder, bias if settings.released_bias else torch.zeros_like(bias), unseen)
     log.info("released MRM: %d tensors merged, bias %s", len(adapter), "added" if settings.released_bias else "left out")
+
+
+def require_files(settings: MRM) -> Path:
+    """The folder of the release; a run asks before its first job whether it is complete.
+
+    Raises:
+        ReleaseError: if the folder or one of its files is missing.
+    """
+    assert settings.released is not None  # checked by config.MRM
+    source = Path(settings.released)
+    missing = [name for name in FILES if not (source / name).is_file()]
+    if missing:
+        what = f"{source} lacks {', '.join(missing)}" if source.is_dir() else f"no folder {source}"
+        raise ReleaseError(f"mrm.released: {what}; it must name the release's whole folder, which holds {', '.join(FILES)}")
+    return source
 
 
 def export(folder: Path, released: Path) -> None:
@@ -167,8 +182,6 @@ def _read_pickled(path: Path) -> Tensor:
     """A tensor from a ``.pt`` file written on any device; only tensors are unpickled."""
     try:
         value = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ReleaseError(f"{path}: missing; mrm.released must name the release's whole folder") from None
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise ReleaseError(f"{path}: not a file of tensors alone ({str(error).splitlines()[0]}); fetch it again") from None
     if not isinstance(value, Tensor):
