@@ -45,9 +45,11 @@ replicate: env ## everything up to figures/<config>/report.html; CONFIG=paper fo
 
 figures: env ## figures, tables and report
 	$(SNAKEMAKE) figures
+	@saffron figures check --config $(CONFIGFILE)
 
 figure: env ## one figure or table: make figure NAME=figure2
 	$(SNAKEMAKE) figures/$(CONFIG)/$(NAME).$(if $(filter table%,$(NAME)),csv,pdf)
+	@saffron figures check --config $(CONFIGFILE)
 
 ablations: env ## the ablations, each with its figure; the report is written anew with them
 	$(SNAKEMAKE) ablations

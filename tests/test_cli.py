@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
-from saffron import cli
-from saffron.config import ConfigError
+from saffron import cli, gpus, models
+from saffron.config import ConfigError, Runtime
+from saffron.records import RecordError
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = ["sources", "models", "safety4m", "mrm", "search", "analysis", "figures", "plan", "validate"]
@@ -34,7 +37,7 @@ def test_help_lists_every_stage() -> None:
         *(["mrm", name] for name in ("train", "evaluate", "export")),
         *(["search", name] for name in ("run", "gather", "all", "trees")),
         ["analysis"],
-        *(["figures", name] for name in ("notebook", "report", "all")),
+        *(["figures", name] for name in ("notebook", "check", "report", "all")),
         ["plan"],
     ],
     ids=" ".join,
@@ -76,6 +79,63 @@ def test_a_programming_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(cli, "app", broken)
     with pytest.raises(ZeroDivisionError):
         cli.main()
+
+
+def _with_a_gpu(folder: Path, name: str) -> Path:
+    """A shipped config that asks for a GPU."""
+    path = folder / "gpu.yaml"
+    text = (ROOT / f"config/{name}.yaml").read_text()
+    path.write_text(text.replace("device: cpu", "device: cuda"))
+    assert "device: cuda" in path.read_text()
+    return path
+
+
+def _commands(config: Path, out: Path) -> dict[str, Callable[[], None]]:
+    """Every command that computes on the device."""
+    return {
+        "policy": lambda: cli.policy(config, out=out),
+        "guard": lambda: cli.guard(config, out=out),
+        "judge": lambda: cli.judge(config, out=out),
+        "deepalign": lambda: cli.deepalign(config, out=out),
+        "label": lambda: cli.label(config, shard=0, out=out),
+        "train": lambda: cli.train(config, variant="default", out=out),
+        "evaluate": lambda: cli.evaluate(config, variant="default", out=out),
+        "run": lambda: cli.run("scaling", "saffron-default", config, shard=0, out=out),
+        "all": lambda: cli.search_all(config, group="replicate", out=out),
+        "trees": lambda: cli.trees(config, out=out),
+        "assess": lambda: cli.assess("scaling", config, out=out),
+    }
+
+
+@pytest.mark.parametrize("name", _commands(Path(), Path()))
+def test_a_job_that_is_to_use_a_gpu_refuses_to_start_without_one(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(gpus, "devices", lambda: [])
+    with pytest.raises(
+        ConfigError, match=r"^runtime\.device is cuda, but there is no GPU here: .*; run this where there is one, or"
+    ):
+        _commands(_with_a_gpu(tmp_path, "smoke"), tmp_path / "out")[name]()
+    assert not (tmp_path / "out").exists()
+
+
+def test_jobs_that_only_move_files_need_no_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(gpus, "devices", lambda: [])
+    with pytest.raises(RecordError, match="run the stage that makes it"):
+        cli.search_gather("scaling", _with_a_gpu(tmp_path, "smoke"), out=tmp_path / "out")
+    fetched: list[int] = []
+    monkeypatch.setattr("saffron.models.policy", lambda *arguments: fetched.append(arguments[-1]))
+    cli.policy(_with_a_gpu(tmp_path, "paper"), out=tmp_path / "out")
+    assert fetched == [0]
+
+
+def test_auto_takes_what_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    for available, device in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda available=available: available)
+        models.require_device(Runtime(device="auto"))
+        assert models.device_of(Runtime(device="auto")).type == device
 
 
 def test_a_seed_that_is_none_of_the_configs_is_refused() -> None:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from saffron import config as configs
 from saffron.config import Config, ConfigError
@@ -78,6 +81,14 @@ def test_resolved_config_reads_back_as_the_same(path: Path) -> None:
         ("mrm.variants", {"other": {}}, ["mrm.variants needs the entry default"]),
         ("analysis.ablations.ablation_bias.runs", ["saffron-default", "saffron-x"], ["ablations has no runs ['saffron-x']"]),
         ("analysis.ablations.ablation_bias.experiment", "other", ["analysis.ablations.ablation_bias: search.experiments.other"]),
+        ("mrm.learning_rate", "1e-3", ["mrm.learning_rate: ", "got '1e-3'; YAML reads this as text: write 1.0e-3 ("]),
+        ("mrm.checkpoint_every", "1e3", ["mrm.checkpoint_every: ", "got '1e3'; YAML reads this as text: write it out in digits"]),
+        ("mrm.learning_rate", "high", ["valid number, got 'high' (allowed values"]),
+        (
+            "search.experiments.scaling.runs.2.settings",
+            {"top_p": "5e-1"},
+            ["settings.top_p: Input should be a valid number, got '5e-1'; YAML reads this as text: write 5.0e-1"],
+        ),
         ("train_seeds", [], ["train_seeds", "at least 1 item"]),
         ("name", "Sand Box", ["name", "got 'Sand Box'"]),
     ],
@@ -89,6 +100,16 @@ def test_an_impossible_config_names_the_key_and_the_remedy(path: str, value: Any
     assert message.startswith("config/x.yaml: ")
     for part in expected:
         assert part in message
+
+
+@given(st.from_regex(r"[-+]?[0-9]{1,3}(\.[0-9]{0,3})?[eE][-+]?[0-9]{1,2}", fullmatch=True))
+def test_the_remedy_for_a_number_read_as_text_is_that_number(text: str) -> None:
+    value = yaml.safe_load(text)
+    assume(isinstance(value, str))
+    with pytest.raises(ConfigError) as error:
+        configs.parse(changed("mrm.learning_rate", value), "config/x.yaml")
+    remedy = re.search(r"write (\S+) \(", str(error.value))
+    assert remedy is not None and yaml.safe_load(remedy[1]) == float(text)
 
 
 def test_a_missing_key_names_where_its_meaning_stands() -> None:

@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from saffron import config as configs
-from saffron import workflow
-from saffron.config import Config
+from saffron import records, workflow
+from saffron.config import Config, ConfigError
+from saffron.layout import Layout
 
 ROOT = Path(__file__).parents[1]
 
@@ -100,6 +101,21 @@ def test_matched_runs_wait_for_the_run_they_are_matched_to() -> None:
     assert workflow.references(config, "scaling", "saffron-default") == []
     assert workflow.run_order(config, "matched")[0] == "best_of_n-default"
     assert sorted(workflow.run_order(config, "matched")) == sorted(run.key for run in config.search.experiments["matched"].runs)
+
+
+def test_a_prompt_set_is_the_sources_or_a_file_of_ones_own(tmp_path: Path) -> None:
+    layout = Layout("sandbox", tmp_path)
+    workflow.require_prompt_sets(sandbox(), layout)
+    config = sandbox(search__experiments__scaling__dataset="guild_c")
+    with pytest.raises(ConfigError) as error:
+        workflow.require_prompt_sets(config, layout)
+    message = str(error.value)
+    assert message.startswith("search.experiments.scaling.dataset: no prompt set guild_c; the sources write guild_a, guild_b, ")
+    path = tmp_path / "data/sandbox/sources/prompts/guild_c.parquet"
+    assert f"is read from {path}" in message
+    path.parent.mkdir(parents=True)
+    records.write_table(path, [], records.PROMPTS)
+    workflow.require_prompt_sets(config, layout)
 
 
 def test_groups_pick_their_experiments_and_mrm_variants() -> None:

@@ -64,15 +64,29 @@ def _open(path: Path, out: Path) -> tuple[Config, Layout]:
 
 
 @contextlib.contextmanager
-def _on_device(config: Config, layout: Layout, stage: str, job: str) -> Iterator[None]:
-    """Hold one GPU during a job, if the config may use one, and record its memory and utilisation beside the job's time."""
-    if config.runtime.device == "cpu":
+def _on_device(config: Config, layout: Layout, stage: str, job: str, *, computes: bool = True) -> Iterator[None]:
+    """Hold one GPU during a job, if the config may use one, and record its memory and utilisation beside the job's time.
+
+    A job that does not compute (``computes``) needs none.
+
+    Raises:
+        ConfigError: if the config asks for a GPU and there is none.
+    """
+    if config.runtime.device == "cpu" or not computes:
         yield
         return
     from saffron import gpus
 
     with gpus.job(layout.benchmarks / stage / f"{job}.gpu.json"):
+        from saffron import models  # torch looks for GPUs once the job's own is the only one it can see
+
+        models.require_device(config.runtime)
         yield
+
+
+def _model_job(config: Config, layout: Layout, which: str, seed: int) -> contextlib.AbstractContextManager[None]:
+    """The device of a job that makes a model; one from the hub is fetched, which takes none."""
+    return _on_device(config, layout, "models", f"{which}.seed{seed}", computes=config.models.origin == "sandbox")
 
 
 def _training_seed(config: Config, seed: int | None) -> int:
@@ -120,7 +134,7 @@ def policy(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = HE
     """Make the policy (train it in the sandbox, fetch it from the hub)."""
     settings, layout = _open(config, out)
     chosen = _training_seed(settings, seed)
-    with _on_device(settings, layout, "models", f"policy.seed{chosen}"):
+    with _model_job(settings, layout, "policy", chosen):
         from saffron import models
 
         models.policy(settings, layout, chosen)
@@ -131,7 +145,7 @@ def guard(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = HER
     """Make the guard: PRM, judge and the MRM's initialisation."""
     settings, layout = _open(config, out)
     chosen = _training_seed(settings, seed)
-    with _on_device(settings, layout, "models", f"guard.seed{chosen}"):
+    with _model_job(settings, layout, "guard", chosen):
         from saffron import models
 
         models.guard(settings, layout, chosen)
@@ -142,7 +156,7 @@ def judge(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = HER
     """Make the independent judge, which no search reads (ablations)."""
     settings, layout = _open(config, out)
     chosen = _training_seed(settings, seed)
-    with _on_device(settings, layout, "models", f"judge.seed{chosen}"):
+    with _model_job(settings, layout, "judge", chosen):
         from saffron import models
 
         models.judge(settings, layout, chosen)
@@ -153,7 +167,7 @@ def deepalign(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out =
     """Make the DeepAlign policy (section 5.6)."""
     settings, layout = _open(config, out)
     chosen = _training_seed(settings, seed)
-    with _on_device(settings, layout, "models", f"deepalign.seed{chosen}"):
+    with _model_job(settings, layout, "deepalign", chosen):
         from saffron import models
 
         models.deepalign(settings, layout, chosen)
@@ -245,11 +259,7 @@ def search_gather(experiment: ExperimentName, config: ConfigPath = DEFAULT_CONFI
     from saffron import search, workflow
 
     searches = workflow.gathering_searches(settings, experiment)
-    with (
-        _on_device(settings, layout, "search", f"gather_search.seed{chosen}.{experiment}")
-        if searches
-        else contextlib.nullcontext()
-    ):
+    with _on_device(settings, layout, "search", f"gather_search.seed{chosen}.{experiment}", computes=searches):
         search.gather(settings, layout, chosen, experiment)
 
 
@@ -318,6 +328,15 @@ def notebook(
     from saffron import figures
 
     figures.notebook(name, {"config": str(config), "root": str(out)}, figures.executed_copy(layout, name))
+
+
+@figures_app.command()
+def check(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
+    """Check that the results the analysis was made from are still there and unchanged."""
+    settings, layout = _open(config, out)
+    from saffron.analysis.view import View
+
+    View.of(settings, layout)
 
 
 @figures_app.command()

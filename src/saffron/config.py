@@ -470,7 +470,7 @@ class Search(Section):
                 except ValidationError as error:
                     first = error.errors()[0]
                     raise ValueError(
-                        f"experiments.{name}.runs[{run.key}].settings.{'.'.join(map(str, first['loc']))}: {first['msg']}"
+                        f"experiments.{name}.runs[{run.key}].settings.{'.'.join(map(str, first['loc']))}: {_remedy(first)}"
                     ) from None
         return self
 
@@ -593,7 +593,24 @@ def _remedy(item: Any) -> str:
     if item["type"] == "missing":
         return "missing; add it (its meaning: config/README.md)"
     message = item["msg"].removeprefix("Value error, ")
-    return message if item["type"] == "value_error" else f"{message}, got {item['input']!r} (allowed values: config/README.md)"
+    if item["type"] == "value_error":
+        return message
+    return f"{message}, got {item['input']!r}{_as_number(item)} (allowed values: config/README.md)"
+
+
+#: A number in scientific notation, which YAML reads as text unless it has a point and a sign: 1.0e-3, 1.0e+3.
+_SCIENTIFIC = re.compile(r"(?P<mantissa>[-+]?\d+)(?:\.(?P<fraction>\d*))?[eE](?P<sign>[-+]?)(?P<exponent>\d+)")
+
+
+def _as_number(item: Any) -> str:
+    """How to write a number that YAML took for text; empty where that is not what is wrong."""
+    found = _SCIENTIFIC.fullmatch(str(item["input"])) if item["type"] in ("float_type", "int_type") else None
+    if found is None:
+        return ""
+    if item["type"] == "int_type":
+        return "; YAML reads this as text: write it out in digits"
+    mantissa, fraction, sign, exponent = found.groups()
+    return f"; YAML reads this as text: write {mantissa}.{fraction or 0}e{sign or '+'}{exponent}"
 
 
 class _UniqueKeys(yaml.SafeLoader):

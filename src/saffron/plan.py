@@ -275,7 +275,9 @@ def rows(config: Config, layout: Layout) -> list[Row]:
 
     Raises:
         PlanError: if a model's size is not known.
+        ConfigError: if an experiment's prompt set is not known.
     """
+    workflow.require_prompt_sets(config, layout)
     return [
         _sources(config),
         _models(config, layout),

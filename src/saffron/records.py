@@ -1,7 +1,8 @@
 """Schemas of every stored table, checked on reading, and writing that never leaves half a file.
 
-Tables are parquet; each schema below is the one definition of a table's columns. Small records are JSON. Everything is
-written to a temporary name beside its target and moved into place.
+Tables are parquet; each schema below is the one definition of a table's columns. Small records are JSON, tensors safetensors.
+Each format has one reader, which turns whatever its library says of a broken file into one :class:`RecordError`. Everything
+is written to a temporary name beside its target and moved into place.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from safetensors import SafetensorError, safe_open
 
 
 class RecordError(ValueError):
@@ -26,6 +28,7 @@ class RecordError(ValueError):
 
 
 _ids = pa.list_(pa.int32())
+_AGAIN = "delete it and run its stage again"
 
 #: Conversations in HH-RLHF's shape: whole conversations as one string, turns headed "\n\nHuman:" and "\n\nAssistant:".
 CONVERSATIONS = pa.schema(
@@ -61,8 +64,9 @@ SAFETY4M = pa.schema(
     ]
 )
 
-#: Search results: one row per result. FLOPs are per prompt, see saffron.compute. ``reward`` is the method's own reward
-#: of its output (null for no_defense), ``judge_reward`` the guard's R of it, ``oracle_complied`` the text oracle's word.
+#: Search results: one row per result. FLOPs are per prompt, see saffron.compute. ``reward`` is the method's own reward of
+#: its output (null where it has none: no_defense, unfinished outputs of Saffron's released semantics), ``judge_reward`` the
+#: guard's R of it, ``oracle_complied`` the text oracle's word.
 SEARCH = pa.schema(
     [
         ("dataset", pa.string()),
@@ -102,8 +106,13 @@ MRM_EVALUATION = pa.schema(
 LOSSES = pa.schema([("phase", pa.string()), ("step", pa.int64()), ("loss", pa.float64()), ("learning_rate", pa.float64())])
 
 
-def read_table(path: str | Path, schema: pa.Schema) -> pd.DataFrame:
+def read_table(path: str | Path, schema: pa.Schema | None = None, columns: list[str] | None = None) -> pd.DataFrame:
     """Read a parquet table and check it against its schema.
+
+    Args:
+        path: of the table.
+        schema: its columns (None: whatever the file has, for a table whose columns follow from the config).
+        columns: the columns to read (None: all).
 
     Raises:
         RecordError: if the file is missing or unreadable, or a column is missing, unknown or of another type.
@@ -112,20 +121,26 @@ def read_table(path: str | Path, schema: pa.Schema) -> pd.DataFrame:
     if not path.exists():
         raise RecordError(f"{path}: no such table; run the stage that makes it")
     try:
-        table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise RecordError(f"{path}: not a readable parquet file ({error}); delete it and run its stage again") from None
+        with pq.ParquetFile(path) as file:
+            found = file.schema_arrow
+            frame = file.read(columns).to_pandas()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise RecordError(f"{path}: not a readable parquet file ({_cause(error)}); {_AGAIN}") from None
+    if schema is None:
+        return frame
+    _check_schema(path, found, schema)
+    return frame[columns or schema.names]
+
+
+def _check_schema(path: Path, found: pa.Schema, schema: pa.Schema) -> None:
     for field in schema:
-        if field.name not in table.column_names:
-            raise RecordError(f"{path}: column {field.name} is missing; delete the file and run its stage again")
-        if table.schema.field(field.name).type != field.type:
-            raise RecordError(
-                f"{path}: column {field.name} has type {table.schema.field(field.name).type}, expected {field.type}"
-            )
-    unknown = sorted(set(table.column_names) - set(schema.names))
+        if field.name not in found.names:
+            raise RecordError(f"{path}: column {field.name} is missing; {_AGAIN}")
+        if found.field(field.name).type != field.type:
+            raise RecordError(f"{path}: column {field.name} has type {found.field(field.name).type}, expected {field.type}")
+    unknown = sorted(set(found.names) - set(schema.names))
     if unknown:
         raise RecordError(f"{path}: unknown columns {unknown}")
-    return table.select(schema.names).to_pandas()
 
 
 def write_table(path: str | Path, rows: pd.DataFrame | list[dict[str, Any]], schema: pa.Schema) -> None:
@@ -155,8 +170,40 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text())
     except FileNotFoundError:
         raise RecordError(f"{path}: no such record; run the stage that makes it") from None
-    except json.JSONDecodeError as error:
-        raise RecordError(f"{path}: not JSON ({error}); delete it and run its stage again") from None
+    except ValueError as error:  # not JSON, or not even text
+        raise RecordError(f"{path}: not JSON ({_cause(error)}); {_AGAIN}") from None
+
+
+def read_tensors(path: str | Path, names: Iterable[str] = (), framework: Literal["pt", "numpy"] = "pt") -> dict[str, Any]:
+    """Read a safetensors file.
+
+    Args:
+        path: of the file.
+        names: tensors that it must hold.
+        framework: ``pt`` for torch tensors on the CPU, ``numpy`` for arrays.
+
+    Returns:
+        All its tensors by name.
+
+    Raises:
+        RecordError: if the file is missing or unreadable, or lacks a tensor.
+    """
+    try:
+        with safe_open(path, framework) as stream:
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118  # not a mapping
+    except FileNotFoundError:
+        raise RecordError(f"{path}: no such file; run the stage that makes it") from None
+    except (SafetensorError, OSError) as error:
+        raise RecordError(f"{path}: not a readable safetensors file ({_cause(error)}); {_AGAIN}") from None
+    missing = sorted(set(names) - set(tensors))
+    if missing:
+        raise RecordError(f"{path}: tensors {missing} are missing; {_AGAIN}")
+    return tensors
+
+
+def _cause(error: Exception) -> str:
+    """The first line of a library's error, or its kind if it says nothing."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def write_json(path: str | Path, record: Any) -> None:

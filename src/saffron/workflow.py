@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from saffron import config as configs
-from saffron.config import Config, Experiment, Run
+from saffron.config import Config, ConfigError, Experiment, Run
 from saffron.layout import Layout
 
 #: Figures and tables, one notebook each, with the experiments that each shows.
@@ -127,6 +127,22 @@ def prompt_sets(config: Config) -> list[str]:
         if config.sources.origin == "sandbox"
         else ["harmful_hexphi", "ai2_refusals"]
     )
+
+
+def require_prompt_sets(config: Config, layout: Layout) -> None:
+    """Refuse an experiment whose prompt set neither the sources write nor lies where a set of one's own is put.
+
+    Raises:
+        ConfigError: naming the key, the known sets and that place.
+    """
+    known = prompt_sets(config)
+    for name, item in config.search.experiments.items():
+        path = layout.prompts(item.dataset)
+        if item.dataset not in known and not path.exists():
+            raise ConfigError(
+                f"search.experiments.{name}.dataset: no prompt set {item.dataset}; the sources write {', '.join(known)}, and "
+                f"a set of your own is read from {path} (its columns: docs/bring-your-own.md)"
+            )
 
 
 def corpora(config: Config, layout: Layout) -> list[Path]:

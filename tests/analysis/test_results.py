@@ -37,6 +37,16 @@ def _where(column: str, value: object) -> Break:
     return change
 
 
+def _added(**values: object) -> Break:
+    """Saffron's rows at budget 8 once more, under another name."""
+
+    def change(frame: pd.DataFrame) -> pd.DataFrame:
+        rows = frame[(frame["method"] == "saffron") & (frame["budget"] == 8)]
+        return pd.concat([frame, rows.assign(**values)], ignore_index=True)
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -59,6 +69,26 @@ def _where(column: str, value: object) -> Break:
         (_where("reward", float("nan")), r"scaling\.parquet: column reward: NaN in 1 rows, first saffron"),
         (_where("flops_policy", 0.0), r"scaling\.parquet: column flops_policy: not positive in 1 rows"),
         (_where("flops_reward", float("inf")), r"scaling\.parquet: column flops_reward: not finite in 1 rows"),
+        (
+            _where("flops_reward", -1.0),
+            r"scaling\.parquet: column flops_reward: negative in 1 rows, first saffron .*prompt 3 \(-1\.0\)",
+        ),
+        (_where("flops_policy", -1.0), r"scaling\.parquet: column flops_policy: negative in 1 rows"),
+        (_where("flops_executed_reward", -1.0), r"scaling\.parquet: column flops_executed_reward: negative in 1 rows"),
+        (_where("reward_calls", -2), r"scaling\.parquet: column reward_calls: negative in 1 rows, first saffron .*\(-2\)"),
+        (_where("judge_reward", float("inf")), r"scaling\.parquet: column judge_reward: not finite in 1 rows, first saffron"),
+        (_where("reward", float("inf")), r"scaling\.parquet: column reward: infinite in 1 rows, first saffron .*\(inf\)"),
+        (_where("reward", float("-inf")), r"scaling\.parquet: column reward: infinite in 1 rows, first saffron .*\(-inf\)"),
+        (_where("text", None), r"scaling\.parquet: column text: empty in 1 rows, first saffron"),
+        (_where("dataset", None), r"scaling\.parquet: column dataset: empty in 1 rows, first saffron"),
+        (_where("finished", None), r"scaling\.parquet: column finished: empty in 1 rows, first saffron"),
+        (
+            _added(method="guesswork"),
+            r"scaling\.parquet: column method: is none of the config's runs in \d+ rows, first guesswork",
+        ),
+        (_added(settings_id="other"), r"scaling\.parquet: column method: is none of the config's runs .*settings other"),
+        (_added(budget=3), r"scaling\.parquet: column budget: is none of the config's budgets in \d+ rows, .*budget 3, prompt 0"),
+        (_added(search_seed=9), r"scaling\.parquet: column search_seed: is none of the config's search seeds .*\(9\)"),
         (_where("oracle_complied", None), r"scaling\.parquet: column oracle_complied: empty in 1 rows"),
         (_where("prompt_id", 2), r"scaling\.parquet: column prompt_id: saffron .*prompt 2 stands twice"),
         (_where("prompt_id", 99), r"scaling\.parquet: column prompt_id: saffron .* has 6 of 6 prompts, first missing 3"),
@@ -73,7 +103,7 @@ def test_a_broken_table_is_refused_naming_file_column_and_cause(
     layout = Layout(config.name, tmp_path)
     layout.prompts("guild_a").parent.mkdir(parents=True)
     layout.prompts("guild_a").write_bytes(sound.prompts("guild_a").read_bytes())
-    broken = change(frame.astype({"oracle_complied": object}))
+    broken = change(frame.astype({"oracle_complied": object, "finished": object}))
     records.write_table(layout.search(0, "scaling"), broken.reset_index(drop=True), records.SEARCH)
     with pytest.raises(RecordError, match=message):
         results.load(config, layout, "scaling")

@@ -120,6 +120,26 @@ def test_a_missing_analysis_is_named(copied: tuple[Config, Layout]) -> None:
         View.of(config, layout)
 
 
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "safety4m/seed0/labels.parquet",
+        "search/seed0/scaling.parquet",
+        "search/seed0/trees.json",
+        "mrm/seed0/default/head.safetensors",
+        "mrm/seed0/default/evaluation.parquet",
+    ],
+)
+def test_a_file_cut_short_ends_the_analysis_with_its_name(one_seed: tuple[Config, Layout], tmp_path: Path, broken: str) -> None:
+    config, sound = one_seed
+    layout = Layout(config.name, tmp_path)
+    shutil.copytree(sound.data, layout.data)
+    path = layout.data / broken
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(RecordError, match=rf"{path}: not .*; delete it and run its stage again"):
+        analysis.run(config, layout)
+
+
 def test_an_unknown_training_seed_is_refused(one_seed: tuple[Config, Layout]) -> None:
     with pytest.raises(ValueError, match="seed 7 is none of the config's train_seeds"):
         View.of(*one_seed, seed=7)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import pytest
 import synthetic_results
@@ -56,7 +58,28 @@ def test_a_broken_record_is_named(stored: Path) -> None:
     record = records.read_json(stored)
     del record["searches"][0]["nodes"]["token"]
     records.write_json(stored, record)
-    with pytest.raises(RecordError, match=r"trees\.json: not a record of searches \(KeyError: 'token'\)"):
+    with pytest.raises(RecordError, match=r"trees\.json: not a record of searches \(searches\.0\.token: Field required\)"):
+        tries.load(stored)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (
+            lambda record: record["searches"][0]["nodes"]["parent"].__setitem__(0, None),
+            r"searches\.0\.parent\.0: Input should be",
+        ),
+        (lambda record: record["searches"][0]["nodes"]["token"].pop(), "columns of different lengths"),
+        (lambda record: record["searches"][0].update(output=10**6), "searches.output: no node 1000000"),
+        (lambda record: record["step"].update(candidates="x"), r"step\.candidates: Input should be"),
+        (lambda record: record.update(searches=3), "not a record of searches"),
+    ],
+)
+def test_a_record_of_another_shape_is_named(stored: Path, spoil: Callable[[dict[str, Any]], object], message: str) -> None:
+    record = records.read_json(stored)
+    spoil(record)
+    records.write_json(stored, record)
+    with pytest.raises(RecordError, match=rf"trees\.json: .*{message}"):
         tries.load(stored)
 
 

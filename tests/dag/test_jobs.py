@@ -182,6 +182,32 @@ def test_a_hub_id_without_a_commit_ends_the_run_before_its_first_job(project: Pr
     assert not (project.root / "data" / "paper").exists()
 
 
+def test_an_unknown_prompt_set_is_refused_and_one_of_ones_own_is_read(project: Project) -> None:
+    project.edit("config/smoke.yaml", "dataset: development", "dataset: mine")
+    refused = project.snakemake("-n", check=False)
+    assert refused.returncode != 0
+    place = "data/smoke/sources/prompts/mine.parquet"
+    assert "search.experiments.development.dataset: no prompt set mine; the sources write guild_a, guild_b" in refused.stdout
+    assert f"a set of your own is read from {place}" in refused.stdout
+    assert "Traceback" not in refused.stdout and "MissingInputException" not in refused.stdout
+    (project.root / place).parent.mkdir(parents=True)
+    (project.root / place).touch()
+    assert project.jobs()["search_replicate"] == 1
+
+
+def test_a_release_that_is_not_there_ends_the_run_before_its_first_job(project: Project) -> None:
+    project.edit("config/smoke.yaml", "  from: train\n", "  from: released\n  released: release\n")
+    (project.root / "release").mkdir()
+    (project.root / "release/adapter_config.json").touch()
+    result = project.snakemake("--cores", "1", check=False)
+    assert result.returncode != 0
+    missing = "release lacks adapter_model.safetensors, lm_head_bias.pt, unseen_mask.pt; it must name the release's whole folder"
+    assert f"mrm.released: {missing}" in result.stdout
+    assert "Traceback" not in result.stdout and "rule build_sources:" not in result.stdout
+    assert not (project.root / "data/smoke").exists()
+    assert project.jobs()["train_mrm"] == 1  # a dry run needs no release
+
+
 def test_values_on_the_command_line_have_their_types(project: Project) -> None:
     jobs = project.jobs("--config", "search={jobs: runs, shards: 2}", "train_seeds=[3, 4]")
     assert (jobs["search_run"], jobs["policy"], jobs["gather_search"]) == (2 * 2 * 18, 2, 2 * 5)

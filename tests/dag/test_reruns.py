@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import time
 
 import pytest
@@ -121,6 +123,21 @@ def test_editing_a_published_number_of_the_paper_analyses_again(rerun: Project) 
 def test_a_deleted_stage_is_made_again_with_what_depends_on_it(rerun: Project, stage: str, rules: set[str]) -> None:
     shutil.rmtree(rerun.root / "data/smoke" / stage)
     assert set(rerun.jobs()) == rules
+
+
+@pytest.mark.parametrize(
+    "deleted", ["search/seed0/scaling.parquet", "search/seed0/trees.json", "mrm/seed0/default/evaluation.parquet"]
+)
+def test_what_the_analysis_was_made_from_is_made_again_for_the_figures(rerun: Project, deleted: str) -> None:
+    (rerun.root / "data/smoke" / deleted).unlink()
+    assert {"analyse", "figure", "table", "report", "figures"} < set(rerun.jobs("figures"))
+    assert {"analyse", "analysis"} < set(rerun.jobs("analysis"))
+    # One figure's own inputs are all there, which is all that Snakemake looks at; the check that follows it names the file.
+    assert rerun.jobs("figures/smoke/figure2.pdf") == {}
+    command = [sys.executable, "-m", "saffron.cli", "figures", "check", "--config", "config/smoke.yaml"]
+    check = subprocess.run(command, cwd=rerun.root, env=rerun.environment(), capture_output=True, text=True)
+    assert check.returncode == 2
+    assert f"data/smoke/{deleted}: missing, but data/smoke/analysis/analysis.json was made from it" in check.stderr
 
 
 def test_a_deleted_figure_is_made_again_alone(rerun: Project) -> None:

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 from peft import LoraConfig, get_peft_model
 
 from saffron import models
 from saffron.config import Runtime
 from saffron.layout import Layout
+from saffron.records import RecordError
 from saffron.trie import TokenTrie
 
 RUNTIME = Runtime(device="cpu", dtype="float32")
@@ -57,6 +60,52 @@ def test_missing_folders_are_named_with_the_stage_that_makes_them(tmp_path: Path
         models.load_tokenizer(tmp_path)
     with pytest.raises(models.ModelError, match="stage mrm"):
         models.load_mrm(tmp_path, RUNTIME)
+
+
+def _half(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def _without_a_tensor(content: bytes) -> bytes:
+    tensors = safetensors.torch.load(content)
+    del tensors["model.layers.0.mlp.gate_proj.weight"]
+    return safetensors.torch.save(tensors, {"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("file", "spoil", "cause"),
+    [
+        ("model.safetensors", _half, "SafetensorError"),
+        ("model.safetensors", _without_a_tensor, "gate_proj.weight'] are missing"),
+        ("config.json", _half, "OSError"),
+    ],
+)
+def test_a_broken_model_is_named_with_cause_and_remedy(
+    layout: Layout, tmp_path: Path, file: str, spoil: Callable[[bytes], bytes], cause: str
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(layout.model("guard", 0), folder)
+    (folder / file).write_bytes(spoil((folder / file).read_bytes()))
+    with pytest.raises(models.ModelError) as error:
+        models.load_lm(folder, RUNTIME)
+    message = str(error.value)
+    assert message.startswith(f"{folder}: not a readable model (") and cause in message
+    assert "delete the folder and run the stage models" in message and "\n" not in message
+
+
+def test_a_broken_tokenizer_is_named(layout: Layout, tmp_path: Path) -> None:
+    shutil.copytree(layout.tokenizer, tmp_path / "copy")
+    path = tmp_path / "copy/tokenizer.json"
+    path.write_bytes(_half(path.read_bytes()))
+    with pytest.raises(models.ModelError, match=r"copy: not a readable tokenizer .*; delete the folder"):
+        models.load_tokenizer(path.parent)
+
+
+def test_a_broken_head_is_named(trained: tuple[Path, torch.Tensor, torch.Tensor]) -> None:
+    folder, _, _ = trained
+    (folder / models.HEAD).write_bytes(_half((folder / models.HEAD).read_bytes()))
+    with pytest.raises(RecordError, match=rf"{models.HEAD}: not a readable safetensors file .*; delete it"):
+        models.load_mrm(folder, RUNTIME)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])

@@ -170,12 +170,16 @@ def _pickled(folder: Path) -> None:
         (_edit(lambda tensors: tensors.update({"other": tensors.pop(LAST)})), r"lora_B\.weight is missing, expected float32"),
         (_other_rank, r"adapter_config\.json: r is 8, but mrm\.lora_rank is 4; make them agree"),
         (
-            lambda folder: (folder / release.ADAPTER).unlink(),
+            lambda folder: (folder / release.ADAPTER).write_bytes((folder / release.ADAPTER).read_bytes()[:500]),
             r"lacks a readable adapter_config\.json or adapter_model\.safetensors",
         ),
         (
+            lambda folder: (folder / release.ADAPTER).unlink(),
+            r"mrm\.released: .* lacks adapter_model\.safetensors; it must name the release's whole folder",
+        ),
+        (
             lambda folder: (folder / release.MASK).unlink(),
-            r"unseen_mask\.pt: missing; mrm\.released must name the release's whole folder",
+            r"mrm\.released: .* lacks unseen_mask\.pt; it must name the release's whole folder",
         ),
         (_pickled, r"unseen_mask\.pt: not a file of tensors alone"),
         (lambda folder: torch.save([1, 2], folder / release.MASK), r"unseen_mask\.pt: holds list, expected a tensor"),
@@ -199,6 +203,12 @@ def test_a_release_that_differs_is_refused(run: tuple[Layout, Path], spoil: Call
     with pytest.raises(ReleaseError, match=message):
         mrm.train(config_for(source), layout, 0)
     assert not layout.mrm(0).exists()
+
+
+def test_a_release_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
+    settings = MRM.model_validate({"from": "released", "released": str(tmp_path / "absent")})
+    with pytest.raises(ReleaseError, match=r"^mrm\.released: no folder .*absent; it must name the release's whole folder"):
+        release.require_files(settings)
 
 
 def test_the_real_releases_shapes_are_sixty_four_tensors() -> None:

@@ -17,7 +17,7 @@ import yaml
 
 from replica import other_family, pipeline
 from saffron import config as configs
-from saffron import models, records
+from saffron import models, plan, records, workflow
 from saffron.analysis.study import METHODS
 from saffron.captions import LABELS
 from saffron.chat import ChatFormatError, ChatFormats
@@ -107,6 +107,25 @@ def test_the_page_names_files_and_keys_that_exist() -> None:
     configs.Models.model_validate(models_block["models"])
     configs.Sources.model_validate(sources_block["sources"])
     ChatFormats.of(json.loads(re.search(r"```json\n(.*?)```", page, re.S)[1]), where="the page")  # type: ignore[index]
+
+
+def test_prompts_written_as_on_the_page_are_a_prompt_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Path(__file__).parents[2]
+    page = (root / "docs/bring-your-own.md").read_text()
+    (block,) = [block for block in re.findall(r"```python\n(.*?)```", page, re.S) if "records.PROMPTS" in block]
+    config = configs.load(root / "config/smoke.yaml")
+    scaling = config.search.experiments["scaling"].model_copy(update={"dataset": "mine"})
+    search = config.search.model_copy(update={"experiments": {"scaling": scaling}})
+    own = config.model_copy(update={"search": search})
+    layout = Layout(own.name)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(configs.ConfigError, match="no prompt set mine"):
+        workflow.require_prompt_sets(own, layout)
+    exec(block.replace("<name>", own.name).replace("<set>", "mine"), {})
+    workflow.require_prompt_sets(own, layout)
+    prompts = records.read_table(layout.prompts("mine"), records.PROMPTS)
+    assert prompts["dataset"].tolist() == ["mine"] and prompts["reference"].notna().all()
+    assert len(plan.rows(own, layout)) == 6
 
 
 def test_what_only_the_sandbox_has_is_refused(finished: tuple[Config, Layout]) -> None:

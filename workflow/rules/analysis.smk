@@ -32,6 +32,9 @@ rule analyse:
         "saffron analysis --config {params.config} > {log} 2>&1"
 
 
+# What it was made from stands here too: a file that was deleted is made again only if the target asks for it.
 rule analysis:
     input:
+        rules.analyse.input.search,
+        rules.analyse.input.evaluations,
         rules.analyse.output,

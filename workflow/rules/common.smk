@@ -21,18 +21,21 @@ def typed(value):
     return yaml.safe_load(value) if isinstance(value, str) else value
 
 
-def validated(values):
-    """The typed config, or the one message that says which key is wrong and what to do (a WorkflowError would add frames)."""
+def checked(function, *arguments):
+    """What a check of this package returns; a refusal is its one message (a WorkflowError would add frames)."""
     try:
-        return configs.parse(values, ", ".join(str(Path(path).name) for path in workflow.configfiles))
-    except configs.ConfigError as error:
+        return function(*arguments)
+    except ValueError as error:
+        if not type(error).__module__.startswith("saffron."):
+            raise
         print(error, file=sys.stderr)
         sys.exit(2)
 
 
 update_config(config, typed(workflow.config_settings.config))
-CONFIG = validated(config)
+CONFIG = checked(configs.parse, config, ", ".join(str(Path(path).name) for path in workflow.configfiles))
 LAYOUT = Layout(CONFIG.name)
+checked(stages.require_prompt_sets, CONFIG, LAYOUT)  # here, since Snakemake looks for the files before anything starts
 RESOLVED = f"{LAYOUT.data}/config.yaml"
 REFERENCE = "data/reference/paper"
 SEEDS = CONFIG.train_seeds
@@ -61,11 +64,11 @@ onstart:
     import fcntl
     from saffron.records import replacing  # loads pandas, which a dry run can do without
 
-    try:
-        hub.require_pins(CONFIG, ", ".join(os.path.relpath(path) for path in workflow.configfiles))
-    except hub.SourceError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    checked(hub.require_pins, CONFIG, ", ".join(os.path.relpath(path) for path in workflow.configfiles))
+    if CONFIG.mrm.origin == "released":
+        from saffron.mrm import release  # loads torch
+
+        checked(release.require_files, CONFIG.mrm)
     LAYOUT.data.mkdir(parents=True, exist_ok=True)
     # Snakemake's own lock outlives a killed run (profiles switch it off); this one goes with its process.
     running = open(LAYOUT.data / ".running", "w")

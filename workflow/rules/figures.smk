@@ -100,6 +100,7 @@ rule report:
 
 rule figures:
     input:
+        rules.analysis.input,
         rules.report.input.figures,
         rules.report.input.tables,
         rules.report.output,

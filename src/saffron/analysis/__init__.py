@@ -8,9 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from safetensors.numpy import load_file
 
 from saffron import records
 from saffron.analysis import claims, paper
@@ -30,27 +27,19 @@ def count_rewards(layout: Layout, seed: int) -> int:
     """Token-level rewards in Safety4M.
 
     Raises:
-        RecordError: if the labels are missing.
+        RecordError: if the labels are missing or not what they should be.
     """
-    path = layout.safety4m(seed) / "labels.parquet"
-    if not path.exists():
-        raise records.RecordError(f"{path}: no such table; run the safety4m stage")
-    return int(pc.sum(pc.list_value_length(pq.read_table(path, columns=["rewards"])["rewards"])).as_py() or 0)
+    labels = records.read_table(layout.safety4m(seed) / "labels.parquet", records.SAFETY4M, ["rewards"])
+    return int(labels["rewards"].map(len).sum())
 
 
 def largest_unseen_bias(layout: Layout, seed: int) -> float:
     """Largest absolute unembedding bias of a token that was never a target (it starts at 0; Proposition 1).
 
     Raises:
-        RecordError: if the MRM's head is missing or lacks a tensor.
+        RecordError: if the MRM's head is missing, unreadable or lacks a tensor.
     """
-    path = layout.mrm(seed) / "head.safetensors"
-    if not path.exists():
-        raise records.RecordError(f"{path}: no such file; run the mrm stage")
-    head = load_file(path)
-    missing = sorted({"lm_head_bias", "unseen_mask"} - set(head))
-    if missing:
-        raise records.RecordError(f"{path}: tensors {missing} are missing; run the mrm stage again")
+    head = records.read_tensors(layout.mrm(seed) / "head.safetensors", ("lm_head_bias", "unseen_mask"), "numpy")
     return float(np.abs(head["lm_head_bias"][head["unseen_mask"].astype(bool)]).max(initial=0.0))
 
 

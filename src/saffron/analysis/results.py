@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,14 @@ OUTCOMES = (
     "n_new_tokens",
     "finished",
 )
+
+#: Columns that may be empty: what a method or a config without an oracle does not give.
+OPTIONAL = ("reward", "oracle_complied")
+#: Columns that hold a finite number in every row; all of them but the judge's reward count something.
+COUNTS = ("flops_policy", "flops_reward", "flops_executed_policy", "flops_executed_reward", "reward_calls", "n_new_tokens")
+FINITE = ("judge_reward", *COUNTS)
+
+AGAIN = "run the search stage again"
 
 
 @dataclass(frozen=True)
@@ -124,7 +134,7 @@ class ExperimentResults:
             cell = Key(key.method, key.settings_id, budget)
             if (cell, seed) not in self._arrays:
                 name = f"{key.method} (settings {key.settings_id}), budget {budget}, training seed {seed}"
-                raise RecordError(f"{self.path}: column method: no rows of {name}; run the search stage again")
+                raise RecordError(f"{self.path}: column method: no rows of {name}; {AGAIN}")
             arrays.append(self._arrays[cell, seed])
         return np.stack(arrays, axis=1)
 
@@ -164,8 +174,8 @@ def load(config: Config, layout: Layout, name: str, seeds: list[int] | None = No
     """Read an experiment's tables and check that nothing is missing.
 
     Raises:
-        RecordError: if a table, a method, a budget or a prompt is missing, a row stands twice, or a value that must be
-            finite is not; names the file, the column and the cause.
+        RecordError: if a table, a method, a budget, a seed or a prompt is missing or none of the config's, a row stands
+            twice, or a value is empty, infinite or negative where it cannot be; names the file, the column and the cause.
     """
     if name not in config.search.experiments:
         raise RecordError(f"config {config.name} has no experiment {name}; add it to search.experiments")
@@ -187,40 +197,37 @@ def check(
     frame: pd.DataFrame, path: Path, experiment: Experiment, prompt_ids: tuple[int, ...], seed: int, config: Config
 ) -> None:
     """Check one seed's table of one experiment against the config (see :func:`load`)."""
+    for column in records.SEARCH.names:
+        if column not in (*OPTIONAL, *FINITE):
+            _refuse(frame, path, column, frame[column].isna(), "empty")
     for column, wanted in (("dataset", experiment.dataset), ("train_seed", seed)):
         others = sorted(set(frame[column]) - {wanted})
         if others:
-            raise RecordError(f"{path}: column {column}: holds {others}, expected {wanted} alone; run the search stage again")
+            raise RecordError(f"{path}: column {column}: holds {others}, expected {wanted} alone; {AGAIN}")
     unique = ["prompt_id", "method", "budget", "settings_id", "search_seed"]
     twice = frame[frame.duplicated(unique)]
     if len(twice):
-        raise RecordError(f"{path}: column prompt_id: {_where(twice)} stands twice; run the search stage again")
+        raise RecordError(f"{path}: column prompt_id: {_where(twice)} stands twice; {AGAIN}")
+    runs = {(run.method, run.settings_id) for run in experiment.runs}
+    _refuse(frame, path, "method", [cell not in runs for cell in _cells(frame)], "is none of the config's runs")
     _check_values(frame, path, experiment, config)
     for run in experiment.runs:
         _check_run(frame, path, experiment, run, prompt_ids, config.search.seeds_of(experiment))
 
 
 def _check_values(frame: pd.DataFrame, path: Path, experiment: Experiment, config: Config) -> None:
-    finite = ["judge_reward", "flops_policy", "flops_reward", "flops_executed_policy", "flops_executed_reward"]
-    for column in finite:
-        bad = frame[~np.isfinite(frame[column].astype(float))]
-        if len(bad):
-            raise RecordError(
-                f"{path}: column {column}: not finite in {len(bad)} rows, first {_where(bad)}; run the search stage again"
-            )
+    for column in FINITE:
+        _refuse(frame, path, column, ~np.isfinite(frame[column].astype(float)), "not finite")
+    for column in COUNTS:
+        _refuse(frame, path, column, frame[column] < 0, "negative")
+    _refuse(frame, path, "flops_policy", frame["flops_policy"] == 0, "not positive")
     unrewarded = {(run.method, run.settings_id) for run in experiment.runs if _may_lack_reward(config, run)}
-    lacks = pd.Series([cell in unrewarded for cell in zip(frame["method"], frame["settings_id"], strict=True)], index=frame.index)
-    bad = frame[frame["reward"].isna() & ~lacks]
-    if len(bad):
-        raise RecordError(f"{path}: column reward: NaN in {len(bad)} rows, first {_where(bad)}; run the search stage again")
-    bad = frame[frame["flops_policy"] <= 0]
-    if len(bad):
-        raise RecordError(f"{path}: column flops_policy: not positive in {len(bad)} rows, first {_where(bad)}")
+    lacks = np.array([cell in unrewarded for cell in _cells(frame)], dtype=bool)
+    _refuse(frame, path, "reward", frame["reward"].isna() & ~lacks, "NaN")
+    _refuse(frame, path, "reward", np.isinf(frame["reward"].astype(float)), "infinite")
     if config.search.oracle != "none":
-        bad = frame[frame["oracle_complied"].isna()]
-        if len(bad):
-            where = f"{path}: column oracle_complied: empty in {len(bad)} rows, first {_where(bad)}"
-            raise RecordError(f"{where}; search.oracle is {config.search.oracle}, run the search stage again")
+        remedy = f"search.oracle is {config.search.oracle}, {AGAIN}"
+        _refuse(frame, path, "oracle_complied", frame["oracle_complied"].isna(), "empty", remedy)
 
 
 def _may_lack_reward(config: Config, run: Run) -> bool:
@@ -234,29 +241,43 @@ def _check_run(
     rows = frame[(frame["method"] == run.method) & (frame["settings_id"] == run.settings_id)]
     name = f"{run.method} (settings {run.settings_id})"
     if rows.empty:
-        raise RecordError(f"{path}: column method: {name} is missing; run the search stage again")
+        raise RecordError(f"{path}: column method: {name} is missing; {AGAIN}")
     present = sorted(int(budget) for budget in rows["budget"].unique())
     if experiment.match is None:
         missing = sorted(set(run.budgets) - set(present))
         if missing:
-            raise RecordError(f"{path}: column budget: {name} lacks the budgets {missing}; run the search stage again")
+            raise RecordError(f"{path}: column budget: {name} lacks the budgets {missing}; {AGAIN}")
+        _refuse(rows, path, "budget", ~rows["budget"].isin(run.budgets), "is none of the config's budgets")
     elif len(present) != 1 or present[0] not in run.budgets:
-        raise RecordError(
-            f"{path}: column budget: {name} has the budgets {present}, expected one of {run.budgets}; run the search stage again"
-        )
-    for (budget, search_seed), cell in rows.groupby(["budget", "search_seed"]):
+        raise RecordError(f"{path}: column budget: {name} has the budgets {present}, expected one of {run.budgets}; {AGAIN}")
+    absent_seeds = sorted(set(search_seeds) - set(rows["search_seed"]))
+    if absent_seeds:
+        raise RecordError(f"{path}: column search_seed: {name} lacks the search seeds {absent_seeds}; {AGAIN}")
+    _refuse(rows, path, "search_seed", ~rows["search_seed"].isin(search_seeds), "is none of the config's search seeds")
+    for budget, search_seed in product(present, search_seeds):
+        cell = rows[(rows["budget"] == budget) & (rows["search_seed"] == search_seed)]
         absent = sorted(set(prompt_ids) - set(cell["prompt_id"]))
         if absent:
             cause = f"{name}, budget {budget}, search seed {search_seed} has {len(cell)} of {len(prompt_ids)} prompts"
-            raise RecordError(f"{path}: column prompt_id: {cause}, first missing {absent[0]}; run the search stage again")
+            raise RecordError(f"{path}: column prompt_id: {cause}, first missing {absent[0]}; {AGAIN}")
         extra = sorted(set(cell["prompt_id"]) - set(prompt_ids))
         if extra:
             raise RecordError(
                 f"{path}: column prompt_id: {name}, budget {budget} has prompts {extra[:3]} that are not in {experiment.dataset}"
             )
-    absent_seeds = sorted(set(search_seeds) - set(rows["search_seed"]))
-    if absent_seeds:
-        raise RecordError(f"{path}: column search_seed: {name} lacks the search seeds {absent_seeds}; run the search stage again")
+
+
+def _cells(frame: pd.DataFrame) -> Iterator[tuple[str, str]]:
+    """Method and settings of every row."""
+    return zip(frame["method"], frame["settings_id"], strict=True)
+
+
+def _refuse(frame: pd.DataFrame, path: Path, column: str, bad: Any, cause: str, remedy: str = AGAIN) -> None:
+    """Raise a RecordError if any row is bad, naming the first."""
+    rows = frame[np.asarray(bad, dtype=bool)]
+    if len(rows):
+        where = f"{path}: column {column}: {cause} in {len(rows)} rows, first {_where(rows)}"
+        raise RecordError(f"{where} ({rows.iloc[0][column]}); {remedy}")
 
 
 def _where(rows: pd.DataFrame) -> str:

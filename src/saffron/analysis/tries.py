@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from saffron.analysis.statistics import Estimate, exact
 from saffron.compute import ModelShape
@@ -157,36 +158,29 @@ def load(path: Path) -> Record:
     """
     record = read_json(path)
     try:
-        searches = tuple(_search(entry) for entry in record["searches"])
-        step = dict(record["step"])
-        candidates = tuple(Candidate(**candidate) for candidate in step.pop("candidates"))
-        prefix = tuple(step.pop("prefix_text"))
-        result = Record(record["dataset"], searches, Step(prefix=prefix, candidates=candidates, **step))
-    except (KeyError, TypeError, ValueError) as error:
-        raise RecordError(
-            f"{path}: not a record of searches ({type(error).__name__}: {error}); run the search stage again"
-        ) from None
+        searches = [{"output": None, **entry, **entry["nodes"]} for entry in record["searches"]]
+        step = {**record["step"], "prefix": record["step"]["prefix_text"]}
+        result = TypeAdapter(Record).validate_python({"dataset": record["dataset"], "searches": searches, "step": step})
+    except (KeyError, TypeError, ValidationError) as error:
+        raise RecordError(f"{path}: not a record of searches ({_cause(error)}); run the search stage again") from None
     if not result.searches or not result.step.candidates:
         raise RecordError(f"{path}: searches or step.candidates is empty; run the search stage again")
     for search in result.searches:
-        if any(parent >= node for node, parent in enumerate(search.parent)):
+        size = len(search.parent)
+        if any(len(column) != size for column in (search.token, search.text, search.reward)):
+            raise RecordError(f"{path}: searches.nodes: columns of different lengths; run the search stage again")
+        if any(not -1 <= parent < node for node, parent in enumerate(search.parent)):
             raise RecordError(f"{path}: searches.nodes.parent: a node stands before its parent; run the search stage again")
+        if search.output is not None and not 0 <= search.output < size:
+            raise RecordError(f"{path}: searches.output: no node {search.output}; run the search stage again")
     return result
 
 
-def _search(entry: dict[str, Any]) -> Search:
-    nodes = entry["nodes"]
-    return Search(
-        entry["prompt_id"],
-        entry["method"],
-        entry["budget"],
-        entry["prompt_tokens"],
-        tuple(nodes["parent"]),
-        tuple(nodes["token"]),
-        tuple(nodes["text"]),
-        tuple(nodes["reward"]),
-        entry.get("output"),
-    )
+def _cause(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return f"{type(error).__name__}: {error}"
 
 
 def quantities(records: dict[int, Record]) -> dict[str, Estimate]:

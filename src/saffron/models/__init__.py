@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor
 
 from saffron import records
@@ -34,6 +37,21 @@ def device_of(runtime: Runtime) -> torch.device:
     return torch.device(runtime.device)
 
 
+def require_device(runtime: Runtime) -> None:
+    """Refuse ``runtime.device: cuda`` where torch finds no GPU, before any work is done on the CPU instead.
+
+    Raises:
+        ConfigError: with the cause as far as it is known, and the remedy.
+    """
+    if runtime.device != "cuda" or torch.cuda.is_available():
+        return
+    cause = "finds none (does nvidia-smi list one, and is its driver new enough?)" if torch.version.cuda else "has no CUDA"
+    raise ConfigError(
+        f"runtime.device is cuda, but there is no GPU here: torch {torch.__version__} {cause} (README.md, On a GPU); "
+        "run this where there is one, or set runtime.device to auto or cpu"
+    )
+
+
 def load_lm(
     folder: str | Path,
     runtime: Runtime,
@@ -49,7 +67,7 @@ def load_lm(
         device_map: ``auto`` lets accelerate put the weights straight on the device, past host memory.
 
     Raises:
-        ModelError: if the folder holds no model, or one that the device's free memory does not hold.
+        ModelError: if the folder holds no model, one that cannot be read, or one that the device's free memory does not hold.
     """
     folder = Path(folder)
     if not (folder / "config.json").exists():
@@ -57,15 +75,36 @@ def load_lm(
     from transformers import AutoModelForCausalLM  # seconds to import, which the tokenizer's job can do without
 
     place, dtype = device_of(runtime), getattr(torch, runtime.dtype)
-    check_fits(folder, dtype, device.free_bytes(place))
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=dtype,
-        attn_implementation=attn,
-        local_files_only=True,
-        device_map={"": place} if device_map == "auto" else None,
-    )
+    free = device.free_bytes(place)
+    with _readable(folder, "model"):
+        check_fits(folder, dtype, free)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            attn_implementation=attn,
+            local_files_only=True,
+            device_map={"": place} if device_map == "auto" else None,
+            output_loading_info=True,
+        )
+        model, found = loaded
+        if found["missing_keys"]:  # transformers would go on with random weights
+            raise ValueError(f"tensors {sorted(found['missing_keys'])[:3]} are missing")
     return model.to(place).eval().requires_grad_(False)
+
+
+@contextlib.contextmanager
+def _readable(folder: Path, what: str) -> Iterator[None]:
+    """Turn what transformers says of a broken folder into one error with the remedy."""
+    try:
+        yield
+    except (ModelError, torch.OutOfMemoryError):
+        raise
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        cause = next(iter(str(error).splitlines()), "")
+        raise ModelError(
+            f"{folder}: not a readable {what} ({type(error).__name__}: {cause}); delete the folder and run the stage models "
+            "(of an MRM: mrm) again"
+        ) from None
 
 
 def skeleton(folder: Path) -> PreTrainedModel:
@@ -112,7 +151,7 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
     """The tokenizer in ``folder``; read once for all runs of a process, as it takes as long as a small search.
 
     Raises:
-        ModelError: if there is none.
+        ModelError: if there is none, or one that cannot be read.
     """
     path = Path(folder) / "tokenizer.json"
     if not path.exists():
@@ -124,7 +163,8 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerFast:
 def _read_tokenizer(folder: Path, modified: int) -> PreTrainedTokenizerFast:
     from transformers import AutoTokenizer
 
-    tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(folder, local_files_only=True)  # type: ignore[assignment]
+    with _readable(folder, "tokenizer"):
+        tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(folder, local_files_only=True)  # type: ignore[assignment]
     return tokenizer
 
 
@@ -148,12 +188,13 @@ def load_mrm(
 
     Raises:
         ModelError: if the folder lacks the model or its head, their sizes differ, or the device does not hold the model.
+        RecordError: if the head cannot be read.
     """
     folder = Path(folder)
     if not (folder / HEAD).exists():
         raise ModelError(f"{folder}: no {HEAD} here; run the stage mrm")
+    head = records.read_tensors(folder / HEAD, ("lm_head_bias", "unseen_mask"))
     model = load_lm(folder / "merged", runtime, attn, device_map)
-    head = load_file(folder / HEAD)
     bias, unseen = head["lm_head_bias"], head["unseen_mask"].bool()
     layer = model.get_output_embeddings()
     if bias.shape != (layer.out_features,) or unseen.shape != bias.shape:

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from saffron import models, records
@@ -28,6 +27,7 @@ log = logging.getLogger(__name__)
 
 ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 BIAS, MASK = "lm_head_bias.pt", "unseen_mask.pt"
+FILES = (ADAPTER_CONFIG, ADAPTER, BIAS, MASK)
 
 
 class ReleaseError(ValueError):
@@ -41,8 +41,7 @@ def load(config: Config, layout: Layout, seed: int, variant: str = "default") ->
         ReleaseError: on a missing file, another number, name, shape or dtype of tensors, or another number of unseen tokens.
     """
     settings = config.mrm
-    assert settings.released is not None  # checked by config.MRM
-    source = Path(settings.released)
+    source = require_files(settings)
     guard = models.load_lm(layout.model("guard", seed), config.runtime, device_map=config.models.device_map)
     adapter = read_adapter(source, guard, settings)
     vocabulary = guard.get_output_embeddings().out_features
@@ -59,6 +58,21 @@ def load(config: Config, layout: Layout, seed: int, variant: str = "default") ->
     log.info("released MRM: %d tensors merged, bias %s", len(adapter), "added" if settings.released_bias else "left out")
 
 
+def require_files(settings: MRM) -> Path:
+    """The folder of the release; a run asks before its first job whether it is complete.
+
+    Raises:
+        ReleaseError: if the folder or one of its files is missing.
+    """
+    assert settings.released is not None  # checked by config.MRM
+    source = Path(settings.released)
+    missing = [name for name in FILES if not (source / name).is_file()]
+    if missing:
+        what = f"{source} lacks {', '.join(missing)}" if source.is_dir() else f"no folder {source}"
+        raise ReleaseError(f"mrm.released: {what}; it must name the release's whole folder, which holds {', '.join(FILES)}")
+    return source
+
+
 def export(folder: Path, released: Path) -> None:
     """Write one of our MRMs (``folder`` as training leaves it) in the release's layout; its bias is rounded to bfloat16.
 
@@ -70,11 +84,9 @@ def export(folder: Path, released: Path) -> None:
         raise ReleaseError(f"{folder}: no trained MRM here; run the stage mrm")
     if released.exists() and any(released.iterdir()):
         raise ReleaseError(f"{released}: not empty; name a new folder")
-    tensors = load_file(head)
+    tensors, trained = records.read_tensors(head), records.read_tensors(adapter / ADAPTER)
     with records.replacing_folder(released) as temporary:
-        save_file(
-            {name: tensor.float() for name, tensor in load_file(adapter / ADAPTER).items()}, temporary / ADAPTER, {"format": "pt"}
-        )
+        save_file({name: tensor.float() for name, tensor in trained.items()}, temporary / ADAPTER, {"format": "pt"})
         shutil.copyfile(adapter / ADAPTER_CONFIG, temporary / ADAPTER_CONFIG)
         torch.save(nn.Parameter(tensors["lm_head_bias"].bfloat16()), temporary / BIAS)
         torch.save(tensors["unseen_mask"].bool(), temporary / MASK)
@@ -99,8 +111,8 @@ def read_adapter(source: Path, guard: Any, settings: MRM) -> dict[str, Tensor]:
     """
     try:
         described = records.read_json(source / ADAPTER_CONFIG)
-        tensors = load_file(source / ADAPTER)
-    except (records.RecordError, FileNotFoundError, SafetensorError) as error:
+        tensors = records.read_tensors(source / ADAPTER)
+    except records.RecordError as error:
         raise ReleaseError(
             f"mrm.released: {source} lacks a readable {ADAPTER_CONFIG} or {ADAPTER} ({error}); fetch it again"
         ) from None
@@ -170,8 +182,6 @@ def _read_pickled(path: Path) -> Tensor:
     """A tensor from a ``.pt`` file written on any device; only tensors are unpickled."""
     try:
         value = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ReleaseError(f"{path}: missing; mrm.released must name the release's whole folder") from None
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise ReleaseError(f"{path}: not a file of tensors alone ({str(error).splitlines()[0]}); fetch it again") from None
     if not isinstance(value, Tensor):

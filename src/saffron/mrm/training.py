@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
@@ -73,7 +73,7 @@ def train(config: Config, layout: Layout, seed: int, variant: str = "default") -
     checkpoints = folder.parent / f".checkpoint-{variant}"
     losses = fit(model, targets, settings, seed, accelerator, checkpoints / f"{key}.safetensors")
     if accelerator.is_main_process:
-        unseen = load_file(layout.safety4m(seed) / "unseen_mask.safetensors")["unseen_mask"]
+        unseen = records.read_tensors(layout.safety4m(seed) / "unseen_mask.safetensors", ["unseen_mask"])["unseen_mask"]
         save(model, unseen, folder, base_model(config))
         records.write_table(folder / "losses.parquet", losses, records.LOSSES)
         shutil.rmtree(checkpoints, ignore_errors=True)
@@ -147,10 +147,14 @@ def store(path: Path, parameters: dict[str, torch.nn.Parameter], optimizer: Any,
 
 
 def restore(path: Path, parameters: dict[str, torch.nn.Parameter], optimizer: Any, losses: Tensor) -> int:
-    """Read a checkpoint back into parameters, optimizer and losses, in place; returns the number of steps done."""
+    """Read a checkpoint back into parameters, optimizer and losses, in place; returns the number of steps done.
+
+    Raises:
+        RecordError: if it cannot be read.
+    """
+    tensors = records.read_tensors(path)
     with safe_open(path, "pt") as stream:
         done = int(stream.metadata()["step"])
-    tensors = load_file(path)
     losses.copy_(tensors["losses"])
     with torch.no_grad():
         for name, parameter in parameters.items():
