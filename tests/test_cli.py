@@ -148,4 +148,4 @@ def test_a_seed_that_is_none_of_the_configs_is_refused() -> None:
 def test_validate_says_what_would_run() -> None:
     result = run("validate", "--config", "config/smoke.yaml")
     assert result.returncode == 0
-    assert "valid; 1 training seed(s), 5 experiments, 18 runs" in result.stdout
+    assert "valid; 1 training seed(s), 5 experiments, 20 runs" in result.stdout

@@ -48,7 +48,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program.write_text(SMI)
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
-    for name in (gpus.SLURM, gpus.RANK, gpus.VISIBLE):
+    for name in (gpus.RANK, gpus.VISIBLE):
         monkeypatch.delenv(name, raising=False)
     return tmp_path / "locks"
 
@@ -93,17 +93,39 @@ def test_a_killed_process_gives_its_gpu_back(machine: Path, monkeypatch: pytest.
         assert gpu == "GPU-b"
 
 
-@pytest.mark.parametrize("name", [gpus.SLURM, gpus.RANK])
-def test_what_a_scheduler_placed_stays_where_it_is(machine: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setenv(name, "3")
+def test_what_accelerate_placed_stays_where_it_is(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(gpus.RANK, "3")
     monkeypatch.setenv(gpus.VISIBLE, "1")
     with gpus.claim(machine) as gpu:
         assert gpu is None
         assert os.environ[gpus.VISIBLE] == "1"
 
 
+def test_jobs_within_one_allocation_of_one_gpu_wait_for_it(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "3")
+    monkeypatch.setenv(gpus.VISIBLE, "1")
+    processes = [
+        subprocess.Popen([sys.executable, "-c", HOLDER, str(machine)], stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    held = [process.communicate(timeout=60)[0].split() for process in processes]
+    (first, start, end), (second, later, _) = sorted(held, key=lambda item: float(item[1]))
+    assert first == second == "GPU-b"
+    assert float(start) < float(end) <= float(later)
+
+
+def test_gpus_that_nothing_names_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv(gpus.VISIBLE, raising=False)
+    monkeypatch.setattr(gpus, "DRIVER", tmp_path)
+    with pytest.raises(gpus.GpuError, match="nvidia-smi does not answer.*CUDA_VISIBLE_DEVICES"), gpus.claim(tmp_path / "locks"):
+        pass
+    monkeypatch.setenv(gpus.VISIBLE, "0")
+    with gpus.claim(tmp_path / "locks") as gpu:
+        assert gpu == "0"
+
+
 def test_jobs_within_one_slurm_allocation_share_its_gpus_out(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(gpus.SLURM, "3")
+    monkeypatch.setenv("SLURM_JOB_ID", "3")
     monkeypatch.setenv(gpus.VISIBLE, "0,1")
     with gpus.claim(machine) as first:
         monkeypatch.setenv(gpus.VISIBLE, "0,1")  # what another job of the allocation would see

@@ -2,8 +2,8 @@
 
 Nothing here imports torch: a GPU is claimed before CUDA starts, by narrowing ``CUDA_VISIBLE_DEVICES``. A claim is a lock
 on a file, held by the process, so it ends with the process however that ends. Under ``accelerate launch`` each process has
-its own GPU already, and so has a Slurm job with one: both are left as they are. In a Slurm allocation of several GPUs, in
-which a whole run may take place, jobs claim among these as on any machine.
+its own GPU already and is left as it is. In a Slurm allocation, in which a whole run may take place, jobs claim among its
+GPUs as on any machine; a job that Slurm gave one GPU of its own claims that one and waits for nobody.
 """
 
 from __future__ import annotations
@@ -22,13 +22,19 @@ from typing import IO
 
 log = logging.getLogger(__name__)
 
-#: Set by Slurm in a job, and by ``accelerate launch`` in each of its processes.
-SLURM, RANK = "SLURM_JOB_ID", "LOCAL_RANK"
+#: Set by ``accelerate launch`` in each of its processes.
+RANK = "LOCAL_RANK"
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+#: Where NVIDIA's driver lists its GPUs.
+DRIVER = Path("/proc/driver/nvidia/gpus")
+
+
+class GpuError(RuntimeError):
+    """GPUs that cannot be told apart, so that two jobs could get the same one."""
 
 
 def devices() -> list[str]:
-    """Identifiers of the GPUs this process may use; none without ``nvidia-smi``."""
+    """Identifiers of the GPUs this process may use; without ``nvidia-smi`` those that ``CUDA_VISIBLE_DEVICES`` names."""
     by_index = dict(line.split(", ") for line in _query("index,uuid"))
     if VISIBLE not in os.environ:
         return list(by_index.values())
@@ -43,11 +49,19 @@ def claim(locks: Path | None = None, poll: float = 1.0) -> Iterator[str | None]:
         locks: folder of the lock files (default: one per user in the system's temporary folder).
         poll: seconds between two looks.
 
+    Raises:
+        GpuError: if there is a driver, but nothing names its GPUs.
+
     Yields:
-        The GPU, or None if there is none or something else has placed this process.
+        The GPU, or None if there is none, or ``accelerate`` has placed this process.
     """
     found = [] if RANK in os.environ else devices()
-    if not found or (SLURM in os.environ and len(found) == 1):
+    if not found and RANK not in os.environ and VISIBLE not in os.environ and DRIVER.is_dir():
+        raise GpuError(
+            "there is an NVIDIA driver, but nvidia-smi does not answer, so jobs could not be kept from using one GPU at once: "
+            "mend it (`nvidia-smi` by hand says what is wrong), or name this machine's GPUs in CUDA_VISIBLE_DEVICES"
+        )
+    if not found:
         yield None
         return
     folder = locks or Path(tempfile.gettempdir()) / f"saffron-gpus-{os.getuid()}"

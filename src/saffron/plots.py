@@ -284,7 +284,7 @@ def _mark_equal_asr(ax: Axes, view: View, convention: Convention, scale: float) 
 
 def _paper_curves(ax: Axes) -> None:
     points, fits = paper.table("figure2"), paper.table("figure2_fits").set_index("method")
-    for method in SCALED:
+    for method in (method for method in SCALED if method in fits.index):
         rows = points[points["method"] == method]
         colour = COLOURS[method]
         x = np.geomspace(rows["tflop"].min(), rows["tflop"].max(), 50)

@@ -124,7 +124,7 @@ def read_table(path: str | Path, schema: pa.Schema | None = None, columns: list[
         with pq.ParquetFile(path) as file:
             found = file.schema_arrow
             frame = file.read(columns).to_pandas()
-    except (pa.ArrowException, OSError, ValueError) as error:
+    except (pa.ArrowException, OSError, ValueError, LookupError, TypeError) as error:  # the last two: damaged pandas metadata
         raise RecordError(f"{path}: not a readable parquet file ({_cause(error)}); {_AGAIN}") from None
     if schema is None:
         return frame

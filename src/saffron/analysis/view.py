@@ -75,10 +75,7 @@ class View:
     @cached_property
     def cells(self) -> pd.DataFrame:
         """``cells.parquet``: one row per experiment, method, settings and budget."""
-        path = self.layout.analysis / analysis.CELLS
-        if not path.exists():
-            raise RecordError(f"{path}: no such table; {_again(self.config, path.relative_to(self.layout.root))}")
-        return pd.read_parquet(path)
+        return records.read_table(self.layout.analysis / analysis.CELLS)
 
     @cached_property
     def recorded(self) -> tries.Record:
