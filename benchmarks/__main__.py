@@ -64,14 +64,15 @@ class Job:
         return self.turns if rows <= 64 else min(self.turns, 2) if rows <= 512 else 1
 
 
-def attempt(what: str, part: Callable[[], None]) -> None:
-    """Run a part; one that does not fit the device leaves the records that it has saved, and the next one begins."""
+def fits(what: str, part: Callable[[], None]) -> bool:
+    """Run a part; whether the device held it. If not, the records that it has saved stay, and the memory is given back."""
     try:
         part()
-        return
+        return True
     except (torch.OutOfMemoryError, DeviceMemoryError) as error:
         print(f"{what}: out of memory ({str(error).splitlines()[0]}); going on with the next part")
     free()
+    return False
 
 
 def run_bandwidth(job: Job) -> None:
@@ -213,21 +214,19 @@ def main() -> None:
     shapes = SHAPES[given.shapes]
     models = build(shapes, given.device)
     job = Job(shapes, models, given.out, given.widths, given.batches, given.turns)
-    job.save(
-        "setup",
-        {
-            "torch": torch.__version__,
-            "threads": given.threads,
-            "processor": platform.machine(),
-            "policy_parameters": parameters(models.policy),
-            "mrm_parameters": parameters(models.mrm),
-            "prompt_tokens": search.PROMPT_TOKENS,
-            "new_tokens": search.NEW_TOKENS,
-            "dtype": str(shapes.dtype).removeprefix("torch."),
-            "device": "CPU" if given.device == "cpu" else devices.name(models.device),
-            "clock": clock(models.device),
-        },
-    )
+    setup = {
+        "torch": torch.__version__,
+        "threads": given.threads,
+        "processor": platform.machine(),
+        "policy_parameters": parameters(models.policy),
+        "mrm_parameters": parameters(models.mrm),
+        "prompt_tokens": search.PROMPT_TOKENS,
+        "new_tokens": search.NEW_TOKENS,
+        "dtype": str(shapes.dtype).removeprefix("torch."),
+        "device": "CPU" if given.device == "cpu" else devices.name(models.device),
+        "clock": clock(models.device),
+    }
+    job.save("setup", setup)
     runs: dict[str, Callable[[Job], None]] = {
         "bandwidth": run_bandwidth,
         "search": run_search,
@@ -240,8 +239,11 @@ def main() -> None:
         "rewards": run_rewards,
     }
     tables = given.out.with_suffix(".md")
+    cut_short: list[str] = []
     for part in given.parts:
-        attempt(part, lambda part=part: runs[part](job))
+        if not fits(part, lambda part=part: runs[part](job)):
+            cut_short.append(part)
+            job.save("setup", setup | {"out_of_memory": cut_short})
         tables.write_text(report.markdown(given.out))
     print(f"{tables} and {given.out}/")
 

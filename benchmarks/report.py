@@ -25,6 +25,8 @@ def markdown(results: Path) -> str:
         "A flat policy has random weights and a wide nucleus, a peaked one a nucleus of the size a trained model has.",
         "",
     ]
+    if "out_of_memory" in setup:
+        lines += [f"Ended early, out of memory: {', '.join(setup['out_of_memory'])}.", ""]
     parts = {
         "search": _search,
         "floors": _floors,
@@ -192,9 +194,9 @@ def _host_reads(record: dict[str, Any], clock: str) -> list[str]:
     lines += [
         "",
         "The same of every method, counted as calls that read a tensor (on a GPU: as what CUDA reports as synchronising). With "
-        "`scorer: prm` each candidate is a row of the guard's forward, and only the policy's "
-        "distribution says how many there are: that number is read, the one copy inside a step of any method that selects on the "
-        "device. (On a CPU, and wherever a tree is recorded, Saffron-1 lists its candidates on the host in every step.)",
+        "`scorer: prm` each candidate is a row of the guard's forward, and only the policy's distribution says how many there "
+        "are: that number is read, the one copy inside a step of any method that selects on the device. (On a CPU, and wherever "
+        "a tree is recorded, Saffron-1 lists its candidates on the host in every step.)",
         "",
         "| method | in a step | in a compaction | at the end |",
         "|---|---|---|---|",

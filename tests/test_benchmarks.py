@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from benchmarks import __main__ as command
-from benchmarks import bandwidth, measure, methods, report, rewards, search, shapes
+from benchmarks import bandwidth, measure, methods, profiling, report, rewards, search, shapes
 
 TINY = shapes.SHAPES["tiny"]
 
@@ -114,6 +115,32 @@ def test_who_runs_out_of_memory_is_left_out_and_the_rest_goes_on():
     assert measure.memory(timings) == {"out_of_memory": ["large"]}
 
 
+def test_a_gpus_turn_waits_for_the_device_and_notes_its_peak(monkeypatch):
+    """CUDA's own calls are stood in for: they are told apart by the order they come in."""
+    seen: list[str] = []
+    peaks = iter([5, 3])
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: seen.append("wait"))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: seen.append("reset"))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: seen.append("peak") or next(peaks))
+    device = torch.device("cuda")
+    timings = measure.paired({"run": lambda: seen.append("run")}, 1, device=device)
+    assert seen == 2 * ["wait", "reset", "run", "wait", "peak"]
+    assert timings["run"].seconds is timings["run"].wall and len(timings["run"].wall) == 1
+    assert measure.memory(timings) == {"peak_bytes": {"run": 5}}
+
+
+def test_synchronisations_are_those_that_cuda_warns_of(monkeypatch):
+    modes: list[str] = []
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+
+    def run() -> None:
+        for message in ("called a synchronizing CUDA operation", "another matter", "called a synchronizing CUDA operation"):
+            warnings.warn(message, stacklevel=1)
+
+    assert profiling._synchronisations(run) == 2
+    assert modes == ["warn", "default"]
+
+
 def test_a_part_without_memory_does_not_end_the_run(monkeypatch, tmp_path, capsys):
     def full(*_: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -121,7 +148,9 @@ def test_a_part_without_memory_does_not_end_the_run(monkeypatch, tmp_path, capsy
     monkeypatch.setitem(bandwidth.BYTES, "cpu", 1 << 20)
     monkeypatch.setattr(command, "run_stand_in", full)
     run(monkeypatch, "--shapes", "tiny", "--parts", "stand_in", "bandwidth", "--out", str(tmp_path / "results"))
-    assert records(tmp_path / "results").keys() == {"setup", "bandwidth"}
+    found = records(tmp_path / "results")
+    assert found.keys() == {"setup", "bandwidth"} and found["setup"]["out_of_memory"] == ["stand_in"]
+    assert "out of memory: stand_in." in (tmp_path / "results.md").read_text()
     assert "stand_in: out of memory" in capsys.readouterr().out
 
 
