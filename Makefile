@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env replicate figures figure ablations seeds smoke replica plan clean-stage runtimes publish benchmark test test-fast lint format docs lock clean
+.PHONY: help env replicate figures figure ablations seeds smoke replica plan clean-stage runtimes publish benchmark benchmark-gpu test test-fast lint format docs lock clean
 
 CONFIG ?= sandbox
 CORES ?=
@@ -26,7 +26,7 @@ SNAKEMAKE = snakemake --configfile $(CONFIGFILE) $(HOW)
 
 help: ## list the commands
 	@echo "make COMMAND [CONFIG=sandbox] [CORES=as the profile says] [PROFILE=default]"
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-13s %s\n", $$1, $$2}'
 
 env: $(STAMP) ## make the environment in .venv from requirements.lock
 
@@ -77,6 +77,9 @@ publish: env ## write data/reference/ours/<config>.json from a finished run, reg
 
 benchmark: env ## measure engine and searches; results go to benchmarks/
 	python -m benchmarks
+
+benchmark-gpu: env ## the same on one 80 GB GPU at Llama-3-8B shapes (random weights, no download)
+	python -m benchmarks --shapes llama3-8b --device cuda
 
 replica: env ## the paper's code path on tiny models with the real vocabulary and special tokens
 	config=$$(python tests/replica build/replica large | tail -n 1); snakemake --configfile $$config $(HOW)

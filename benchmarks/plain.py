@@ -33,7 +33,8 @@ class Memory:
 
 def _prefill(model: Any, prompts: list[list[int]], width: int) -> tuple[Tensor, DynamicCache]:
     cache = DynamicCache(config=model.config)
-    logits = model(torch.tensor(prompts), past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
+    tokens = torch.tensor(prompts, device=model.device)
+    logits = model(tokens, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1]
     cache.batch_repeat_interleave(width)
     return logits, cache
 
@@ -43,7 +44,7 @@ def bare_forwards(models: Pair, prompts: list[list[int]], width: int, new_tokens
     """Both models' forwards of a search whose beam is full from the first step."""
     memory = Memory()
     caches = [_prefill(model, prompts, width)[1] for model in (models.policy, models.mrm)]
-    tokens = torch.full((len(prompts) * width, 1), 5)
+    tokens = torch.full((len(prompts) * width, 1), 5, device=models.device)
     for _ in range(new_tokens - 1):
         for model, cache in zip((models.policy, models.mrm), caches, strict=True):
             model(tokens, past_key_values=cache, use_cache=True)
@@ -60,12 +61,13 @@ def plain_batched(
     batch = len(prompts)
     (logits, cache), (rewards, mrm_cache) = (_prefill(model, prompts, width) for model in (models.policy, models.mrm))
     logits, rewards = logits[:, None], rewards[:, None]
-    sequences = torch.empty(batch, 1, 0, dtype=torch.int64)
-    empty = torch.zeros(batch, 1, dtype=torch.bool)  # places that a small pool left without a sequence
+    device = models.device
+    sequences = torch.empty(batch, 1, 0, dtype=torch.int64, device=device)
+    empty = torch.zeros(batch, 1, dtype=torch.bool, device=device)  # places that a small pool left without a sequence
     for step in range(new_tokens):
         vocabulary = logits.shape[-1]
         logits[..., EOS] = -torch.inf
-        probs, tokens = torch.softmax(logits, -1).sort(-1, descending=True)
+        probs, tokens = torch.softmax(logits, -1, dtype=torch.float32).sort(-1, descending=True)
         outside = (probs.cumsum(-1) - probs >= top_p) | empty[..., None]
         scores = rewards.gather(-1, tokens).masked_fill(outside, -torch.inf).flatten(1)
         best = scores.topk(width, -1)
@@ -76,7 +78,7 @@ def plain_batched(
         if step == new_tokens - 1:
             break
         if step:
-            rows = (parent + torch.arange(batch)[:, None] * width).view(-1)
+            rows = (parent + torch.arange(batch, device=device)[:, None] * width).view(-1)
             cache.reorder_cache(rows)
             mrm_cache.reorder_cache(rows)
         new = token.view(-1, 1)
@@ -110,7 +112,7 @@ def _read(model: Any, parents: list[_Node | None], tokens: list[int]) -> tuple[T
             keys = torch.cat([torch.cat([node.pieces[layer][0] for node in path], 2) for path in paths], 0)
             values = torch.cat([torch.cat([node.pieces[layer][1] for node in path], 2) for path in paths], 0)
             cache.update(keys, values, layer)
-    logits = model(torch.tensor(tokens)[:, None], past_key_values=cache, use_cache=True).logits[:, -1]
+    logits = model(torch.tensor(tokens, device=model.device)[:, None], past_key_values=cache, use_cache=True).logits[:, -1]
     nodes = []
     for row, parent in enumerate(parents):
         pieces = [
@@ -139,7 +141,7 @@ def per_token_trie(
             pool = []
             for place, (_, _, logits, rewards) in enumerate(beams):
                 logits[EOS] = -torch.inf
-                probs, tokens = torch.softmax(logits, -1).sort(descending=True)
+                probs, tokens = torch.softmax(logits, -1, dtype=torch.float32).sort(descending=True)
                 inside = tokens[probs.cumsum(-1) - probs < top_p]
                 values, order = rewards[inside].topk(min(width, len(inside)))
                 pool += [(value, place, token) for value, token in zip(values.tolist(), inside[order].tolist(), strict=True)]

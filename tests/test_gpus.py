@@ -117,7 +117,7 @@ def test_gpus_that_nothing_names_are_refused(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv(gpus.VISIBLE, raising=False)
     monkeypatch.setattr(gpus, "DRIVER", tmp_path)
-    with pytest.raises(gpus.GpuError, match="nvidia-smi does not answer.*CUDA_VISIBLE_DEVICES"), gpus.claim(tmp_path / "locks"):
+    with pytest.raises(gpus.GpuError, match=r"nvidia-smi does not answer.*CUDA_VISIBLE_DEVICES"), gpus.claim(tmp_path / "locks"):
         pass
     monkeypatch.setenv(gpus.VISIBLE, "0")
     with gpus.claim(tmp_path / "locks") as gpu:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from benchmarks.profiling import HostReads
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.overrides import TorchFunctionMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from saffron.chat import ChatFormat, ChatFormats
@@ -287,19 +287,6 @@ def test_either_scorer_and_the_recorded_tree_equal_the_reference(scorer, semanti
         )
 
 
-class HostReads(TorchFunctionMode):
-    """Counts what makes a host wait for a device."""
-
-    def __init__(self):
-        super().__init__()
-        self.count = 0
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        names = ("item", "tolist", "cpu", "numpy", "nonzero", "__bool__", "__int__", "__float__", "__index__")
-        self.count += getattr(function, "__name__", "") in names
-        return function(*args, **(kwargs or {}))
-
-
 @pytest.mark.parametrize(
     ("name", "chosen"),
     [
@@ -325,7 +312,7 @@ def test_the_host_reads_once_per_compaction_and_not_in_between(name, chosen):
             else:
                 key = RandomKey("guild_a", 0)
                 registry.method(name)(models, SEARCH_PROMPTS, chosen, [4], key=key, max_new_tokens=limit)
-        return counter.count
+        return len(counter.calls)
 
     assert reads(7) == reads(6) == reads(14) - 2
 
@@ -340,7 +327,7 @@ def test_a_prm_that_scores_every_candidate_reads_once_per_step_and_once_per_comp
         with HostReads() as counter:
             scorer = PRMScorer(models, [prompt.guard_ids for prompt in SEARCH_PROMPTS])
             search(policy, scorer, prompts, listed=False, **options(width=16, max_new_tokens=limit))
-        return counter.count
+        return len(counter.calls)
 
     assert reads(5) == reads(2) + 3
     assert reads(14) == reads(2) + 12 + 3  # compactions after steps 4, 8 and 12
