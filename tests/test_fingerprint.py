@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
 from saffron import records
@@ -23,6 +25,23 @@ def test_a_folder_stands_for_its_files_and_a_package_for_its_modules(tmp_path):
     before = fingerprint(None, [tmp_path], ["saffron"])
     (tmp_path / "a").rename(tmp_path / "c")
     assert fingerprint(None, [tmp_path], ["saffron"]) != before
+
+
+def test_a_file_of_the_hubs_cache_is_known_by_the_digest_it_is_stored_under(tmp_path):
+    digest = hashlib.sha256(b"weights").hexdigest()
+    blob = tmp_path / "blobs" / digest
+    blob.parent.mkdir()
+    blob.write_bytes(b"weights")
+    plain, linked = tmp_path / "plain", tmp_path / "linked"
+    for folder in (plain, linked):
+        folder.mkdir()
+    (plain / "model.safetensors").write_bytes(b"weights")
+    (linked / "model.safetensors").symlink_to(blob)
+    assert fingerprint(None, [linked]) == fingerprint(None, [plain])
+    blob.write_bytes(b"not read again")
+    assert fingerprint(None, [linked]) == fingerprint(None, [plain])
+    (linked / "config.json").symlink_to(plain / "model.safetensors")  # a link to anything else is read
+    assert fingerprint(None, [linked]) != fingerprint(None, [plain])
 
 
 def test_missing_inputs_are_named(tmp_path):

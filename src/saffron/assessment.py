@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -35,6 +37,7 @@ def assess(config: Config, layout: Layout, seed: int, experiment: str) -> None:
     import torch
 
     from saffron import models
+    from saffron.models import device
     from saffron.search.base import SearchModels
     from saffron.search.inputs import Inputs
     from saffron.search.verdicts import judge
@@ -44,7 +47,7 @@ def assess(config: Config, layout: Layout, seed: int, experiment: str) -> None:
     table = records.read_table(layout.search(seed, experiment), records.SEARCH)
     policy = models.load_lm(layout.model("policy", seed), config.runtime)
     independent = models.load_lm(layout.model("judge", seed), config.runtime) if workflow.has_judge(config) else None
-    parts = []
+    parts, batch = [], BATCH
     for run in item.runs:
         inputs = Inputs(config, layout, seed, item, run)
         prompts = {prompt.prompt_id: prompt for prompt in inputs.prompts}
@@ -55,23 +58,24 @@ def assess(config: Config, layout: Layout, seed: int, experiment: str) -> None:
             read = [prompts[prompt_id] for prompt_id in some["prompt_id"]]
             outputs = [ids.tolist() for ids in some["output_ids"]]
             rewards = None if judging is None else judge(judging, [prompt.judge_ids for prompt in read], outputs)
-            likelihoods = log_likelihoods(policy, read, outputs)
+            pairs = list(zip(read, outputs, strict=True))
+            likelihoods, batch = device.in_batches(partial(log_likelihoods, policy), pairs, batch, what="search.max_new_tokens")
             parts.append(some.assign(log_likelihood=likelihoods, independent_reward=rewards))
     rows = pd.concat(parts).sort_index().astype({"independent_reward": float})
     records.write_table(layout.assessment(seed, experiment), rows, ASSESSMENT)
 
 
-def log_likelihoods(policy: Any, prompts: list[AttackedPrompt], outputs: list[list[int]]) -> list[float]:
+def log_likelihoods(policy: Any, pairs: Sequence[tuple[AttackedPrompt, list[int]]]) -> list[float]:
     """Mean log-probability per token (nats) of each output after its prompt, as the policy reads it (prefill included)."""
     import torch
     from torch.nn.functional import log_softmax
 
-    rows = [[*prompt.search.policy_ids, *output] for prompt, output in zip(prompts, outputs, strict=True)]
+    rows = [[*prompt.search.policy_ids, *output] for prompt, output in pairs]
     longest = max(map(len, rows))
     ids = torch.tensor([[*row, *([0] * (longest - len(row)))] for row in rows], device=policy.device)
     with torch.no_grad():
         found = log_softmax(policy(input_ids=ids).logits[:, :-1].double(), -1).gather(2, ids[:, 1:, None])[..., 0]
     return [
         float(values[len(row) - len(output) - 1 : len(row) - 1].mean())
-        for values, row, output in zip(found, rows, outputs, strict=True)
+        for values, row, (_, output) in zip(found, rows, pairs, strict=True)
     ]

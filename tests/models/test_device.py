@@ -77,5 +77,5 @@ def test_reading_a_text_takes_its_cache_and_one_layers_activations() -> None:
 def test_a_search_at_the_papers_shapes_takes_what_its_caches_and_logits_take() -> None:
     policy, guard = SHAPES["meta-llama/Meta-Llama-3-8B-Instruct"], SHAPES["meta-llama/Llama-Guard-3-1B"]
     took = device.search_bytes([policy, guard], width=64, new_tokens=32, prompt_tokens=200, dtype=torch.bfloat16)
-    # 131,072 and 32,768 bytes of keys and values per token, and 64 rows of 128,256 float32 logits twice.
-    assert took == (131_072 + 32_768) * (200 + 64 * 32) + 2 * 4 * 64 * 128_256
+    # 131,072 and 32,768 bytes of keys and values per token, and the selection among the children of 64 rows.
+    assert took == (131_072 + 32_768) * (200 + 64 * 32) + device.SELECTION_BYTES * 64 * 128_256

@@ -16,6 +16,9 @@ log = logging.getLogger(__name__)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+#: Bytes per row and entry of the vocabulary that a step of a search holds at most: Saffron-1's selection on the device, with
+#: probabilities and rewards in float32, two sorts with their indices, and cumulated mass in float64.
+SELECTION_BYTES = 50
 #: Share of the free memory that a batch is sized for; the rest is for what the estimate leaves out.
 SAFETY = 0.8
 
@@ -38,7 +41,7 @@ def name(device: torch.device) -> str:
 
 
 def search_bytes(shapes: Sequence[ModelShape], width: int, new_tokens: int, prompt_tokens: int, dtype: torch.dtype) -> int:
-    """Bytes one prompt of a search takes: the tries' keys and values, and a step's logits in float32 twice over.
+    """Bytes one prompt of a search takes: the tries' keys and values, and the selection of a step.
 
     Args:
         shapes: the models that are searched with.
@@ -49,7 +52,7 @@ def search_bytes(shapes: Sequence[ModelShape], width: int, new_tokens: int, prom
     """
     tokens = prompt_tokens + width * new_tokens
     caches = sum(shape.kv_bytes_per_token(dtype.itemsize) for shape in shapes) * tokens
-    return caches + 2 * 4 * width * max(shape.vocab_size for shape in shapes)
+    return caches + SELECTION_BYTES * width * max(shape.vocab_size for shape in shapes)
 
 
 def reading_bytes(shape: ModelShape, stored: int, read: int, dtype: torch.dtype) -> int:

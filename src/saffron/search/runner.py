@@ -285,10 +285,10 @@ class _Job:
 
     def _fitting(self, prompts: list[SearchPrompt], budget: int) -> int:
         """Prompts of a block that the free memory of the GPU is expected to hold at once; all of them on a CPU."""
+        loaded = [self.inputs.models.policy, self.inputs.models.guard]  # first, since what they take is not free
         free = device.free_bytes(self.inputs.device)
         if free is None:
             return len(prompts)
-        loaded = [self.inputs.models.policy, self.inputs.models.guard]
         longest = max(len(ids) for prompt in prompts for ids in (prompt.policy_ids, prompt.guard_ids, prompt.mrm_ids))
         needed = device.search_bytes(
             [ModelShape.from_config(model.config) for model in loaded],
