@@ -113,6 +113,26 @@ def test_jobs_within_one_allocation_of_one_gpu_wait_for_it(machine: Path, monkey
     assert float(start) < float(end) <= float(later)
 
 
+def test_a_job_of_several_processes_holds_as_many_or_none(machine: Path) -> None:
+    with gpus.claim(machine, count=2) as both:
+        assert both == os.environ[gpus.VISIBLE] == "GPU-a,GPU-b"
+    with gpus.claim(machine) as one:
+        os.environ.pop(gpus.VISIBLE)  # what another process would see
+        waiting = subprocess.Popen(
+            [sys.executable, "-c", HOLDER.replace("poll=0.02", "poll=0.02, count=2"), str(machine)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        time.sleep(1.0)
+        assert waiting.poll() is None
+        with gpus.claim(machine) as other:  # which the waiting job does not keep from others
+            assert {one, other} == {"GPU-a", "GPU-b"}
+        os.environ[gpus.VISIBLE] = str(one)
+    assert waiting.communicate(timeout=30)[0].split()[0] == "GPU-a,GPU-b"
+    with pytest.raises(gpus.GpuError, match="needs 3 GPUs, but it may use 2"), gpus.claim(machine, count=3):
+        pass
+
+
 def test_gpus_that_nothing_names_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv(gpus.VISIBLE, raising=False)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,10 +65,12 @@ def _open(path: Path, out: Path) -> tuple[Config, Layout]:
 
 
 @contextlib.contextmanager
-def _on_device(config: Config, layout: Layout, stage: str, job: str, *, computes: bool = True) -> Iterator[None]:
+def _on_device(
+    config: Config, layout: Layout, stage: str, job: str, *, computes: bool = True, processes: int = 1
+) -> Iterator[None]:
     """Hold one GPU during a job, if the config may use one, and record its memory and utilisation beside the job's time.
 
-    A job that does not compute (``computes``) needs none.
+    A job that does not compute (``computes``) needs none, one of several processes as many.
 
     Raises:
         ConfigError: if the config asks for a GPU and there is none.
@@ -77,7 +80,7 @@ def _on_device(config: Config, layout: Layout, stage: str, job: str, *, computes
         return
     from saffron import gpus
 
-    with gpus.job(layout.benchmarks / stage / f"{job}.gpu.json"):
+    with gpus.job(layout.benchmarks / stage / f"{job}.gpu.json", processes):
         from saffron import models  # torch looks for GPUs once the job's own is the only one it can see
 
         models.require_device(config.runtime)
@@ -197,13 +200,27 @@ def safety4m_gather(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out:
 # ---------------------------------------------------------------------------------------------------------------- mrm
 @mrm_app.command()
 def train(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, variant: Variant = "default", out: Out = HERE) -> None:
-    """Train one MRM (or load the authors' release, if mrm.from says so)."""
+    """Train one MRM (or load the authors' release, if mrm.from says so), in mrm.processes processes."""
     settings, layout = _open(config, out)
     chosen = _training_seed(settings, seed)
-    with _on_device(settings, layout, "mrm", f"train_mrm.seed{chosen}.{variant}"):
+    alone = settings.mrm.origin == "released" or "LOCAL_RANK" in os.environ  # which torchrun sets in each of its processes
+    processes = 1 if alone else settings.mrm.processes
+    with _on_device(settings, layout, "mrm", f"train_mrm.seed{chosen}.{variant}", processes=processes):
+        if processes > 1:
+            command = ["mrm", "train", "--config", str(config), "--seed", str(chosen), "--variant", variant, "--out", str(out)]
+            _side_by_side(command, processes)
+            return
         from saffron import mrm
 
         mrm.train(settings, layout, chosen, _variant(settings, variant))
+
+
+def _side_by_side(command: list[str], processes: int) -> None:
+    """Run a command in several processes that find each other, with torchrun; ends as the first of them that fails."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    status = subprocess.run([*launch, "-m", "saffron.cli", *command]).returncode
+    if status:
+        raise typer.Exit(status)
 
 
 @mrm_app.command()

@@ -284,6 +284,9 @@ class MRM(Section):
     )
     batch_size: int = Field(4, ge=1, description="rows per step: conversations if packed, prefixes if paper")
     epochs: float = Field(1.0, gt=0, description="passes over the training split")
+    processes: int = Field(
+        1, ge=1, description="processes that share the rows of each step, one GPU each (accelerate); at most batch_size"
+    )
     checkpoint_every: int = Field(500, ge=1, description="steps between two checkpoints: what a killed training loses at most")
     evaluation_prefixes: int = Field(10_000, ge=1, description="held-out prefixes of Figure 4b")
     variants: dict[str, MRMVariant] = Field(
@@ -296,6 +299,8 @@ class MRM(Section):
             raise ValueError("mrm.from is released: set mrm.released to the folder of the release")
         if "default" not in self.variants:
             raise ValueError("mrm.variants needs the entry default")
+        if self.processes > self.batch_size:
+            raise ValueError(f"mrm.processes: {self.processes} processes cannot share mrm.batch_size {self.batch_size} rows")
         return self
 
 

@@ -42,18 +42,20 @@ def devices() -> list[str]:
 
 
 @contextlib.contextmanager
-def claim(locks: Path | None = None, poll: float = 1.0) -> Iterator[str | None]:
-    """Hold one GPU while the block runs and show the process that one alone; waits while all are held.
+def claim(locks: Path | None = None, poll: float = 1.0, count: int = 1) -> Iterator[str | None]:
+    """Hold GPUs while the block runs and show the process these alone; waits while too many are held by others.
 
     Args:
         locks: folder of the lock files (default: one per user in the system's temporary folder).
         poll: seconds between two looks.
+        count: how many.
 
     Raises:
-        GpuError: if there is a driver, but nothing names its GPUs.
+        GpuError: if there is a driver, but nothing names its GPUs, or if there are fewer than ``count``.
 
     Yields:
-        The GPU, or None if there is none, or ``accelerate`` has placed this process.
+        The GPU (several as ``CUDA_VISIBLE_DEVICES`` lists them), or None if there is none, or ``accelerate`` has placed this
+        process.
     """
     found = [] if RANK in os.environ else devices()
     if not found and RANK not in os.environ and VISIBLE not in os.environ and DRIVER.is_dir():
@@ -64,25 +66,29 @@ def claim(locks: Path | None = None, poll: float = 1.0) -> Iterator[str | None]:
     if not found:
         yield None
         return
+    if len(found) < count:
+        raise GpuError(f"this job needs {count} GPUs, but it may use {len(found)} here: lower mrm.processes")
     folder = locks or Path(tempfile.gettempdir()) / f"saffron-gpus-{os.getuid()}"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     before = os.environ.get(VISIBLE)
-    gpu, lock = _take(found, folder, poll)
+    gpu, held = _take(found, folder, poll, count)
     os.environ[VISIBLE] = gpu
     log.info("GPU %s", gpu)
     try:
         yield gpu
     finally:
-        lock.close()
+        for lock in held:
+            lock.close()
         if before is None:
             del os.environ[VISIBLE]
         else:
             os.environ[VISIBLE] = before
 
 
-def _take(found: list[str], folder: Path, poll: float) -> tuple[str, IO[str]]:
+def _take(found: list[str], folder: Path, poll: float, count: int) -> tuple[str, list[IO[str]]]:
     waiting = False
     while True:
+        held: dict[str, IO[str]] = {}
         for gpu in found:
             lock = (folder / f"{gpu}.lock").open("w")
             try:
@@ -90,9 +96,13 @@ def _take(found: list[str], folder: Path, poll: float) -> tuple[str, IO[str]]:
             except BlockingIOError:
                 lock.close()
                 continue
-            return gpu, lock
+            held[gpu] = lock
+            if len(held) == count:
+                return ",".join(held), list(held.values())
+        for some in held.values():  # all or none: two jobs that each hold some would wait for each other
+            some.close()
         if not waiting:
-            log.info("all %d GPUs are held by other jobs; waiting", len(found))
+            log.info("too few of %d GPUs are free of other jobs; waiting", len(found))
             waiting = True
         time.sleep(poll)
 
@@ -135,15 +145,10 @@ def watch(record: Path, gpu: str | None, every: float = 5.0) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def job(record: Path) -> Iterator[None]:
-    """One GPU for the block, and its record in ``record``."""
-    with claim() as gpu, watch(record, gpu or _given()):
+def job(record: Path, count: int = 1) -> Iterator[None]:
+    """GPUs for the block, and their record in ``record``: peak memory of one of them, mean utilisation."""
+    with claim(count=count) as gpu, watch(record, gpu):
         yield
-
-
-def _given() -> str | None:
-    """The GPU that a scheduler gave this process."""
-    return next(iter(devices()), None) if VISIBLE in os.environ else None
 
 
 def _readings(gpu: str) -> list[tuple[float, float]]:

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from peft import PeftModel
 from safetensors.torch import load_file
 from tests.mrm.examples import FORMATS, VOCABULARY, config_with, labels, tiny_guard
 
+from saffron import config as configs
 from saffron import models, mrm, records
 from saffron.config import Runtime
 from saffron.mrm import training
@@ -47,6 +51,28 @@ def test_training_writes_every_file_and_the_loader_gives_the_trained_model(layou
     assert losses["loss"].iloc[-3:].mean() < losses["loss"].iloc[:3].mean()
     assert json.loads((folder / "adapter" / "adapter_config.json").read_text())["base_model_name_or_path"] == "sandbox/guard"
     assert str(layout.root) not in "".join(path.read_text() for path in folder.rglob("*.json"))
+
+
+def test_two_processes_train_what_one_trains(layout, tmp_path):
+    """Started as the workflow starts them."""
+    config = config_with(epochs=1.0, processes=2)
+    file = tmp_path / "two.yaml"
+    file.write_text(yaml.safe_dump(configs.as_dict(config)))
+    command = [sys.executable, "-m", "saffron.cli", "mrm", "train", "--config", str(file), "--out", str(layout.root)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
+    assert "training in 2 processes" in done.stderr
+    together = _trained(layout)
+    mrm.train(config_with(epochs=1.0), layout, 0)
+    alone = _trained(layout)
+    assert float(alone["lm_head_bias"].abs().max()) > 0
+    assert together.keys() == alone.keys()
+    assert all(torch.allclose(together[name], tensor, atol=1e-5) for name, tensor in alone.items())
+
+
+def _trained(layout):
+    folder = layout.mrm(0)
+    head = load_file(folder / "head.safetensors")["lm_head_bias"]
+    return {**load_file(folder / "merged" / "model.safetensors"), "lm_head_bias": head}
 
 
 @pytest.mark.parametrize("order", ["packed", "paper"])

@@ -19,9 +19,9 @@ rule train_mrm:
     priority: 10  # everything else waits for this chain
     conda:
         "../../environment.yml"
-    threads: CONFIG.runtime.torch_threads
+    threads: CONFIG.runtime.torch_threads * CONFIG.mrm.processes
     resources:
-        gpu=GPU,
+        gpu=GPU * CONFIG.mrm.processes,
         mem_mb=MEM_MB,
         runtime=RUNTIME,
     params:

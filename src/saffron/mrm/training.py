@@ -38,8 +38,8 @@ CURVE = 2000
 def train(config: Config, layout: Layout, seed: int, variant: str = "default") -> None:
     """Train one variant, or load the released one: writes ``adapter/``, ``merged/``, ``head.safetensors`` and ``losses.parquet``.
 
-    A killed training goes on from its last checkpoint, at most ``mrm.checkpoint_every`` steps back. Under
-    ``accelerate launch`` the rows of each step are divided among the processes; the result differs by rounding only.
+    A killed training goes on from its last checkpoint, at most ``mrm.checkpoint_every`` steps back. In several
+    processes (``mrm.processes``) the rows of each step are divided among them; the result differs by rounding only.
 
     Raises:
         RecordError: if labels, mask or models are missing, or the labels have no train split.
@@ -60,7 +60,11 @@ def train(config: Config, layout: Layout, seed: int, variant: str = "default") -
     if not len(targets):
         raise records.RecordError(f"{labels}: no labels in the train split; nothing to train the MRM on")
 
-    guard = models.load_lm(layout.model("guard", seed), config.runtime, device_map=config.models.device_map)
+    if accelerator.is_main_process:
+        log.info("training in %d process%s", accelerator.num_processes, "es" if accelerator.num_processes > 1 else "")
+    # A device map would spread each process's model over the GPUs of all.
+    device_map = config.models.device_map if accelerator.num_processes == 1 else None
+    guard = models.load_lm(layout.model("guard", seed), config.runtime, device_map=device_map)
     model = MultifurcationRewardModel(
         guard, rank=settings.lora_rank, alpha=settings.lora_alpha, bias=settings.variants[variant].bias, seed=seed
     )
