@@ -225,7 +225,7 @@ def test_the_workflow_is_lint_free(project: Project) -> None:
     assert "Congratulations" in result.stdout
 
 
-@pytest.mark.parametrize("profile", ["default", "gpu"])
+@pytest.mark.parametrize("profile", ["default", "gpu", "slurm"])
 def test_profiles_are_accepted(project: Project, profile: str) -> None:
     assert project.jobs("--workflow-profile", f"profiles/{profile}") == expected("smoke")
 
