@@ -27,7 +27,8 @@ def files(config: Config) -> list[tuple[str, Kind, HubFile]]:
         sets = {"hh_rlhf": sources.hh_rlhf, "harmful_hexphi": sources.harmful_hexphi, "ai2_refusals": sources.ai2_refusals}
         found += [(f"sources.hub.{name}", "dataset", file) for name, file in sets.items()]
     if config.models.origin == "hub" and (models := config.models.hub):
-        found += [(f"models.hub.{name}", "model", file) for name, file in (("policy", models.policy), ("guard", models.guard))]
+        roles = {"policy": models.policy, "guard": models.guard, "judge": models.judge}
+        found += [(f"models.hub.{role}", "model", file) for role, file in roles.items() if file is not None]
     return found
 
 
