@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,11 +24,20 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TOKEN = "hf_not_a_real_token"
 
 
+INVALID = "Invalid credentials in Authorization header"
+
+#: Status, X-Error-Code and X-Error-Message by a part of the repository's name.
 ANSWERS = {
-    "gated": (403, "GatedRepo"),
-    "absent": (404, "RepoNotFound"),
-    "moved": (404, "RevisionNotFound"),
-    "broken": (500, None),
+    "gated": (403, "GatedRepo", None),
+    "locked": (401, "GatedRepo", "Access to this model is restricted"),
+    "absent": (404, "RepoNotFound", None),
+    "hidden": (401, "RepoNotFound", "Invalid username or password."),
+    "expired": (401, None, INVALID),
+    "lapsed": (401, "GatedRepo", INVALID),
+    "narrow": (403, None, "enable access to public gated repositories in your fine-grained token settings"),
+    "crowded": (429, None, None),
+    "moved": (404, "RevisionNotFound", None),
+    "broken": (500, None, None),
 }
 
 
@@ -35,15 +46,16 @@ class Hub(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         name = next((name for name in ANSWERS if name in self.path), "broken")
-        status, code = ANSWERS[name]
+        status, code, reason = ANSWERS[name]
         if name == "moved" and "/tree/" not in self.path and "/revision/" not in self.path:
             body = b'{"id": "someone/moved", "sha": "%s", "siblings": []}' % COMMIT.encode()
             status, code = 200, None
         else:
             body = b"{}"
         self.send_response(status)
-        if code is not None:
-            self.send_header("X-Error-Code", code)
+        for header, value in (("X-Error-Code", code), ("X-Error-Message", reason)):
+            if value is not None:
+                self.send_header(header, value)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -72,9 +84,18 @@ def client(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
 
 
+NOT_VALID = r"HF_TOKEN \(or what `hf auth login` stored\) is not valid: make a new one at https://huggingface\.co/settings/tokens"
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
+        ("locked", r"access to someone/locked is gated: ask for it at"),
+        ("hidden", r"the hub shows no dataset someone/hidden: correct sources\.hub\.x\.id, or set .* HF_TOKEN"),
+        ("expired", rf"the hub refuses the token it was shown for someone/expired; {NOT_VALID}$"),
+        ("lapsed", rf"the hub refuses the token it was shown for someone/lapsed; {NOT_VALID}$"),
+        ("narrow", r"HF_TOKEN gives no access to someone/narrow: let it read public gated repositories at https://.*/tokens"),
+        ("crowded", r"the hub limits the rate of requests and refused someone/crowded: wait some minutes"),
         ("gated", r"access to .* is gated: ask for it at https://huggingface\.co/datasets/someone/gated, then set .* HF_TOKEN"),
         ("absent", r"the hub shows no dataset someone/absent: correct sources\.hub\.x\.id, or set .* HF_TOKEN"),
         ("moved", rf"someone/moved has no commit {COMMIT}: copy one from .*/commits/main into sources\.hub\.x\.revision"),
@@ -85,6 +106,29 @@ def test_each_refusal_of_the_hub_has_its_own_remedy(hub: str, name: str, message
     with pytest.raises(SourceError, match=f"^sources\\.hub\\.x: {message}") as caught:
         fetch(HubFile(id=f"someone/{name}", revision=COMMIT), "sources.hub.x", "dataset", ["*"], endpoint=hub)
     assert TOKEN not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/some/blob"), "Permission denied"),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "No space left on device"),
+    ],
+)
+def test_a_cache_that_takes_no_files_is_no_problem_of_the_network(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: OSError, reason: str
+) -> None:
+    def write(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", write)
+    with pytest.raises(SourceError) as caught:
+        fetch(HubFile(id="someone/model", revision=COMMIT), "models.hub.guard", "model", ["*"])
+    assert str(caught.value).startswith(
+        f"models.hub.guard: someone/model cannot be kept in the hub's cache {tmp_path} ({reason}): free space or make the folder "
+        "writable, or set the environment variable HF_HOME"
+    )
 
 
 def test_without_network_the_error_offers_a_mirror() -> None:
@@ -120,6 +164,16 @@ def test_a_config_without_a_commit_is_refused_with_every_key_and_the_command_tha
     require_pins(config_of(harmful_hexphi={"sha256": {}, "path": "mirror"}), "x")
     require_pins(config_of(harmful_hexphi={"sha256": {}, "revision": COMMIT}), "x")
     require_pins(configs.load(ROOT / "config/sandbox.yaml"), "x")
+
+
+def test_a_judge_needs_a_commit_as_every_model_does(api: dict[str, str | Exception | None]) -> None:
+    values = yaml.safe_load((ROOT / "config/paper.yaml").read_text())
+    values["models"]["hub"]["judge"] = {"id": "someone/judge", "revision": None}
+    with pytest.raises(SourceError, match=r"models\.hub\.judge\.revision: someone/judge is not pinned to a commit"):
+        require_pins(configs.parse(values, "test"), "x")
+    api["model:someone/judge"] = COMMIT
+    line = current_pins(configs.parse(values, "test")).splitlines()[-1]
+    assert line == f"models.hub.judge.revision: {COMMIT}  # someone/judge, now null"
 
 
 class Api:
@@ -180,6 +234,13 @@ def test_a_hub_that_does_not_answer_leaves_one_message(
     api["model:meta-llama/Meta-Llama-3-8B-Instruct"] = answer
     with pytest.raises(SourceError, match=message):
         current_pins(config_of())
+
+
+@pytest.mark.parametrize(("name", "message"), [("expired", NOT_VALID), ("crowded", "wait some minutes"), ("gated", "is gated")])
+def test_pinning_says_why_the_hub_refused(hub: str, name: str, message: str) -> None:
+    with pytest.raises(SourceError, match=rf"^sources\.hub\.hh_rlhf: .*{message}") as caught:
+        current_pins(config_of(hh_rlhf={"id": f"someone/{name}"}), endpoint=hub)
+    assert TOKEN not in str(caught.value)
 
 
 def test_an_id_the_hub_does_not_know_is_named(hub: str) -> None:

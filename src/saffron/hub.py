@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from socket import gaierror
 from typing import Literal
 
 from saffron.config import Config, HubFile
 
 Kind = Literal["dataset", "model"]
+TOKENS = "https://huggingface.co/settings/tokens"
 
 
 class SourceError(ValueError):
@@ -27,7 +29,8 @@ def files(config: Config) -> list[tuple[str, Kind, HubFile]]:
         sets = {"hh_rlhf": sources.hh_rlhf, "harmful_hexphi": sources.harmful_hexphi, "ai2_refusals": sources.ai2_refusals}
         found += [(f"sources.hub.{name}", "dataset", file) for name, file in sets.items()]
     if config.models.origin == "hub" and (models := config.models.hub):
-        found += [(f"models.hub.{name}", "model", file) for name, file in (("policy", models.policy), ("guard", models.guard))]
+        roles = {"policy": models.policy, "guard": models.guard, "judge": models.judge}
+        found += [(f"models.hub.{role}", "model", file) for role, file in roles.items() if file is not None]
     return found
 
 
@@ -70,19 +73,60 @@ def _ask(file: HubFile, key: str, kind: Kind, endpoint: str | None) -> str:
 
     try:
         commit = HfApi(endpoint=endpoint).repo_info(file.id, repo_type=kind, timeout=10).sha
-    except errors.RepositoryNotFoundError:
-        raise SourceError(
-            f"{key}: the hub shows no {kind} {file.id}: correct {key}.id, or set the environment variable HF_TOKEN if it is "
-            "private"
-        ) from None
     except (OSError, errors.HTTPError, ValueError) as error:
-        raise SourceError(
-            f"{key}: the hub did not say what the current commit of {file.id} is ({type(error).__name__}): connect to the "
-            f"network, or read it at {_page(file, kind)}/commits/main"
-        ) from None
+        problem = _refusal(error, file, key, kind) or (
+            f"the hub did not say what the current commit of {file.id} is ({type(error).__name__}): connect to the network, or "
+            f"read it at {_page(file, kind)}/commits/main"
+        )
+        raise SourceError(f"{key}: {problem}") from None
     if commit is None:
         raise SourceError(f"{key}: the hub names no commit of {file.id}: look for one at {_page(file, kind)}/commits/main")
     return commit
+
+
+def _refusal(error: Exception, file: HubFile, key: str, kind: Kind) -> str | None:
+    """What the hub's answer behind an error means and what to do about it; None without an answer that says so."""
+    from huggingface_hub import errors
+
+    answered: BaseException | None = error
+    while answered is not None and not isinstance(answered, errors.HfHubHTTPError):
+        answered = answered.__cause__  # a snapshot missing locally hides why the hub was not asked for it
+    if answered is None:
+        return None
+    page, status = _page(file, kind), answered.response.status_code
+    unknown = isinstance(answered, errors.RepositoryNotFoundError)  # gated ones are of this class too
+    # A 401 is also how the hub hides a repository that is private or absent; of a bad token it says so.
+    if status == 401 and (not unknown or "Invalid credentials" in answered.response.headers.get("X-Error-Message", "")):
+        return (
+            f"the hub refuses the token it was shown for {file.id}; HF_TOKEN (or what `hf auth login` stored) is not valid: make "
+            f"a new one at {TOKENS}"
+        )
+    if isinstance(answered, errors.GatedRepoError):
+        return f"access to {file.id} is gated: ask for it at {page}, then set the environment variable HF_TOKEN to your token"
+    if unknown:
+        return f"the hub shows no {kind} {file.id}: correct {key}.id, or set the environment variable HF_TOKEN if it is private"
+    if isinstance(answered, errors.RevisionNotFoundError):
+        return f"{file.id} has no commit {file.revision}: copy one from {page}/commits/main into {key}.revision"
+    if status == 403:
+        return (
+            f"HF_TOKEN gives no access to {file.id}: let it read public gated repositories at {TOKENS}, or make a new one there"
+        )
+    if status == 429:
+        return f"the hub limits the rate of requests and refused {file.id}: wait some minutes and run the command again"
+    return None
+
+
+def _not_written(error: Exception, file: HubFile) -> str | None:
+    """What to do about an error of the local disk; None for one of the network."""
+    from huggingface_hub import constants
+
+    # Errors of the network that reach us have a class of their own, and the client's own errors no number.
+    if not isinstance(error, OSError) or error.errno is None or isinstance(error, (ConnectionError, TimeoutError, gaierror)):
+        return None
+    return (
+        f"{file.id} cannot be kept in the hub's cache {constants.HF_HUB_CACHE} ({error.strerror}): free space or make the folder "
+        "writable, or set the environment variable HF_HOME to another one"
+    )
 
 
 def _page(file: HubFile, kind: Kind) -> str:
@@ -100,7 +144,7 @@ def fetch(file: HubFile, key: str, kind: Kind, patterns: Sequence[str], *, endpo
         endpoint: address of the hub, if not the usual one.
 
     Raises:
-        SourceError: without a pin, access, network or the files; for a mirror, if the folder is missing.
+        SourceError: without a pin, access, network, the files or room for them; for a mirror, if the folder is missing.
     """
     if file.path is not None:
         folder = Path(file.path)
@@ -111,26 +155,18 @@ def fetch(file: HubFile, key: str, kind: Kind, patterns: Sequence[str], *, endpo
         return folder
     from huggingface_hub import errors, snapshot_download
 
-    page = _page(file, kind)
     if file.revision is None and not file.pinned_by_content:
         raise SourceError(
-            f"{key}.revision: {file.id} is not pinned to a commit: copy one from {page}/commits/main (or from what "
+            f"{key}.revision: {file.id} is not pinned to a commit: copy one from {_page(file, kind)}/commits/main (or from what "
             f"`saffron pin --config <file>` prints) into the config, or set {key}.path to a local mirror"
         )
     try:
         return Path(
             snapshot_download(file.id, repo_type=kind, revision=file.revision, allow_patterns=list(patterns), endpoint=endpoint)
         )
-    except errors.GatedRepoError:
-        problem = f"access to {file.id} is gated: ask for it at {page}, then set the environment variable HF_TOKEN to your token"
-    except errors.RepositoryNotFoundError:
-        problem = (
-            f"the hub shows no {kind} {file.id}: correct {key}.id, or set the environment variable HF_TOKEN if it is private"
-        )
-    except errors.RevisionNotFoundError:
-        problem = f"{file.id} has no commit {file.revision}: copy one from {page}/commits/main into {key}.revision"
     except (OSError, errors.EntryNotFoundError, errors.HTTPError, ValueError) as error:
-        problem = (
+        problem = _refusal(error, file, key, kind) or _not_written(error, file)
+        problem = problem or (
             f"{file.id} is not in the local cache and the hub did not answer ({type(error).__name__}): connect to the network, "
             f"or set {key}.path to a local mirror"
         )

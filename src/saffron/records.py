@@ -10,9 +10,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
+import secrets
 import shutil
-import tempfile
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -214,33 +214,44 @@ def write_json(path: str | Path, record: Any) -> None:
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary file beside ``path`` that takes its place when the block ends without an error."""
+    """A temporary file beside ``path`` that takes its place when the block ends without an error.
+
+    The file gets the mode of any new file here, whoever wrote it: safetensors leaves its files to their owner alone.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    os.chmod(name, 0o644)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{path.suffix}")
+    temporary.touch(exist_ok=False)
+    mode = stat.S_IMODE(temporary.stat().st_mode)
     try:
-        yield Path(name)
-        os.replace(name, path)
+        yield temporary
+        temporary.chmod(mode)
+        temporary.replace(path)
     finally:
-        Path(name).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def replacing_folder(path: str | Path) -> Iterator[Path]:
-    """A temporary folder beside ``path`` that takes its place when the block ends without an error."""
+    """A temporary folder beside ``path`` that takes its place when the block ends without an error.
+
+    Its files get the mode of any new file here, as of :func:`replacing`; what its links point to is left as it is.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    name = tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.")
-    os.chmod(name, 0o755)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    temporary.mkdir()
+    mode = stat.S_IMODE(temporary.stat().st_mode) & 0o666
     try:
-        yield Path(name)
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file() and not file.is_symlink():
+                file.chmod(mode)
         if path.exists():
             shutil.rmtree(path)
-        os.replace(name, path)
+        temporary.replace(path)
     finally:
-        shutil.rmtree(name, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def sha256(path: str | Path) -> str:

@@ -28,6 +28,22 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(count: int, size: int,
     assert min(size, (room + 1) // 2) <= used <= size  # halved no further than needed
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported at some other API call",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    ],
+)
+def test_memory_that_ran_out_past_pytorchs_allocator_counts_as_well(message: str) -> None:
+    def hungry(batch: Sequence[int]) -> list[int]:
+        if len(batch) > 2:
+            raise RuntimeError(message)
+        return list(batch)
+
+    assert device.in_batches(hungry, range(7), 4, what="x") == (list(range(7)), 2)
+
+
 def test_what_a_failed_call_held_is_free_before_the_next_one() -> None:
     held: list[weakref.ref[torch.Tensor]] = []
 
@@ -51,12 +67,13 @@ def test_one_item_that_does_not_fit_is_an_error_with_a_remedy() -> None:
         device.in_batches(never, [1, 2, 3], 2, what="the budget")
 
 
-def test_other_errors_pass() -> None:
+@pytest.mark.parametrize("error", [ValueError("no"), RuntimeError("CUDA error: device-side assert triggered: no")])
+def test_other_errors_pass(error: Exception) -> None:
     def broken(batch: Sequence[int]) -> list[int]:
-        raise ValueError("no")
+        raise error
 
-    with pytest.raises(ValueError, match="no"):
-        device.in_batches(broken, [1], 1, what="x")
+    with pytest.raises(type(error), match="no"):
+        device.in_batches(broken, [1, 2], 2, what="x")
 
 
 def test_the_batch_is_what_fits_into_free_memory() -> None:

@@ -170,7 +170,9 @@ def _read_tokenizer(folder: Path, modified: int) -> PreTrainedTokenizerFast:
 
 def save_mrm_head(folder: str | Path, bias: Tensor, unseen_mask: Tensor) -> None:
     """Write ``head.safetensors``: the unembedding bias (float[V]) and which tokens were never a target (bool[V])."""
-    save_file({"lm_head_bias": bias.detach().float().cpu().contiguous(), "unseen_mask": unseen_mask.cpu()}, Path(folder) / HEAD)
+    tensors = {"lm_head_bias": bias.detach().float().cpu().contiguous(), "unseen_mask": unseen_mask.cpu()}
+    with records.replacing(Path(folder) / HEAD) as temporary:
+        save_file(tensors, temporary)
 
 
 def load_mrm(

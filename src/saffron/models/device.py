@@ -21,6 +21,8 @@ Result = TypeVar("Result")
 SELECTION_BYTES = 50
 #: Share of the free memory that a batch is sized for; the rest is for what the estimate leaves out.
 SAFETY = 0.8
+#: How CUDA ("CUDA error: out of memory") and its libraries (CUBLAS_STATUS_ALLOC_FAILED) say that memory is out.
+OUT_OF_MEMORY = ("CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
 
 
 class DeviceMemoryError(RuntimeError):
@@ -75,6 +77,11 @@ def batch_size(wanted: int, bytes_per_item: int, free: int | None) -> int:
     return max(1, min(wanted, int(SAFETY * free) // max(1, bytes_per_item)))
 
 
+def _out_of_memory(error: RuntimeError) -> bool:
+    """Also true of what CUDA and its libraries allocate past PyTorch's allocator, whose errors have no type of their own."""
+    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in OUT_OF_MEMORY)
+
+
 def in_batches(
     function: Callable[[Sequence[Item]], Sequence[Result]], items: Sequence[Item], size: int, *, what: str
 ) -> tuple[list[Result], int]:
@@ -98,8 +105,10 @@ def in_batches(
         try:
             results += function(batch)
             continue
-        except torch.OutOfMemoryError:
-            pass  # until here the traceback holds what the failed call had allocated
+        except RuntimeError as error:
+            if not _out_of_memory(error):
+                raise
+        # Only from here on, past the error and its traceback, is what the failed call had allocated free.
         if len(batch) == 1:
             raise DeviceMemoryError(f"out of memory on one item alone: use a GPU with more memory, or make {what} smaller")
         size = math.ceil(len(batch) / 2)
