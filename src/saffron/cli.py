@@ -292,11 +292,13 @@ def search_all(
     chosen = _training_seed(settings, seed)
     with _on_device(settings, layout, "search", f"search_{group}.seed{chosen}"):
         from saffron import search, workflow
+        from saffron.search.inputs import Loaded
 
+        loaded = Loaded()
         for experiment in workflow.experiments(settings, group):
             for key in workflow.run_order(settings, experiment):
                 for shard in range(settings.search.shards):
-                    search.run(settings, layout, chosen, experiment, key, shard)
+                    search.run(settings, layout, chosen, experiment, key, shard, loaded)
             search.gather(settings, layout, chosen, experiment)
         if group == "replicate":
             search.trees(settings, layout, chosen)

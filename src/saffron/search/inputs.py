@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +28,35 @@ class AttackedPrompt:
     judge_ids: list[int]  # what the judge reads before the output: formatted prompt, + prefill if search.judge_reads_prefill
 
 
+class Loaded:
+    """Models that several runs of one process read, each loaded once; of MRMs the last one alone stays."""
+
+    def __init__(self) -> None:
+        self._models: dict[Path, Any] = {}
+
+    def lm(self, folder: Path, load: Callable[[Path], Any]) -> Any:
+        """The model in ``folder``."""
+        if folder not in self._models:
+            self._models[folder] = load(folder)
+        return self._models[folder]
+
+    def mrm(self, folder: Path, load: Callable[[Path], Any]) -> Any:
+        """The MRM in ``folder`` and its unseen tokens; another one is let go first."""
+        for other in [path for path in self._models if path.parent == folder.parent and path != folder]:
+            del self._models[other]
+        return self.lm(folder, load)
+
+
 @dataclass(frozen=True)
 class Inputs:
-    """Everything one run reads."""
+    """Everything one run reads; ``loaded`` is shared by the runs of one process."""
 
     config: Config
     layout: Layout
     seed: int
     experiment: Experiment
     run: Run
+    loaded: Loaded = field(default_factory=Loaded)
 
     @property
     def settings(self) -> Section:
@@ -81,12 +102,15 @@ class Inputs:
         runtime, settings, device_map = self.config.runtime, self.settings, self.config.models.device_map
         mrm, unseen = None, None
         if self.mrm:
-            mrm, unseen = models.load_mrm(self.layout.mrm(self.seed, self.mrm), runtime, device_map=device_map)
+            load_mrm = partial(models.load_mrm, runtime=runtime, device_map=device_map)
+            mrm, unseen = self.loaded.mrm(self.layout.mrm(self.seed, self.mrm), load_mrm)
         if unseen is not None and isinstance(settings, Saffron):
+            unseen = unseen.clone()
             unseen[self.formats.eos_id] = not settings.eos_seen
+        load = partial(models.load_lm, runtime=runtime, device_map=device_map)
         return SearchModels(
-            policy=models.load_lm(self.layout.model(self.run.policy, self.seed), runtime, device_map=device_map),
-            guard=models.load_lm(self.layout.model("guard", self.seed), runtime, device_map=device_map),
+            policy=self.loaded.lm(self.layout.model(self.run.policy, self.seed), load),
+            guard=self.loaded.lm(self.layout.model("guard", self.seed), load),
             formats=self.formats,
             mrm=mrm,
             unseen=None if unseen is None else unseen.to(self.device),

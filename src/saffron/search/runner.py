@@ -32,7 +32,7 @@ from saffron.layout import Layout
 from saffron.models import device
 from saffron.search import registry
 from saffron.search.base import RandomKey, SearchPrompt, SearchResult
-from saffron.search.inputs import AttackedPrompt, Inputs
+from saffron.search.inputs import AttackedPrompt, Inputs, Loaded
 from saffron.search.verdicts import judge
 from saffron.sources import oracle
 
@@ -45,7 +45,9 @@ MODULES = ("saffron.trie", "saffron.compute", "saffron.chat", "saffron.search", 
 ROW_ORDER = ["run", "budget", "search_seed", "prompt_id"]
 
 
-def run(config: Config, layout: Layout, seed: int, experiment: str, run_key: str, shard: int) -> None:
+def run(
+    config: Config, layout: Layout, seed: int, experiment: str, run_key: str, shard: int, loaded: Loaded | None = None
+) -> None:
     """Search one shard of one run and write ``layout.search_run``; the run's settings are written beside it.
 
     In a matched experiment the reference method's run has to be there; the ratio reached is written to
@@ -55,7 +57,7 @@ def run(config: Config, layout: Layout, seed: int, experiment: str, run_key: str
         RecordError: if something it reads is missing or not what it should be.
         ConfigError: if the experiment has no such run, or its reference budget is not run.
     """
-    job = _Job.of(config, layout, seed, experiment, run_key)
+    job = _Job.of(config, layout, seed, experiment, run_key, loaded)
     mine = job.blocks_of_shard(shard)
     if job.match is None or job.is_reference:
         table = job.search(job.budgets, mine)
@@ -129,14 +131,14 @@ class _Job:
     batch: int | None = None  # largest batch that fits the GPU, once one did not
 
     @classmethod
-    def of(cls, config: Config, layout: Layout, seed: int, experiment: str, run_key: str) -> _Job:
+    def of(cls, config: Config, layout: Layout, seed: int, experiment: str, run_key: str, loaded: Loaded | None = None) -> _Job:
         item = _experiment(config, experiment)
         found = [entry for entry in item.runs if entry.key == run_key]
         if not found:
             known = ", ".join(entry.key for entry in item.runs)
             raise ConfigError(f"search.experiments.{experiment}: no run {run_key}; there are {known}")
         torch.set_num_threads(config.runtime.torch_threads)
-        return cls(layout, experiment, Inputs(config, layout, seed, item, found[0]))
+        return cls(layout, experiment, Inputs(config, layout, seed, item, found[0], loaded or Loaded()))
 
     # ------------------------------------------------------------------------------------------------- what there is
     @property
