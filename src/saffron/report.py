@@ -22,15 +22,14 @@ PAGES = (
     ("Scaling (Figures 2 and 4a, Table 3)", ("figure2", "figure2_paper_convention", "figure4a"), ("table3",)),
     ("Matched compute (Table 2)", (), ("table2",)),
     ("Exploration against efficiency (Figure 1, Table 1)", ("figure1", "scaleff"), ("table1",)),
-    ("The token trie (Figure 3)", ("figure3",), ()),
+    ("The token trie, shared or not (Figure 3)", ("figure3", "sharing"), ()),
     ("The multifurcation reward model (Figure 4b)", ("figure4b",), ("mrm_in_search",)),
     ("Variety of outputs (Section 5.6)", (), ("section56",)),
     ("Over-optimisation of the guard", ("overoptimisation",), ()),
-    ("Trie sharing on or off", ("sharing",), ()),
 )
 
 #: Notebook that draws each figure whose name is not its own.
-DRAWN_BY = {"figure2_paper_convention": "figure2", "scaleff": "table1"}
+DRAWN_BY = {"figure2_paper_convention": "figure2", "scaleff": "table1", "sharing": "figure3"}
 
 #: Versions shown; all of them are in provenance.json.
 SHOWN_VERSIONS = ("python", "torch", "transformers", "peft", "numpy", "snakemake")

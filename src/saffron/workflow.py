@@ -25,7 +25,6 @@ FIGURES = {
     "figure4a": ("scaling",),
     "figure4b": (),
     "overoptimisation": ("scaling",),
-    "sharing": (),
 }
 TABLES = {
     "table1": ("exploration",),

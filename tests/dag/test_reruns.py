@@ -100,7 +100,7 @@ def test_editing_how_figures_are_drawn_draws_them_again(rerun: Project) -> None:
         stream.write("\n# edited\n")
     jobs = rerun.jobs()
     assert set(jobs) <= FIGURES
-    assert jobs["figure"] == 7
+    assert jobs["figure"] == 6
 
 
 def test_editing_one_notebook_executes_it_alone(rerun: Project) -> None:
