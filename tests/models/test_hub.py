@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from replica import config as replica_config
 from replica import models as replica_models
 from replica import tokenizer as replica_tokenizer
+from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken
 
 from saffron import config, models
@@ -179,3 +181,105 @@ def test_a_folder_without_safetensors_or_tokenizer_is_refused(run: tuple[Config,
         path.unlink()
     with pytest.raises(SourceError, match=r"models\.hub\.policy: no readable tokenizer in"):
         models.tokenizer(settings, layout)
+
+
+def shard(folder: Path, *, tied: bool) -> list[Path]:
+    """Rewrite a mirror's model as several files and their index."""
+    (folder / hub.WEIGHTS).unlink()
+    replica_models.random_model(0, tied=tied).save_pretrained(folder, max_shard_size="3MB")
+    files = sorted(folder.glob("model-*.safetensors"))
+    assert len(files) > 1 and not (folder / hub.WEIGHTS).exists()
+    return files
+
+
+def test_weights_in_several_files_are_taken_as_they_are(run: tuple[Config, Layout]) -> None:
+    settings, layout = run
+    assert settings.models.hub is not None
+    for role, stage, tied in (("policy", models.policy, False), ("guard", models.guard, True)):
+        files = shard(Path(str(getattr(settings.models.hub, role).path)), tied=tied)
+        stage(settings, layout, 0)
+        assert {path.name for path in files} < {path.name for path in layout.model(role, 0).iterdir()}
+        assert models.load_lm(layout.model(role, 0), settings.runtime)(torch.tensor([[882]])).logits.shape == (1, 1, 128_256)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def point(path: Path) -> None:
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 1\n")
+
+
+def drop_a_tensor(path: Path) -> None:
+    tensors = load_file(path)
+    del tensors["model.layers.0.mlp.up_proj.weight"]
+    save_file(tensors, path, {"format": "pt"})
+
+
+def turn_a_tensor(path: Path) -> None:
+    tensors = load_file(path)
+    tensors["model.layers.0.mlp.up_proj.weight"] = tensors["model.layers.0.mlp.up_proj.weight"].T.contiguous()
+    save_file(tensors, path, {"format": "pt"})
+
+
+def dangle(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path.with_name("gone"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (cut, r"/model\.safetensors is not a whole safetensors file \(.+\): cut short, or a pointer of git-lfs"),
+        (point, r"/model\.safetensors is not a whole safetensors file \(.+\): cut short, or a pointer of git-lfs"),
+        (dangle, r"/model\.safetensors is not there, though a link names it"),
+        (drop_a_tensor, r"lack 1 of the \d+ tensors, first model\.layers\.0\.mlp\.up_proj\.weight"),
+        (turn_a_tensor, r"up_proj\.weight in .* is of shape \(16, 32\), its config\.json says \(32, 16\)"),
+    ],
+)
+@pytest.mark.parametrize(("role", "stage"), [("policy", models.policy), ("guard", models.guard)])
+def test_weights_that_are_not_whole_are_refused_before_a_gpu_is_taken(
+    run: tuple[Config, Layout],
+    role: str,
+    stage: Callable[[Config, Layout, int], None],
+    spoil: Callable[[Path], None],
+    problem: str,
+) -> None:
+    settings, layout = run
+    folder = Path(str(getattr(settings.models.hub, role).path))
+    spoil(folder / hub.WEIGHTS)
+    with pytest.raises(SourceError, match=rf"^models\.hub\.{role}: .*{problem}.*; fetch the mirror {folder} again$"):
+        stage(settings, layout, 0)
+    assert not layout.model(role, 0).exists()
+
+
+def test_parts_of_the_weights_are_counted(run: tuple[Config, Layout]) -> None:
+    settings, layout = run
+    assert settings.models.hub is not None
+    folder = Path(str(settings.models.hub.policy.path))
+    part = shard(folder, tied=False)[-1]
+    index = folder / hub.INDEX
+    part.rename(folder / "elsewhere")
+    with pytest.raises(SourceError, match=rf"^models\.hub\.policy: {part} is not there, though {hub.INDEX} names it; fetch"):
+        models.policy(settings, layout, 0)
+    for content in ("{", "{}", "[]", '{"weight_map": []}'):
+        index.write_text(content)
+        with pytest.raises(SourceError, match=rf"{index} is not an index of weights; fetch"):
+            models.policy(settings, layout, 0)
+    index.unlink()
+    with pytest.raises(SourceError, match=rf"{folder} has neither model\.safetensors nor {hub.INDEX}"):
+        models.policy(settings, layout, 0)
+
+
+def test_a_snapshot_of_the_hub_that_is_not_whole_is_fetched_again(
+    run: tuple[Config, Layout], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, layout = run
+    assert settings.models.hub is not None
+    folder, commit = Path(str(settings.models.hub.policy.path)), "0" * 40
+    cut(folder / hub.WEIGHTS)
+    pinned = config.as_dict(settings)
+    pinned["models"]["hub"]["policy"] = {"id": "someone/policy", "revision": commit}
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(folder))
+    with pytest.raises(SourceError, match=rf"run `hf download someone/policy --revision {commit} --force-download` to fetch it"):
+        models.policy(config.parse(pinned, "test"), layout, 0)

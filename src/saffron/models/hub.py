@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError, safe_open
 
 from saffron import chat, records
 from saffron.chat import ChatFormats
@@ -23,7 +26,8 @@ from saffron.trie import TrieError, check_model
 #: The chat formats of the paper's models: part of the project, not of a run.
 CHAT_FORMATS = Path(__file__).resolve().parents[3] / "data" / "reference" / "paper" / chat.FILE
 TOKENIZER_PATTERNS = ["tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "config.json"]
-MODEL_PATTERNS = ["config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json"]
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+MODEL_PATTERNS = ["config.json", "generation_config.json", "model*.safetensors", INDEX]
 
 
 def tokenizer(config: Config, layout: Layout) -> None:
@@ -52,7 +56,7 @@ def policy(config: Config, layout: Layout, seed: int) -> None:
     """Write the policy's folder; the snapshot is the same for every seed.
 
     Raises:
-        SourceError: if the model cannot be had, or is not one in safetensors that the engine drives.
+        SourceError: if the model cannot be had, is not one in safetensors that the engine drives, or is not whole.
     """
     _link(_section(config).policy, "policy", layout.model("policy", seed))
 
@@ -61,7 +65,7 @@ def guard(config: Config, layout: Layout, seed: int) -> None:
     """Write the guard's folder; the snapshot is the same for every seed.
 
     Raises:
-        SourceError: if the model cannot be had, or is not one in safetensors that the engine drives.
+        SourceError: if the model cannot be had, is not one in safetensors that the engine drives, or is not whole.
     """
     _link(_section(config).guard, "guard", layout.model("guard", seed))
 
@@ -122,7 +126,8 @@ def check_one_width(policy: Path, guard: Path) -> None:
 
 def _words(tokenizer: Any) -> dict[str, int]:
     """The vocabulary without special tokens, whose names differ within a model family."""
-    return {token: id for token, id in tokenizer.get_vocab().items() if id not in tokenizer.added_tokens_decoder}
+    special = set(tokenizer.added_tokens_decoder)  # a property that takes long, so not once per token
+    return {token: id for token, id in tokenizer.get_vocab().items() if id not in special}
 
 
 def load_tokenizer(folder: Path, key: str) -> Any:
@@ -155,7 +160,7 @@ def _folder(file: HubFile, role: str, patterns: list[str]) -> Path:
 
 
 def _link(file: HubFile, role: str, target: Path) -> None:
-    """Link a snapshot's model files into ``target`` after a look at what they are."""
+    """Link a snapshot's model files into ``target`` after a look at what they are; of the weights only headers are read."""
     source = _folder(file, role, MODEL_PATTERNS)
     files = sorted({path for pattern in MODEL_PATTERNS for path in source.glob(pattern)})
     names = {path.name for path in files}
@@ -164,17 +169,71 @@ def _link(file: HubFile, role: str, target: Path) -> None:
             f"models.hub.{role}: {source} lacks config.json or model*.safetensors; only safetensors weights are read: "
             "check the revision or mirror"
         )
-    _check_drivable(source, role)
+    model = _drivable(source, role)
+    try:
+        check_weights(source, {name: tuple(parameter.shape) for name, parameter in model.named_parameters()})
+    except SourceError as error:
+        again = f"hf download {file.id} --revision {file.revision} --force-download"
+        remedy = f"fetch the mirror {file.path} again" if file.path else f"run `{again}` to fetch it again"
+        raise SourceError(f"models.hub.{role}: {error}; {remedy}") from None
     with records.replacing_folder(target) as folder:
         for path in files:
             os.symlink(path.resolve(), folder / path.name)
 
 
-def _check_drivable(source: Path, role: str) -> None:
+def check_weights(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse weights that would not load, or not all of them, once a GPU has been waited for; reads no tensor.
+
+    A mirror that was cut short, git without its large files, and a hub's cache filled in part all look like a model.
+
+    Args:
+        folder: of the model.
+        shapes: of the tensors it must hold, by name; a tied unembedding is not among them. Others are ignored, as by
+            transformers.
+
+    Raises:
+        SourceError: naming the file and what is wrong with it.
+    """
+    found: dict[str, tuple[int, ...]] = {}
+    for path in _weight_files(folder):
+        try:
+            with safe_open(path, "pt") as stream:
+                found |= {name: tuple(stream.get_slice(name).get_shape()) for name in stream.keys()}  # noqa: SIM118  # no mapping
+        except FileNotFoundError:
+            by = "a link" if path.is_symlink() else INDEX
+            raise SourceError(f"{path} is not there, though {by} names it") from None
+        except (SafetensorError, OSError) as error:
+            raise SourceError(
+                f"{path} is not a whole safetensors file ({str(error).splitlines()[0]}): cut short, or a pointer of git-lfs"
+            ) from None
+    if missing := [name for name in shapes if name not in found]:
+        raise SourceError(f"the weights in {folder} lack {len(missing)} of the {len(shapes)} tensors, first {missing[0]}")
+    for name, shape in shapes.items():
+        if found[name] != shape:
+            raise SourceError(f"{name} in {folder} is of shape {found[name]}, its config.json says {shape}")
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The files that transformers reads, in its order of preference."""
+    if os.path.lexists(folder / WEIGHTS):  # also a link into a cache whose file is gone
+        return [folder / WEIGHTS]
+    index = folder / INDEX
+    if not index.exists():
+        raise SourceError(f"{folder} has neither {WEIGHTS} nor {INDEX}, which names the parts")
     try:
-        check_model(skeleton(source))
+        return [folder / name for name in sorted(set(records.read_json(index)["weight_map"].values()))]
+    except (records.RecordError, KeyError, TypeError, AttributeError):
+        raise SourceError(f"{index} is not an index of weights") from None
+
+
+def _drivable(source: Path, role: str) -> Any:
+    """The model's skeleton, if the engine can drive it."""
+    try:
+        model = skeleton(source)
+        check_model(model)
     except (TrieError, ValueError, KeyError, OSError) as error:
         raise SourceError(
             f"models.hub.{role}: the engine cannot drive the model in {source} ({str(error).splitlines()[0]}); take one of the "
             "Llama, Mistral, Qwen2 or Qwen3 class"
         ) from None
+    return model
