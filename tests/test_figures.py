@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import nbformat
@@ -7,6 +8,7 @@ import pytest
 
 from saffron import figures
 from saffron.figures import NotebookError
+from saffron.layout import Layout
 
 
 @pytest.fixture
@@ -27,6 +29,18 @@ def test_a_notebook_gets_its_parameters_and_its_copy_is_kept(notebooks: Path) ->
     figures.notebook("figure9", {"target": str(notebooks / "out.txt"), "value": "good"}, executed)
     assert (notebooks / "out.txt").read_text() == "good"
     assert nbformat.read(executed, as_version=4).cells[-1].execution_count is not None
+
+
+def test_executed_copies_become_pages_once(notebooks: Path, tmp_path: Path) -> None:
+    layout = Layout("x", tmp_path / "root")
+    executed = figures.executed_copy(layout, "figure9")
+    figures.notebook("figure9", {"target": str(notebooks / "out.txt"), "value": "good"}, executed)
+    (page,) = figures.pages(layout)
+    assert page == executed.with_suffix(".html") and "a bad value" in page.read_text()
+    assert figures.pages(layout) == []
+    later = page.stat().st_mtime + 5
+    os.utime(executed, (later, later))
+    assert figures.pages(layout) == [page]
 
 
 def test_a_failing_cell_is_named_and_stays_readable(notebooks: Path) -> None:

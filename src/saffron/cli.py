@@ -351,20 +351,24 @@ def notebook(
 
 @figures_app.command()
 def check(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
-    """Check that the results the analysis was made from are still there and unchanged."""
+    """Check that the results the analysis was made from are still there and unchanged; renew the notebooks' HTML copies."""
     settings, layout = _open(config, out)
+    from saffron import figures
     from saffron.analysis.view import View
 
     View.of(settings, layout)
+    figures.pages(layout)
 
 
 @figures_app.command()
 def report(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
-    """Write the self-contained HTML report."""
+    """Write the self-contained HTML report, and the executed notebooks as HTML."""
     settings, layout = _open(config, out)
+    from saffron import figures
     from saffron import report as stage
 
     stage.write(settings, layout)
+    figures.pages(layout)
 
 
 @figures_app.command("all")

@@ -18,7 +18,7 @@ class NotebookError(RuntimeError):
 
 
 def notebook(name: str, parameters: Mapping[str, Any], executed: Path) -> None:
-    """Execute ``notebooks/<name>.ipynb``; its executed copy is kept whether it succeeds or fails, as HTML too.
+    """Execute ``notebooks/<name>.ipynb``; its executed copy is kept whether it succeeds or fails (as HTML: :func:`pages`).
 
     Args:
         name: the figure or table.
@@ -44,20 +44,33 @@ def notebook(name: str, parameters: Mapping[str, Any], executed: Path) -> None:
             str(path), str(executed), parameters=dict(parameters), kernel_name="python3", progress_bar=False
         )
     except PapermillExecutionError as error:
-        _as_html(executed)
         raise NotebookError(
             f"{path}: cell {error.exec_count} failed: {error.ename}: {error.evalue} (executed copy: {executed})"
         ) from None
-    _as_html(executed)
 
 
-def _as_html(executed: Path) -> None:
-    """Write an executed notebook as a page beside it."""
+def pages(layout: Layout) -> list[Path]:
+    """Write every executed notebook as a page beside it, where there is none or an older one; returns those written.
+
+    All at once, since the exporter takes longer to start than to write a page.
+    """
+    stale = [
+        path for path in sorted(executed_copy(layout, "*").parent.glob("*.ipynb")) if _newer(path, path.with_suffix(".html"))
+    ]
+    if not stale:
+        return []
     from nbconvert import HTMLExporter
 
-    page, _ = HTMLExporter().from_filename(str(executed))
-    with replacing(executed.with_suffix(".html")) as temporary:
-        temporary.write_text(page)
+    exporter = HTMLExporter()
+    for path in stale:
+        page, _ = exporter.from_filename(str(path))
+        with replacing(path.with_suffix(".html")) as temporary:
+            temporary.write_text(page)
+    return [path.with_suffix(".html") for path in stale]
+
+
+def _newer(path: Path, page: Path) -> bool:
+    return not page.exists() or page.stat().st_mtime_ns < path.stat().st_mtime_ns
 
 
 def executed_copy(layout: Layout, name: str) -> Path:

@@ -152,7 +152,7 @@ def test_a_matched_run_waits_for_its_reference(project: Project) -> None:
     [
         ("  block_size: 4\n", "  blocksize: 4\n", "search.blocksize: unknown key"),
         (
-            "  max_new_tokens: 10\n",
+            "  max_new_tokens: 6\n",
             "  max_new_tokens: twelve\n",
             "search.max_new_tokens: Input should be a valid integer, got 'twelve'",
         ),

@@ -61,7 +61,7 @@ def test_touching_a_result_runs_nothing(rerun: Project) -> None:
         ("turns: last", "turns: first", SAFETY4M),
         ("schedule: cosine", "schedule: constant", MRM),
         ("evaluation_prefixes: 200", "evaluation_prefixes: 150", {"evaluate_mrm"} | ANALYSIS),
-        ("max_new_tokens: 10", "max_new_tokens: 9", SEARCH),
+        ("max_new_tokens: 6", "max_new_tokens: 5", SEARCH),
         ("prompts: 4", "prompts: 3", SEARCH),
         ("bootstrap_samples: 100", "bootstrap_samples: 120", ANALYSIS),
         ("show_text: true", "show_text: false", FIGURES),
