@@ -49,13 +49,15 @@ def _n(view: View, experiment: str) -> str:
 def figure1(view: View) -> str:
     """Figure 1."""
     step = view.recorded.step
+    kept = sum(candidate.kept for candidate in step.candidates)
+    fate = "“kept” entered the next beam" if kept else "none of them entered the next beam, other sequences' were better"
     return prose(
         f"""Figure 1. One step of a real search (prompt {step.prompt_id} of {view.recorded.dataset}, step {step.step},
         training seed {view.seed}): a process reward model reads every candidate ({step.prm_calls} calls), the
         multifurcation reward model scores all of them in {step.mrm_calls} call. A PRM call reads the candidate and the guard's
         verdict question, with the conversation before them cached; the MRM's call reads the last token of the beam sequence.
         Numbers are rewards (logits), R(sa) on the left, M(s)[a] on the right, which approximates it; n =
-        {len(step.candidates)} candidates; “kept” entered the next beam."""
+        {len(step.candidates)} candidates; {fate}."""
     )
 
 
