@@ -157,6 +157,7 @@ def write_mrm(layout: Layout, seed: int, points: int = 2_000) -> None:
         }
     )
     records.write_table(layout.mrm(seed) / "evaluation.parquet", frame, records.MRM_EVALUATION)
+    records.write_json(layout.mrm(seed) / "evaluation.json", {"held_out_prefixes": points})
     unseen = np.arange(50) >= 45
     save_file(
         {"lm_head_bias": np.where(unseen, 0, generator.normal(size=50)).astype(np.float32), "unseen_mask": unseen},

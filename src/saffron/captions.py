@@ -5,19 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from saffron.analysis.study import LABELS as LABELS
 from saffron.analysis.view import View
 from saffron.compute import PAPER_MULTIPLIERS
-
-#: Names of methods in every figure and table.
-LABELS = {
-    "no_defense": "No defense",
-    "best_of_n": "Best-of-N",
-    "saffron": "Saffron-1",
-    "rebase": "Rebase",
-    "deal": "DeAL",
-    "beam_search": "Beam search",
-    "deepalign": "DeepAlign",
-}
 
 UNITS = ((1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"), (1e3, "kFLOP"), (1.0, "FLOP"))
 

@@ -88,7 +88,7 @@ def _compute_axis(ax: Axes, values: Sequence[float], label: str) -> None:
 
 
 def _asr_axis(ax: Axes, label: str = "attack success rate") -> None:
-    ax.set_ylim(-0.02, 1.02)
+    ax.set_ylim(-0.03, 1.03)
     ax.set_ylabel(label)
     ax.grid(True, axis="y")
     ax.set_axisbelow(True)

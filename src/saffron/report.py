@@ -154,7 +154,7 @@ def _claims(view: View) -> str:
         oracle = _badge(record["oracle"]["verdict"], claims.describe(record["oracle"])) if record["oracle"] else "–"
         cause = f'<br><span class="note">{escape(record["cause"])}</span>' if record["cause"] else ""
         verdict = _badge(record["verdict"], claims.describe(record))
-        rows.append((escape(record["source"]), escape(record["statement"]) + cause, theirs, ours, verdict, oracle))
+        rows.append((escape(record["source"]), escape(claims.statement(record)) + cause, theirs, ours, verdict, oracle))
     rule = captions.prose(
         """Verdicts follow rules that were written down before any result existed (data/reference/paper/claims.yaml). An
         ordering is reproduced or not reproduced when the paired 95 % interval (bootstrap over prompts, training seeds
@@ -211,6 +211,8 @@ def _conventions(view: View) -> str:
         depend on a constant factor; matched budgets and the compute ratio at equal attack success do."""
     )
     parts.append(f'<p class="caption">{note}</p>')
+    if "saffron" in view.analysis.get("curves", {}).get("guard", {}):
+        parts.append(_table(tables.largest_budgets(view)))
     if view.analysis.get("equal_asr"):
         parts.append(_table(tables.compute_ratios(view)))
         for convention in ("true", "paper"):
@@ -246,6 +248,9 @@ def _differences(view: View) -> str:
     rows = []
     for difference in paper.differences():
         effect = difference.get("shown_by", "")
+        if "quantities" in difference:
+            named = [{"name": name, "ours": view.analysis["quantities"].get(name)} for name in difference["quantities"]]
+            effect = f"{claims.labelled(named)} ({effect})"
         if "ablation" in difference:
             effect = ablations.effect(view.study, difference["ablation"], *difference["compare"])
         rows.append((*(str(difference[key]) for key in ("topic", "paper", "released", "followed")), effect))

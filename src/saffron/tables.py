@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from saffron import captions, workflow
 from saffron.analysis import ablations, claims, paper
 from saffron.analysis.view import View
@@ -198,8 +200,8 @@ def section56(view: View) -> Table:
     rows = []
     for system, values in quality["systems"].items():
         label = SYSTEM_LABELS[system]
-        if system == "saffron":
-            label += f", N = {view.study.quality_width()}"
+        if system in ("saffron", "best_of_n"):
+            label += f", N = {view.study.quality_width(system)}"
         phrases = (
             [values["most_common_start"][0], values["most_common_phrase"][0]] if view.show_text else ["withheld", "withheld"]
         )
@@ -221,10 +223,15 @@ def section56(view: View) -> Table:
         *("distinct-1", "distinct-2", "distinct-3", "self-BLEU"),
     )
     n = quality["systems"]["saffron"]["n"]
+    ours, other = quality["systems"]["saffron"], quality["systems"]["deepalign"]
+    measures = [ours[name] > other[name] for name in ("distinct_1", "distinct_2", "distinct_3")]
+    measures.append(ours["self_bleu"] < other["self_bleu"])
+    more = sum(measures)
     caption = prose(
         f"""Section 5.6. Variety of outputs under attack, n = {n} prompts, {_seeds(view)}; phrases of
         {quality["phrase_words"]} words or punctuation marks, those printed are the first training seed's; 95 % intervals. The
-        claim is about the shares. Higher distinct-n and lower self-BLEU mean more varied outputs too, and need not agree."""
+        claim is about the shares. Higher distinct-n and lower self-BLEU mean more varied outputs too, and need not agree: by
+        {more} of these 4 measures Saffron-1's outputs are the more varied, by {4 - more} DeepAlign's."""
     )
     return Table(columns, tuple(rows), caption)
 
@@ -264,8 +271,36 @@ def equal_asr(view: View, convention: str = "true") -> Table:
         needs = "not reached" if row["saffron_flops"] is None else with_unit(row["saffron_flops"])
         ratio = "–" if row["ratio"] is None else f"{row['relation']} {row['ratio']:.2f}×".strip()
         rows.append((str(row["best_of_n"]), f"{row['asr']:.3f}", with_unit(row["flops"]), needs, ratio))
-    caption = "Compute at equal attack success, interpolated between measured points in ln(compute); nothing is extrapolated."
+    n = int(view.cells.loc[view.cells["experiment"] == "scaling", "n_prompts"].iloc[0])
+    caption = prose(
+        f"""Compute at equal attack success, interpolated between measured points in ln(compute); nothing is extrapolated; n = {n}
+        prompts, {_seeds(view)}."""
+    )
     return Table(("Best-of-N", "ASR", "its compute", "Saffron-1's compute", "ratio"), tuple(rows), caption)
+
+
+def largest_budgets(view: View) -> Table:
+    """Every other search at its largest budget, beside Saffron-1 at the same compute."""
+    rows = []
+    for method, curve in view.section("curves")["guard"].items():
+        if method in ("no_defense", "saffron"):
+            continue
+        ours = []
+        for judge in view.analysis["judges"]:
+            points = view.section("curves")[judge]
+            flops, saffron = points[method]["flops"][-1], points["saffron"]
+            inside = saffron["flops"][0] <= flops <= saffron["flops"][-1]
+            here = f"{np.interp(np.log(flops), np.log(saffron['flops']), saffron['asr']):.3f}" if inside else "–"
+            ours += [f"{points[method]['asr'][-1]:.3f}", here]
+        rows.append((LABELS[method], str(curve["budget"][-1]), with_unit(curve["flops"][-1]), *ours))
+    columns = [f"{who} ({judge})" for judge in view.analysis["judges"] for who in ("its ASR", "Saffron-1's")]
+    n = int(view.cells.loc[view.cells["experiment"] == "scaling", "n_prompts"].iloc[0])
+    caption = prose(
+        f"""Beyond matched budgets: every other search at the largest budget that was run, and Saffron-1 at the same compute (each
+        FLOP counted once), interpolated between its measured points in ln(compute), “–” outside of them; n = {n} prompts,
+        {_seeds(view)}."""
+    )
+    return Table(("method", "budget", "compute", *columns), tuple(rows), caption)
 
 
 def compute_ratios(view: View) -> Table:
@@ -292,9 +327,11 @@ def claims_table(view: View) -> Table:
     for record in view.claims:
         main = [q for q in record["quantities"] if not q["name"].startswith("step/")]
         theirs = "; ".join(claims.format_number(q["paper"]) for q in main if q["paper"] is not None) or "–"
-        ours = "; ".join(claims.format_estimate(q["ours"]) for q in main)
+        ours = claims.labelled(main)
         oracle = claims.describe(record["oracle"]) if record["oracle"] else "–"
-        rows.append((record["source"], record["statement"], theirs, ours, claims.describe(record), oracle, record["cause"] or ""))
+        rows.append(
+            (record["source"], claims.statement(record), theirs, ours, claims.describe(record), oracle, record["cause"] or "")
+        )
     counts = {verdict: sum(record["verdict"] == verdict for record in view.claims) for verdict in claims.VERDICTS}
     summary = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
     caption = f"Claim by claim ({summary}), {_seeds(view)}; 95 % intervals."
@@ -330,9 +367,12 @@ TABLES: dict[str, Callable[[View], Table]] = {
 def ablation(view: View, name: str) -> Table:
     """One ablation: every run at every budget, with its paired difference to the first run."""
     found = ablations.rows(view.study, name)
+    compared = {(row["method"], row["budget"]) for row in found if "guard_difference" in row}
     rows = []
     for row in found:
-        run = f"{LABELS[row['method']]}, {row['settings_id']}"
+        if (row["method"], row["budget"]) not in compared:
+            continue  # a budget of the first run alone compares nothing
+        run = f"{LABELS[row['method']]}, {row['settings_id'].replace('_', ' ')}"
         finished, tokens = f"{row['finished']:.1%}", f"{row['n_new_tokens']:.1f}"
         judged = [rate(row[judge]) for judge in view.study.judges]
         differences = [rate(row.get(f"{judge}_difference")) for judge in view.study.judges]

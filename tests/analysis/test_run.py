@@ -239,7 +239,28 @@ def test_deviations_over_search_seeds_and_training_seeds_are_told_apart(tmp_path
 
 
 def test_labels_tell_quantities_apart() -> None:
-    assert labels(["asr/scaling/saffron/1", "asr/scaling/no_defense/0"]) == ["saffron 1", "no defense 0"]
-    assert labels(["mrm/mae"]) == ["mrm mae"]
+    assert labels(["asr/scaling/saffron/1", "asr/scaling/no_defense/0"]) == ["Saffron-1 1", "No defense 0"]
+    assert labels(["mrm/mae"]) == ["mrm MAE"]
     both = ["matched/scaling/true/best_of_n-rebase", "matched/matched/true/best_of_n-rebase"]
     assert labels(both) == ["first benchmark", "second benchmark"]
+    conventions = ["matched/scaling/true/saffron-best_of_n", "matched/scaling/paper/saffron-best_of_n"]
+    assert labels(conventions) == ["each FLOP counted once", "counted as in the paper"]
+
+
+def test_a_missing_record_of_searches_is_no_smaller_set_of_claims(tmp_path: Path) -> None:
+    config = synthetic_results.config(prompts=12)
+    layout = Layout(config.name, tmp_path)
+    synthetic_results.write(config, layout)
+    layout.search_trees(0).unlink()
+    with pytest.raises(RecordError, match=r"trees\.json"):
+        analysis.run(config, layout)
+
+
+def test_too_few_held_out_prefixes_are_refused(tmp_path: Path) -> None:
+    config = synthetic_results.config(prompts=12)
+    layout = Layout(config.name, tmp_path)
+    synthetic_results.write(config, layout)
+    path = layout.mrm(0) / "evaluation.parquet"
+    records.write_table(path, records.read_table(path, records.MRM_EVALUATION).head(100), records.MRM_EVALUATION)
+    with pytest.raises(RecordError, match=r"evaluation\.parquet: column mrm_reward: 100 prefixes, expected 2000"):
+        analysis.run(config, layout)

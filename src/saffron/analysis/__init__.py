@@ -103,7 +103,7 @@ def inputs(config: Config, layout: Layout) -> list[Path]:
     study = Study(config, layout)
     found = [layout.search(seed, name) for name in CORE if study.has(name) for seed in config.train_seeds]
     found += [layout.mrm(seed) / "evaluation.parquet" for seed in config.train_seeds]
-    return found + [path for path in map(layout.search_trees, config.train_seeds) if path.exists()]
+    return found + [layout.search_trees(seed) for seed in config.train_seeds]
 
 
 def run(config: Config, layout: Layout) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from saffron.analysis.statistics import Estimate
+from saffron.analysis.study import LABELS
 from saffron.config import Config
 
 Verdict = Literal["reproduced", "not reproduced", "undecided", "one seed", "not testable"]
@@ -105,6 +106,7 @@ def judge(claim: Mapping[str, Any], quantities: Mapping[str, Estimate], *, paper
     published: dict[str, float] = claim.get("numbers", {})
     names = list(published) if test == "numbers" else list(claim["quantities"])
     record: dict[str, Any] = {key: claim[key] for key in ("id", "source", "statement", "test")}
+    record["threshold"] = claim.get("threshold")
     record["quantities"] = [{"name": name, "paper": published.get(name), "ours": _ours(quantities, name)} for name in names]
     missing = [name for name in names if name not in quantities]
     steps = [name for prefix in claim.get("steps", ()) for name in quantities if name.startswith(f"{prefix}/")]
@@ -176,8 +178,25 @@ def describe(record: Mapping[str, Any]) -> str:
     return str(record["verdict"])
 
 
-#: What the experiments of the two benchmarks are called in labels.
-_EXPERIMENTS = {"scaling": "first benchmark", "matched": "second benchmark"}
+#: What parts of a quantity's name are called in labels; empty: left out.
+_WORDS = {
+    **LABELS,
+    "scaling": "first benchmark",
+    "matched": "second benchmark",
+    "exploration": "",
+    "true": "each FLOP counted once",
+    "paper": "counted as in the paper",
+    "asr": "ASR",
+    "scaleff": "ScalEff",
+    "compute": "TFLOP",
+    "mae": "MAE",
+    "rmse": "RMSE",
+    "r_squared": "R²",
+    "pearson_r": "Pearson's r",
+    "fraction_within_1": "share within ±1",
+    "time_share": "time, both methods together",
+    "space_share": "space, both methods together",
+}
 
 
 def labels(names: list[str]) -> list[str]:
@@ -185,9 +204,23 @@ def labels(names: list[str]) -> list[str]:
     split = [name.split("/") for name in names]
     if len(names) > 1 and len({len(parts) for parts in split}) == 1:
         places = [i for i in range(len(split[0])) if len({parts[i] for parts in split}) > 1]
-        return [" ".join(_EXPERIMENTS.get(parts[i], parts[i]) for i in places).replace("_", " ") for parts in split]
+        return [_words([parts[i] for i in places]) for parts in split]
     shared = set.intersection(*(set(parts) for parts in split)) if len(names) > 1 else set()
-    return [" ".join(part for part in parts if part not in shared).replace("_", " ") for parts in split]
+    return [_words([part for part in parts if part not in shared]) for parts in split]
+
+
+def _words(parts: list[str]) -> str:
+    """Parts of a name as a reader knows them; a difference "a-b" is "a less b"."""
+    pairs = [[_WORDS.get(side, side.replace("_", " ")) for side in part.split("-")] for part in parts]
+    return " ".join(word for word in (" less ".join(sides) for sides in pairs) if word)
+
+
+def statement(record: Mapping[str, Any]) -> str:
+    """A claim's statement, with the threshold it is held against where it does not name it."""
+    threshold = record.get("threshold")
+    if threshold is None or f"{threshold:g}" in record["statement"]:
+        return str(record["statement"])
+    return f"{record['statement']} [{record['test'].replace('_', ' ')} {threshold:g}]"
 
 
 def format_number(value: float | None) -> str:
@@ -196,9 +229,7 @@ def format_number(value: float | None) -> str:
         return "undefined"
     if abs(value) >= 10_000:
         return f"{value:,.0f}"
-    if 0 < abs(value) < 1e-2:
-        return f"{value:.2e}"
-    return f"{value:.3g}" if abs(value) >= 1 else f"{value:.3f}"
+    return f"{value:.2e}" if 0 < abs(value) < 1e-4 else f"{value:.3g}"
 
 
 def format_estimate(record: Mapping[str, Any] | None) -> str:
@@ -211,14 +242,19 @@ def format_estimate(record: Mapping[str, Any] | None) -> str:
     return f"{format_number(record['value'])} [{ends[0]}, {ends[1]}]"
 
 
+def labelled(quantities: list[dict[str, Any]]) -> str:
+    """A claim's quantities in one line, each with what it is where there are several."""
+    named = labels([q["name"] for q in quantities]) if len(quantities) > 1 else [""] * len(quantities)
+    return "; ".join(f"{format_estimate(q['ours'])} {name}".strip() for q, name in zip(quantities, named, strict=True))
+
+
 def markdown(records: list[dict[str, Any]]) -> str:
     """The claims table for the README and the report."""
     lines = ["| source | claim | paper | ours [95 % interval] | verdict | by the oracle |", "|---|---|---|---|---|---|"]
     for record in records:
         main = [q for q in record["quantities"] if not q["name"].startswith("step/")]
         paper = "; ".join(format_number(q["paper"]) for q in main if q["paper"] is not None) or "–"
-        named = labels([q["name"] for q in main]) if len(main) > 1 else [""] * len(main)
-        ours = "; ".join(f"{format_estimate(q['ours'])} {name}".strip() for q, name in zip(main, named, strict=True))
+        ours = labelled(main)
         oracle = describe(record["oracle"]) if record["oracle"] else "–"
-        lines.append(f"| {record['source']} | {record['statement']} | {paper} | {ours} | {describe(record)} | {oracle} |")
+        lines.append(f"| {record['source']} | {statement(record)} | {paper} | {ours} | {describe(record)} | {oracle} |")
     return "\n".join(lines) + "\n"

@@ -37,12 +37,17 @@ def load(config: Config, layout: Layout, seed: int, variant: str = "default") ->
     """Held-out prefixes with both rewards (records.MRM_EVALUATION).
 
     Raises:
-        RecordError: if the table is missing, empty, or holds a reward that is not finite.
+        RecordError: if the table is missing, holds fewer prefixes than there should be, or a reward that is not finite.
     """
     path = layout.mrm(seed, variant) / "evaluation.parquet"
     frame = records.read_table(path, records.MRM_EVALUATION)
-    if frame.empty:
-        raise RecordError(f"{path}: column mrm_reward: no prefixes; run the mrm stage again")
+    held_out = int(records.read_json(path.with_suffix(".json"))["held_out_prefixes"])
+    wanted = min(config.mrm.evaluation_prefixes, held_out)
+    if len(frame) != wanted or not wanted:
+        raise RecordError(
+            f"{path}: column mrm_reward: {len(frame)} prefixes, expected {wanted} (mrm.evaluation_prefixes is "
+            f"{config.mrm.evaluation_prefixes}, {held_out} are held out); delete it and run the mrm stage again"
+        )
     for column in ("prm_reward", "mrm_reward"):
         bad = int((~np.isfinite(frame[column])).sum())
         if bad:

@@ -165,6 +165,8 @@ class Bootstrap:
 
 def percentile_interval(resampled: Array, confidence: float) -> tuple[float | None, float | None]:
     """Percentile interval; None at an end that is infinite or undefined in too many resamples to be known."""
+    # Sums in another order differ in the last bits: an exact tie must not fall on either side of 0 by them.
+    resampled = np.round(resampled, 12)
     # A resample in which the statistic is undefined could lie anywhere: it counts against both ends.
     low = np.where(np.isnan(resampled), -np.inf, resampled)
     high = np.where(np.isnan(resampled), np.inf, resampled)

@@ -20,6 +20,17 @@ from saffron.layout import Layout
 
 Array = NDArray[np.float64]
 
+#: Names of methods in every figure and table.
+LABELS = {
+    "no_defense": "No defense",
+    "best_of_n": "Best-of-N",
+    "saffron": "Saffron-1",
+    "rebase": "Rebase",
+    "deal": "DeAL",
+    "beam_search": "Beam search",
+    "deepalign": "DeepAlign",
+}
+
 #: Methods in the order of every table and legend.
 METHODS = ("no_defense", "deal", "rebase", "beam_search", "best_of_n", "saffron")
 
@@ -396,8 +407,7 @@ class Study:
     def quality_outputs(self) -> dict[str, list[list[str]]]:
         """Outputs by system and training seed, in order of prompts (first search seed)."""
         scaled = self.results("scaling")
-        width = 32 if 32 in scaled.budgets("saffron") else max(scaled.budgets("saffron"))
-        samples = 32 if 32 in scaled.budgets("best_of_n") else max(scaled.budgets("best_of_n"))
+        width, samples = self.quality_width(), self.quality_width("best_of_n")
         chosen = {
             "deepalign": (self.results("deepalign"), Key("no_defense", "deepalign", 0)),
             "saffron": (scaled, Key("saffron", "default", width)),
@@ -411,17 +421,16 @@ class Study:
             outputs[system] = [rows.loc[rows["train_seed"] == seed, "text"].tolist() for seed in results.seeds]
         return outputs
 
-    def quality_width(self) -> int:
-        """Saffron-1's width in section 5.6."""
-        budgets = self.results("scaling").budgets("saffron")
+    def quality_width(self, method: str = "saffron") -> int:
+        """Budget of Saffron-1 or Best-of-N in section 5.6."""
+        budgets = self.results("scaling").budgets(method)
         return 32 if 32 in budgets else max(budgets)
 
     # ------------------------------------------------------------------------------------------------------------ tries
     @cached_property
     def recorded(self) -> dict[int, tries.Record]:
-        """Recorded searches by training seed, where stored."""
-        paths = {seed: self.layout.search_trees(seed) for seed in self.config.train_seeds}
-        return {seed: tries.load(path) for seed, path in paths.items() if path.exists()}
+        """Recorded searches by training seed."""
+        return {seed: tries.load(self.layout.search_trees(seed)) for seed in self.config.train_seeds}
 
 
 def _passes(estimate: Estimate, relation: str, bound: float) -> bool:
@@ -459,7 +468,8 @@ def quantities(study: Study, judge: str = "guard") -> dict[str, Estimate]:
     if study.has("matched"):
         found |= _matched_quantities(study, judge, "matched")
     if study.has("exploration"):
-        found |= _exploration_quantities(study, judge)
+        explored = _exploration_quantities(study, judge)
+        found |= explored if judge == "guard" else {name: e for name, e in explored.items() if "compute/" not in name}
     if judge == "guard":
         found |= {f"mrm/{name}": estimate for name, estimate in study.mrm_estimates.items()}
         if study.has("deepalign") and study.has("scaling"):
