@@ -333,6 +333,40 @@ def test_a_prm_that_scores_every_candidate_reads_once_per_step_and_once_per_comp
     assert reads(14) == reads(2) + 12 + 3  # compactions after steps 4, 8 and 12
 
 
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    width=st.sampled_from([1, 3, 30]),
+    share=st.sampled_from([0.5, 0.9, 1.0]),
+    semantics=st.sampled_from(["paper", "released"]),
+)
+def test_a_bias_of_minus_infinity_ranks_last_in_either_selection(seed, width, share, semantics):
+    policy, mrm = model(seed, scale=0.5), model(seed + 1, bias=True)
+    mrm.lm_head.bias[torch.rand(VOCAB, generator=torch.Generator().manual_seed(seed)) < share] = -torch.inf
+    prompts = [[1, 2], [5]]
+    given = options(width=width, min_new_tokens=0, max_new_tokens=6, semantics=semantics)
+    chosen = [each.tokens for each in expected(policy, mrm, prompts, **given)]
+    for listed in (True, False):
+        scorer = MRMScorer(mrm, prompts, None, width=width, max_new_tokens=6)
+        assert search(policy, scorer, prompts, listed=listed, **given).tokens == chosen
+
+
+@pytest.mark.parametrize("scorer", ["mrm", "prm"])
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize("limit", [1, 9])
+def test_nan_is_an_error_of_the_model_it_comes_from(scorer, listed, limit):
+    prompts = [[1, 2], [5]]
+    for broken, words in ((0, "policy's probabilities"), (1, "reward model's rewards")):
+        models = [model(1, bias=True), model(2, bias=True)]
+        models[broken].lm_head.bias[:] = torch.nan
+        policy, reward = models
+        mine = PRMScorer(SearchModels(policy, reward, FORMATS), prompts)
+        if scorer == "mrm":
+            mine = MRMScorer(reward, prompts, None, width=4, max_new_tokens=limit)
+        with pytest.raises(ValueError, match=words):
+            search(policy, mine, prompts, listed=listed, **options(max_new_tokens=limit))
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     data=st.data(),
@@ -349,7 +383,9 @@ def test_both_selections_agree_under_ties(data, batch, rows, count, top_p):
     )
     weights[..., 0] += 1
     probs = weights.double() / weights.sum(-1, keepdim=True)
-    drawn = data.draw(st.lists(st.integers(-2, 2), min_size=batch * rows * 8, max_size=batch * rows * 8))
+    drawn = data.draw(
+        st.lists(st.sampled_from([-torch.inf, -1, 0, 1, torch.inf]), min_size=batch * rows * 8, max_size=batch * rows * 8)
+    )
     rewards = torch.tensor(drawn).view(size).double()
     alive = torch.tensor(data.draw(st.lists(st.booleans(), min_size=batch * rows, max_size=batch * rows))).view(batch, rows)
     found = nuclei(probs, alive, top_p)
