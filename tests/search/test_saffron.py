@@ -415,18 +415,77 @@ def test_both_selections_agree_under_ties(data, batch, rows, count, top_p):
         ({"eos_token_id": VOCAB}, "eos_token_id"),
         ({"unseen": torch.ones(3, dtype=torch.bool)}, "unseen"),
         ({"semantics": "other"}, "semantics"),
-        ({"mrm_prompt_ids": []}, "prompts"),
+        ({"mrm_prompt_ids": []}, "mrm_prompt_ids"),
+        ({"mrm_prompt_ids": [[1, VOCAB]]}, r"mrm_prompt_ids\[0\] holds 24"),
+        ({"prompt_ids": [[1], [-1]]}, r"prompt_ids\[1\] holds -1"),
+        ({"prompt_ids": [[1], []]}, r"prompt_ids\[1\] is empty"),
+        ({"min_new_tokens": -1}, "min_new_tokens"),
     ],
 )
 def test_arguments_out_of_range_are_refused(changes, message):
+    given = {"prompt_ids": [[1]], **options(**changes)}
     with pytest.raises(ValueError, match=message):
-        search_tokens(model(0), model(1), [[1]], **options(**changes))
+        search_tokens(model(0), model(1), **given)
 
 
-def test_vocabularies_must_agree_and_prompts_must_not_be_empty():
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"prompt_ids": torch.tensor([[1, 2]])}, "prompt_ids must be a list of lists .*Tensor"),
+        ({"prompt_ids": [1, 2]}, r"prompt_ids\[0\] must be a list"),
+        ({"prompt_ids": "ab"}, "prompt_ids"),
+        ({"prompt_ids": ["ab"]}, r"prompt_ids\[0\]"),
+        ({"prompt_ids": [[1.0]]}, r"prompt_ids\[0\] holds 1.0"),
+        ({"mrm_prompt_ids": [[True]]}, r"mrm_prompt_ids\[0\] holds True"),
+        ({"eos_token_id": None}, "eos_token_id"),
+        ({"eos_token_id": [3, 4]}, "eos_token_id"),
+        ({"width": 2.5}, "width"),
+        ({"width": True}, "width"),
+        ({"max_new_tokens": 2.0}, "max_new_tokens"),
+        ({"min_new_tokens": "2"}, "min_new_tokens"),
+        ({"top_p": "0.8"}, "top_p"),
+        ({"unseen": torch.ones(VOCAB, dtype=torch.int64)}, r"unseen .*int64.* torch.as_tensor\(unseen, dtype=torch.bool\)"),
+        ({"unseen": np.ones(VOCAB, dtype=bool)}, "unseen .*ndarray.* torch.as_tensor"),
+        ({"unseen": [True] * VOCAB}, "unseen .*list.* torch.as_tensor"),
+        ({"mrm": None}, "mrm must be a loaded transformers model"),
+        ({"policy": "a/model"}, "policy must be a loaded transformers model"),
+    ],
+)
+def test_arguments_of_the_wrong_type_are_refused(changes, message):
+    given = {"policy": model(0), "mrm": model(1), "prompt_ids": [[1]], **options(**changes)}
+    with pytest.raises(TypeError, match=message):
+        search_tokens(**given)
+
+
+@pytest.mark.parametrize("which", ["policy", "mrm"])
+def test_a_model_that_cannot_be_driven_to_the_end_is_refused_before_any_forward(which):
+    def refuse(*_: Any) -> None:
+        raise AssertionError("a forward")
+
+    models = {"policy": model(0), "mrm": model(1)}
+    for each in models.values():
+        each.model.embed_tokens.register_forward_pre_hook(refuse)
+    given = {"prompt_ids": [[1], [1, 2]], **models, **options(max_new_tokens=4)}
+    models[which].config.sliding_window = 4
+    with pytest.raises(TrieError, match=f"{which}: sequences of up to 5 tokens .*window of 4"):
+        search_tokens(**given)
+    models[which].config.sliding_window = 5
+    with pytest.raises(AssertionError, match="a forward"):
+        search_tokens(**given)
+    models[which].train()
+    with pytest.raises(TrieError, match=f"{which}: .*eval"):
+        search_tokens(**given)
+
+
+def test_policy_and_mrm_may_be_of_different_dtypes():
+    policy, mrm = model(0, torch.float32), model(1, torch.float64)
+    [output] = search_tokens(policy, mrm, [[1, 2]], **options())
+    [reference_] = expected(policy, mrm, [[1, 2]], **options())
+    assert reference_.margin > 1e-5 and output == reference_.tokens
+
+
+def test_vocabularies_must_agree_and_no_prompts_have_no_continuations():
     with pytest.raises(ValueError, match="vocabular"):
         search_tokens(model(0), model(1, vocab=VOCAB + 1), [[1]], **options())
-    with pytest.raises(TrieError, match="prompt"):
-        search_tokens(model(0), model(1), [[1], []], **options())
     assert search_tokens(model(0), model(1), [], **options()) == []
     assert search_tokens(model(0), model(1), [[1]], **options(max_new_tokens=0)) == [[]]
