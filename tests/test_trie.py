@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from peft import LoraConfig, get_peft_model, inject_adapter_in_model
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
 from transformers import (
@@ -301,11 +302,35 @@ def test_what_it_cannot_drive_is_refused():
     training = LlamaForCausalLM(model().config).train()
     with pytest.raises(TrieError, match="eval"):
         TokenTrie(training, [[1]], max_nodes=1)
+    with pytest.raises(TrieError, match=r"20 rows .*vocab_size is 19"):
+        TokenTrie(with_head(torch.nn.Linear(24, VOCAB + 1)), [[1]], max_nodes=1)
     dynamic = LlamaConfig(
         **model().config.to_dict() | {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}}
     )
     with pytest.raises(TrieError, match="dynamic"):
         TokenTrie(LlamaForCausalLM(dynamic).eval(), [[1]], max_nodes=1)
+
+
+def with_head(head: torch.nn.Module) -> Any:
+    llama = LlamaForCausalLM(model().config).eval()
+    llama.lm_head = head
+    return llama
+
+
+class Scaled(torch.nn.Linear):
+    def forward(self, input: Tensor) -> Tensor:
+        return -super().forward(input)
+
+
+def test_an_unembedding_that_is_more_than_its_weight_is_refused():
+    """Selected rows of it are read from its weight, so an adapter on it would count in some logits and not in others."""
+    adapted = with_head(torch.nn.Linear(24, VOCAB))
+    inject_adapter_in_model(LoraConfig(target_modules=["lm_head"], r=2), adapted)
+    wrapped = get_peft_model(LlamaForCausalLM(model().config), LoraConfig(target_modules=["q_proj"], r=2)).eval()
+    for llama in (with_head(Scaled(24, VOCAB)), adapted, wrapped):
+        with pytest.raises(TrieError, match="merge the adapter first"):
+            TokenTrie(llama, [[1]], max_nodes=1)
+    TokenTrie(wrapped.merge_and_unload(), [[1]], max_nodes=1)
 
 
 def test_a_sliding_window_is_refused_where_it_would_bite():

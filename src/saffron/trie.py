@@ -44,6 +44,7 @@ KeysValues = tuple[Tensor, Tensor]
 Place = Callable[[int, Tensor, Tensor], tuple[KeysValues | None, KeysValues | None]]
 
 ROPE_TYPES = ("default", "linear", "llama3", "yarn")  # the others rescale with the length of the sequence
+MERGE = "merge the adapter first (merge_and_unload())"
 
 
 class TrieError(ValueError):
@@ -741,7 +742,9 @@ def check_model(model: Any) -> None:
     Raises:
         TrieError: with the reason.
     """
-    config = getattr(model, "config", None)
+    if hasattr(model, "get_base_model"):  # peft's wrappers; some change the prompt or the unembedding
+        raise TrieError(f"{type(model).__name__} wraps a model; {MERGE}")
+    config: Any = getattr(model, "config", None)
     family = getattr(config, "model_type", type(model).__name__)
     if family not in FAMILIES:
         raise TrieError(f"model type {family!r} is not of the Llama family; known: {', '.join(FAMILIES)}")
@@ -749,6 +752,12 @@ def check_model(model: Any) -> None:
     parts = ("layers", "norm", "embed_tokens", "rotary_emb")
     if decoder is None or head is None or not all(hasattr(decoder, part) for part in parts):
         raise TrieError(f"{type(model).__name__} is not a causal language model with decoder layers and an unembedding")
+    if type(head) is not torch.nn.Linear:  # selected rows are read from its weight and bias, past any other forward
+        raise TrieError(f"the unembedding is a {type(head).__name__}, not a plain torch.nn.Linear; {MERGE}")
+    if head.weight.shape[0] != config.vocab_size:
+        raise TrieError(
+            f"the unembedding has {head.weight.shape[0]} rows but config.vocab_size is {config.vocab_size}; they must agree"
+        )
     if model.training:
         raise TrieError("the model is in training mode; call model.eval() first")
     rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")

@@ -333,6 +333,40 @@ def test_a_prm_that_scores_every_candidate_reads_once_per_step_and_once_per_comp
     assert reads(14) == reads(2) + 12 + 3  # compactions after steps 4, 8 and 12
 
 
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    width=st.sampled_from([1, 3, 30]),
+    share=st.sampled_from([0.5, 0.9, 1.0]),
+    semantics=st.sampled_from(["paper", "released"]),
+)
+def test_a_bias_of_minus_infinity_ranks_last_in_either_selection(seed, width, share, semantics):
+    policy, mrm = model(seed, scale=0.5), model(seed + 1, bias=True)
+    mrm.lm_head.bias[torch.rand(VOCAB, generator=torch.Generator().manual_seed(seed)) < share] = -torch.inf
+    prompts = [[1, 2], [5]]
+    given = options(width=width, min_new_tokens=0, max_new_tokens=6, semantics=semantics)
+    chosen = [each.tokens for each in expected(policy, mrm, prompts, **given)]
+    for listed in (True, False):
+        scorer = MRMScorer(mrm, prompts, None, width=width, max_new_tokens=6)
+        assert search(policy, scorer, prompts, listed=listed, **given).tokens == chosen
+
+
+@pytest.mark.parametrize("scorer", ["mrm", "prm"])
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize("limit", [1, 9])
+def test_nan_is_an_error_of_the_model_it_comes_from(scorer, listed, limit):
+    prompts = [[1, 2], [5]]
+    for broken, words in ((0, "policy's probabilities"), (1, "reward model's rewards")):
+        models = [model(1, bias=True), model(2, bias=True)]
+        models[broken].lm_head.bias[:] = torch.nan
+        policy, reward = models
+        mine = PRMScorer(SearchModels(policy, reward, FORMATS), prompts)
+        if scorer == "mrm":
+            mine = MRMScorer(reward, prompts, None, width=4, max_new_tokens=limit)
+        with pytest.raises(ValueError, match=words):
+            search(policy, mine, prompts, listed=listed, **options(max_new_tokens=limit))
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     data=st.data(),
@@ -349,7 +383,9 @@ def test_both_selections_agree_under_ties(data, batch, rows, count, top_p):
     )
     weights[..., 0] += 1
     probs = weights.double() / weights.sum(-1, keepdim=True)
-    drawn = data.draw(st.lists(st.integers(-2, 2), min_size=batch * rows * 8, max_size=batch * rows * 8))
+    drawn = data.draw(
+        st.lists(st.sampled_from([-torch.inf, -1, 0, 1, torch.inf]), min_size=batch * rows * 8, max_size=batch * rows * 8)
+    )
     rewards = torch.tensor(drawn).view(size).double()
     alive = torch.tensor(data.draw(st.lists(st.booleans(), min_size=batch * rows, max_size=batch * rows))).view(batch, rows)
     found = nuclei(probs, alive, top_p)
@@ -379,18 +415,77 @@ def test_both_selections_agree_under_ties(data, batch, rows, count, top_p):
         ({"eos_token_id": VOCAB}, "eos_token_id"),
         ({"unseen": torch.ones(3, dtype=torch.bool)}, "unseen"),
         ({"semantics": "other"}, "semantics"),
-        ({"mrm_prompt_ids": []}, "prompts"),
+        ({"mrm_prompt_ids": []}, "mrm_prompt_ids"),
+        ({"mrm_prompt_ids": [[1, VOCAB]]}, r"mrm_prompt_ids\[0\] holds 24"),
+        ({"prompt_ids": [[1], [-1]]}, r"prompt_ids\[1\] holds -1"),
+        ({"prompt_ids": [[1], []]}, r"prompt_ids\[1\] is empty"),
+        ({"min_new_tokens": -1}, "min_new_tokens"),
     ],
 )
 def test_arguments_out_of_range_are_refused(changes, message):
+    given = {"prompt_ids": [[1]], **options(**changes)}
     with pytest.raises(ValueError, match=message):
-        search_tokens(model(0), model(1), [[1]], **options(**changes))
+        search_tokens(model(0), model(1), **given)
 
 
-def test_vocabularies_must_agree_and_prompts_must_not_be_empty():
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"prompt_ids": torch.tensor([[1, 2]])}, "prompt_ids must be a list of lists .*Tensor"),
+        ({"prompt_ids": [1, 2]}, r"prompt_ids\[0\] must be a list"),
+        ({"prompt_ids": "ab"}, "prompt_ids"),
+        ({"prompt_ids": ["ab"]}, r"prompt_ids\[0\]"),
+        ({"prompt_ids": [[1.0]]}, r"prompt_ids\[0\] holds 1.0"),
+        ({"mrm_prompt_ids": [[True]]}, r"mrm_prompt_ids\[0\] holds True"),
+        ({"eos_token_id": None}, "eos_token_id"),
+        ({"eos_token_id": [3, 4]}, "eos_token_id"),
+        ({"width": 2.5}, "width"),
+        ({"width": True}, "width"),
+        ({"max_new_tokens": 2.0}, "max_new_tokens"),
+        ({"min_new_tokens": "2"}, "min_new_tokens"),
+        ({"top_p": "0.8"}, "top_p"),
+        ({"unseen": torch.ones(VOCAB, dtype=torch.int64)}, r"unseen .*int64.* torch.as_tensor\(unseen, dtype=torch.bool\)"),
+        ({"unseen": np.ones(VOCAB, dtype=bool)}, "unseen .*ndarray.* torch.as_tensor"),
+        ({"unseen": [True] * VOCAB}, "unseen .*list.* torch.as_tensor"),
+        ({"mrm": None}, "mrm must be a loaded transformers model"),
+        ({"policy": "a/model"}, "policy must be a loaded transformers model"),
+    ],
+)
+def test_arguments_of_the_wrong_type_are_refused(changes, message):
+    given = {"policy": model(0), "mrm": model(1), "prompt_ids": [[1]], **options(**changes)}
+    with pytest.raises(TypeError, match=message):
+        search_tokens(**given)
+
+
+@pytest.mark.parametrize("which", ["policy", "mrm"])
+def test_a_model_that_cannot_be_driven_to_the_end_is_refused_before_any_forward(which):
+    def refuse(*_: Any) -> None:
+        raise AssertionError("a forward")
+
+    models = {"policy": model(0), "mrm": model(1)}
+    for each in models.values():
+        each.model.embed_tokens.register_forward_pre_hook(refuse)
+    given = {"prompt_ids": [[1], [1, 2]], **models, **options(max_new_tokens=4)}
+    models[which].config.sliding_window = 4
+    with pytest.raises(TrieError, match=f"{which}: sequences of up to 5 tokens .*window of 4"):
+        search_tokens(**given)
+    models[which].config.sliding_window = 5
+    with pytest.raises(AssertionError, match="a forward"):
+        search_tokens(**given)
+    models[which].train()
+    with pytest.raises(TrieError, match=f"{which}: .*eval"):
+        search_tokens(**given)
+
+
+def test_policy_and_mrm_may_be_of_different_dtypes():
+    policy, mrm = model(0, torch.float32), model(1, torch.float64)
+    [output] = search_tokens(policy, mrm, [[1, 2]], **options())
+    [reference_] = expected(policy, mrm, [[1, 2]], **options())
+    assert reference_.margin > 1e-5 and output == reference_.tokens
+
+
+def test_vocabularies_must_agree_and_no_prompts_have_no_continuations():
     with pytest.raises(ValueError, match="vocabular"):
         search_tokens(model(0), model(1, vocab=VOCAB + 1), [[1]], **options())
-    with pytest.raises(TrieError, match="prompt"):
-        search_tokens(model(0), model(1), [[1], []], **options())
     assert search_tokens(model(0), model(1), [], **options()) == []
     assert search_tokens(model(0), model(1), [[1]], **options(max_new_tokens=0)) == [[]]

@@ -49,18 +49,18 @@ def first_occurrence(sequences: Tensor) -> Tensor:
     return torch.where(same, rows, same.shape[2]).amin(2)
 
 
-def look(growing: Tensor, *live_nodes: Tensor) -> tuple[list[int], list[int]]:
+def look(growing: Tensor, *numbers: Tensor) -> tuple[list[int], list[int]]:
     """What the host must know for a compaction, in its one device-to-host copy.
 
     Args:
         growing: [B, R] bool, entries that go on.
-        live_nodes: [] of each trie, see :meth:`saffron.trie.TokenTrie.live_nodes`.
+        numbers: [] int64 each, such as a trie's :meth:`saffron.trie.TokenTrie.live_nodes`.
 
     Returns:
-        The number of each prompt's entries that go on, and of each trie's live nodes.
+        The number of each prompt's entries that go on, and the other numbers.
     """
-    numbers = torch.cat([growing.sum(1), torch.stack(live_nodes)] if live_nodes else [growing.sum(1)]).tolist()
-    return numbers[: len(growing)], numbers[len(growing) :]
+    read = torch.cat([growing.sum(1), torch.stack(numbers)] if numbers else [growing.sum(1)]).tolist()
+    return read[: len(growing)], read[len(growing) :]
 
 
 def unfinished(growing: list[int], device: torch.device) -> Tensor:

@@ -33,6 +33,8 @@ from saffron.search.selection import (
     nuclei,
     nucleus,
     probabilities,
+    refuse_undefined,
+    undefined,
 )
 from saffron.search.verdicts import Verdicts
 from saffron.trie import ROOT, TokenTrie
@@ -400,6 +402,9 @@ def search(
             listed, this loop copies nothing from the device between two compactions; nor does :class:`MRMScorer`, while
             :class:`PRMScorer` has one copy per step.
         record_tree: keep every candidate of every step (lists candidates).
+
+    Raises:
+        ValueError: if the policy's probabilities or the rewards hold NaN (not listed: at the next compaction or the end).
     """
     period = compaction_period(width, max_new_tokens)
     trie = TokenTrie(policy, prompts, max_nodes=period * width, fixed_shapes=policy.device.type != "cpu")
@@ -412,6 +417,7 @@ def search(
     recorder = _Recorder(trie.batch) if record_tree else None
     assert trie.root_logits is not None
     logits = trie.root_logits[:, None]
+    nan = torch.zeros(2, dtype=torch.int64, device=trie.device)  # whether probabilities, rewards were undefined so far
     for step in range(max_new_tokens):
         probs = probabilities(logits, eos_token_id, forbid_eos=step < min_new_tokens)
         if listed:
@@ -420,6 +426,7 @@ def search(
             found = _to(best(candidates, scores, len(index), width), trie.device)
         else:
             found = scorer.best(nuclei(probs, rows.alive, top_p), width)
+            nan |= torch.stack([undefined(probs, rows.alive), found.reward.isnan().any()])
         selected = select(beam, rows, found, eos_token_id=eos_token_id, semantics=semantics)
         if recorder is not None:
             recorder.step(index, beam, rows, candidates, scores, found, selected)
@@ -434,7 +441,8 @@ def search(
         live: list[int] = []
         if listed or compact:
             tries = (trie.live_nodes(parents, rows.alive), scorer.live_nodes(extended, rows.alive)) if compact else ()
-            growing, live = look(beam.growing, *tries)
+            growing, (policy_nan, reward_nan, *live) = look(beam.growing, *nan, *tries)
+            refuse_undefined(policy_nan > 0, reward_nan > 0)
             if min(growing) == 0:
                 answers.write(index, beam)
                 keep = unfinished(growing, trie.device)
@@ -454,6 +462,7 @@ def search(
         extension = trie.extend(parents, found.token.gather(1, chosen), alive=rows.alive)
         nodes, logits = extension.nodes, extension.logits
     answers.write(index, beam)
+    refuse_undefined(*nan.tolist())
     return answers.outcome(trie.ledger, recorder)
 
 

@@ -71,6 +71,11 @@ def probabilities(logits: Tensor, eos_token_id: int, forbid_eos: bool) -> Tensor
     return torch.softmax(logits, -1, dtype=torch.promote_types(logits.dtype, torch.float32))
 
 
+def undefined(probs: Tensor, alive: Tensor) -> Tensor:
+    """[] bool: whether the distribution [B, R, V] of a row that is ``alive`` [B, R] holds NaN (then all of it does)."""
+    return (probs[..., 0].isnan() & alive).any()
+
+
 def nucleus(probs: Tensor, alive: Tensor, top_p: float) -> Candidates:
     """The smallest set of most likely tokens of each row: a token is in while the mass before it is below ``top_p``.
 
@@ -78,8 +83,12 @@ def nucleus(probs: Tensor, alive: Tensor, top_p: float) -> Candidates:
         probs: [B, R, V] on the CPU.
         alive: [B, R] bool; other rows have no candidates.
         top_p: nucleus mass.
+
+    Raises:
+        ValueError: if the distribution of a living row holds NaN.
     """
     _batch, rows, vocab = probs.shape
+    refuse_undefined(bool(undefined(probs, alive)), False)
     flat = probs.reshape(-1, vocab)[alive.view(-1)] if not bool(alive.all()) else probs.reshape(-1, vocab)
     values = flat.numpy()
     descending = -values
@@ -109,7 +118,11 @@ def best(candidates: Candidates, rewards: Floats, batch: int, count: int) -> Bes
         rewards: [C] their rewards.
         batch: number of prompts B.
         count: N.
+
+    Raises:
+        ValueError: if a reward is NaN.
     """
+    refuse_undefined(False, bool(np.isnan(rewards).any()))
     index = np.zeros((batch, count), dtype=np.int64)
     valid = np.zeros((batch, count), dtype=bool)
     borders = np.searchsorted(candidates.prompt, np.arange(batch + 1))
@@ -207,11 +220,32 @@ def best_listed(row: Tensor, token: Tensor, there: Tensor, rewards: Tensor, coun
 
 
 def _highest(rewards: Tensor, there: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The ``count`` highest rewards [B, C] of those that are ``there``, ties in order: their values, places and validity."""
-    ordered, place = rewards.masked_fill(~there, -torch.inf).sort(dim=-1, descending=True, stable=True)
-    ordered, place = ordered[:, :count], place[:, :count]
-    if place.shape[1] < count:
-        missing = (0, count - place.shape[1])
+    """The ``count`` highest rewards [B, C] of those that are ``there``, ties in order: their values, places and validity.
+
+    A NaN among a prompt's candidates makes all its values NaN.
+    """
+    lost = (rewards.isnan() & there).any(1, keepdim=True)
+    ordered, place = (-rewards).masked_fill(~there, torch.nan).sort(dim=-1, stable=True)  # NaN sorts last, after a reward of -inf
+    ordered, place = -ordered[:, :count], place[:, :count]
+    valid = there.gather(1, place)
+    ordered = ordered.masked_fill(~valid, -torch.inf).masked_fill(lost, torch.nan)
+    missing = (0, count - place.shape[1])
+    if missing[1] > 0:
         ordered = torch.nn.functional.pad(ordered, missing, value=-torch.inf)
-        place = torch.nn.functional.pad(place, missing)
-    return ordered, place, there.gather(1, place) & (ordered > -torch.inf)
+        place, valid = (torch.nn.functional.pad(x, missing) for x in (place, valid))
+    return ordered, place, valid
+
+
+def refuse_undefined(policy: bool, rewards: bool) -> None:
+    """Stop where there is no order to select by.
+
+    Args:
+        policy: whether the policy's distribution after a growing sequence holds NaN.
+        rewards: whether a candidate's reward is NaN.
+
+    Raises:
+        ValueError: if either is so.
+    """
+    for name, found in (("the policy's probabilities", policy), ("the reward model's rewards", rewards)):
+        if found:
+            raise ValueError(f"{name} hold NaN; check the model's weights, or load it in bfloat16 or float32 if in float16")
