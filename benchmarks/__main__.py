@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import bandwidth, methods, profiling, report, rewards, savings, search
+from benchmarks import bandwidth, methods, profiling, report, rewards, savings, search, storage
 from benchmarks.measure import clock, exponent, free, paired
 from benchmarks.shapes import SHAPES, TARGETS, Pair, Shapes, pair, parameters, peaked
 from saffron.models import device as devices
@@ -26,7 +26,7 @@ from saffron.models.device import DeviceMemoryError
 HERE = Path(__file__).parent
 #: Parts that are of the targets' models on a CPU alone: resident memory, and what listing candidates on the host saves.
 CPU_PARTS = ("memory", "savings")
-PARTS = ("bandwidth", "search", "stand_in", "memory", "growth", "savings", "methods", "profile", "rewards")
+PARTS = ("bandwidth", "search", "stand_in", "memory", "storage", "growth", "savings", "methods", "profile", "rewards")
 #: What is measured of the targets' models on a CPU, unless parts are named: searches of 16 prompts by a PRM take an hour there.
 USUAL_ON_CPU = tuple(part for part in PARTS if part not in ("bandwidth", "methods"))
 USUAL_SHAPES = {"cpu": TARGETS, "cuda": "llama3-8b"}
@@ -92,9 +92,9 @@ def run_search(job: Job) -> None:
 
 
 def run_stand_in(job: Job) -> None:
-    """The released code's way at N = 32."""
+    """The released code's way at N = 32, in turns enough for a median."""
     names = ["engine", "bare_forwards", "per_token_trie_4", "per_token_trie_n"]
-    job.save("stand_in", [search.compare(job.models, 1, 32, job.few_turns, names, "flat")])
+    job.save("stand_in", [search.compare(job.models, 1, 32, max(3, job.turns), names, "flat")])
 
 
 def run_memory(job: Job) -> None:
@@ -232,6 +232,7 @@ def main() -> None:
         "search": run_search,
         "stand_in": run_stand_in,
         "memory": run_memory,
+        "storage": lambda job: job.save("storage", storage.measure(job.models.device.type)),
         "growth": run_growth,
         "savings": lambda job: job.save("savings", savings.savings(job.few_turns)),
         "methods": run_methods,

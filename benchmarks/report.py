@@ -32,6 +32,7 @@ def markdown(results: Path) -> str:
         "floors": _floors,
         "stand_in": _stand_in,
         "memory": _memory,
+        "storage": _storage,
         "growth": _growth,
         "savings": _savings,
         "methods": _methods,
@@ -134,6 +135,41 @@ def _kv(rows: list[dict[str, Any]]) -> list[str]:
 def _memory(rows: list[dict[str, Any]], clock: str) -> list[str]:
     lines = ["| implementation | prompts | N | peak resident memory grows by, MB |", "|---|---|---|---|"]
     return lines + [f"| {r['implementation']} | {r['prompts']} | {r['width']} | {r['bytes'] / 1e6:.0f} |" for r in rows]
+
+
+#: Above this a row says so.
+ALLOWED = 1.1
+REASONS = (
+    "best_of_n: each sample has a row of its own, reserved to the token limit, so that none attends over the others' tokens "
+    "(time, paid for with memory): what samples share, or leave unused by ending early, is held all the same. "
+    "The guard reads whole samples and keeps none.",
+    "beam_search: policy storage is reserved to the token limit at the start, N nodes a step, and a compaction holds one layer "
+    "twice; the guard's trie counts the children that were read and dropped, and so lies lower.",
+    "rebase: storage of both models is reserved for N nodes a step to the token limit at the start, while the samples that "
+    "share a node, or have ended, leave most of it unused.",
+    "deal: storage is reserved too, for less than all the children and rollouts that were read and dropped.",
+    "saffron: storage is resized at each compaction to the live nodes and N nodes for each step up to the next, and a "
+    "compaction holds one layer twice; a nucleus of one token fills one of these N places, so that the reserve is all but empty.",
+    "Unequal prompts: every prompt of a batch takes the room of the longest one.",
+)
+
+
+def _storage(rows: list[dict[str, Any]], clock: str) -> list[str]:
+    lines = [
+        "Peak storage over (unique nodes x bytes of one node) of every method, each model's trie on its own, sequences free to "
+        "end (small models, on whose sizes the multiple does not depend, of as many layers as policy and MRM of 40 M and 10 M "
+        f"parameters; {rows[0]['new_tokens']} new tokens):",
+        "",
+        "| method | N | prompt tokens | policy | policy nodes | multiple | reward model's nodes | multiple | above 1.1 |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        tries = row["tries"]
+        cells = " | ".join(f"{tries[name]['nodes']:.0f} | {tries[name]['multiple']:.2f}" for name in ("policy", "reward"))
+        above = [{"policy": "policy", "reward": "reward model"}[name] for name in tries if tries[name]["multiple"] > ALLOWED]
+        lengths = ", ".join(map(str, row["prompt_tokens"]))
+        lines.append(f"| {row['run']} | {row['budget']} | {lengths} | {row['policy']} | {cells} | {', '.join(above) or 'no'} |")
+    return [*lines, "", *(f"- {reason}" for reason in REASONS)]
 
 
 def _growth(record: dict[str, Any], clock: str) -> list[str]:

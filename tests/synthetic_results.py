@@ -213,11 +213,18 @@ def _search(prompt: int, method: str, width: int, depth: int) -> dict[str, Any]:
         "text": [words[t] for t in token],
         "reward": [float(r) for r in generator.normal(size=len(parent))],
     }
+    length: list[int] = []
+    for above in parent:
+        length.append(1 + (length[above] if above >= 0 else 0))
+    ends = [node for node, new in enumerate(length) if new == depth]
+    read = [*range(1, 25), *(24 + new for new in length if new < depth)]  # context of each token that is read
     return {
         "prompt_id": prompt,
         "method": method,
         "budget": width,
         "prompt_tokens": 24,
         "nodes": nodes,
+        "ends": ends,
+        "engine": {"tokens": len(read), "context": sum(read)},
         "output": len(parent) - 1,
     }

@@ -49,9 +49,43 @@ def test_a_recorded_search_holds_what_proposition_2_says(stored: Path) -> None:
         assert shared == shape.nominal(len(prefixes), sum(map(len, prefixes)))
         assert unshared == sum(shape.chain(0, len(sequence)) for sequence in ends) > shared
     found = tries.quantities({0: record})
-    assert found["proposition2/space_error"].value == 0
+    assert found["proposition2/space_error"].value == found["proposition2/time_error"].value == 0
     assert found["figure1/prm_calls_saved"].value == 5
     assert 0 < (found["proposition2/time_share"].value or 0) < 1
+
+
+@given(sequences, st.integers(1, 4))
+def test_time_is_twice_the_nodes_depths_less_their_number(found: list[tuple[int, ...]], prompt: int) -> None:
+    given = [tuple(range(-prompt, 0)) + sequence for sequence in found]
+    nodes = {sequence[:end] for sequence in given for end in range(1, len(sequence) + 1)}
+    assert tries.trie_cost(given).time == 2 * sum(map(len, nodes)) - len(nodes)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "space", "time"),
+    [
+        (lambda search: search["engine"].update(tokens=search["engine"]["tokens"] + 3), 3, 3),
+        (lambda search: search["engine"].update(context=search["engine"]["context"] - 5), 0, 10),
+        (lambda search: search["ends"].pop(), 1, 2 * (24 + 14) - 1),
+    ],
+)
+def test_a_count_of_the_engine_that_differs_is_an_error(
+    stored: Path, spoil: Callable[[dict[str, Any]], object], space: int, time: int
+) -> None:
+    record = records.read_json(stored)
+    spoil(record["searches"][1])
+    records.write_json(stored, record)
+    found = tries.quantities({0: tries.load(stored)})
+    assert (found["proposition2/space_error"].value, found["proposition2/time_error"].value) == (space, time)
+
+
+@pytest.mark.parametrize("key", ["engine", "ends"])
+def test_a_record_without_the_engines_counts_asks_for_the_search_stage(stored: Path, key: str) -> None:
+    record = records.read_json(stored)
+    del record["searches"][0][key]
+    records.write_json(stored, record)
+    with pytest.raises(RecordError, match=rf"searches\.0\.{key}: Field required\); run the search stage again"):
+        tries.load(stored)
 
 
 def test_a_broken_record_is_named(stored: Path) -> None:
@@ -71,6 +105,7 @@ def test_a_broken_record_is_named(stored: Path) -> None:
         ),
         (lambda record: record["searches"][0]["nodes"]["token"].pop(), "columns of different lengths"),
         (lambda record: record["searches"][0].update(output=10**6), "searches.output: no node 1000000"),
+        (lambda record: record["searches"][0]["ends"].append(10**6), "searches.ends: a node that is not there"),
         (lambda record: record["step"].update(candidates="x"), r"step\.candidates: Input should be"),
         (lambda record: record.update(searches=3), "not a record of searches"),
     ],

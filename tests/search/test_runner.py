@@ -339,7 +339,9 @@ def test_recorded_trees_can_be_read_back_and_spell_the_searches(layout: Layout) 
     assert [entry.method for entry in record.searches] == ["saffron", "best_of_n"] * 3
     for entry in record.searches:
         assert entry.output is not None and len(entry.path(entry.output)) <= 9
-        assert entry.cost().space == entry.size
+        cost = entry.cost()
+        assert (cost.space, cost.time) == entry.counted() and cost.space == entry.size
+        assert entry.ends and entry.engine.tokens < entry.size
         assert entry.reward[entry.output] is not None
     saffron = records.read_json(layout.search_trees(0))["step"]
     assert saffron["prm_calls"] == len(record.step.candidates) and saffron["prm_flops"] > saffron["mrm_flops"]

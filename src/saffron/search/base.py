@@ -66,10 +66,16 @@ class TreeStep:
 
 @dataclass(frozen=True)
 class SearchTree:
-    """A recorded search. Node ``i`` is ``nodes[i] = (parent, token)``, parents before children, -1 the prompt."""
+    """A recorded search. Node ``i`` is ``nodes[i] = (parent, token)``, parents before children, -1 the prompt.
+
+    ``tokens_read`` and ``context_read`` are the engine's own count of what the policy read, prompt included: unique tokens
+    and the sum of their context lengths (:class:`saffron.compute.Ledger`).
+    """
 
     nodes: list[tuple[int, int]]
     steps: list[TreeStep]
+    tokens_read: int
+    context_read: int
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from saffron.compute import ModelShape
+from saffron.compute import Ledger, ModelShape
 from saffron.config import BestOfN
 from saffron.search.base import RandomKey, SearchModels, SearchPrompt, SearchResult
 from saffron.search.frontier import COMPACT_EVERY, first_occurrence, look, take, unfinished
@@ -29,12 +29,12 @@ class Samples:
     Attributes:
         tokens: int64 [B, N, T], EOS from the end of a sample on.
         lengths: int64 [B, N], EOS included.
-        executed: float64 [B], executed policy FLOPs.
+        ledger: what the policy read.
     """
 
     tokens: Tensor
     lengths: Tensor
-    executed: Tensor
+    ledger: Ledger
 
 
 def draw_samples(
@@ -75,7 +75,7 @@ def draw_samples(
             samples, alive, drawn = take(samples, rows), take(alive, rows), take(drawn, rows)
         extension = policy.extend(nodes, drawn, alive=alive)
         nodes, logits = extension.nodes, extension.logits
-    return Samples(tokens, lengths, policy.ledger.executed)
+    return Samples(tokens, lengths, policy.ledger)
 
 
 def best_of_n(
@@ -99,7 +99,7 @@ def best_of_n(
     )
     cost = SampleCost.of(models, prompts, samples)
     tokens, lengths, reward = samples.tokens.tolist(), samples.lengths.tolist(), rewards.cpu().numpy()
-    executed_policy, executed_reward = samples.executed.tolist(), verdicts.trie.ledger.executed.tolist()
+    executed_policy, executed_reward = samples.ledger.executed.tolist(), verdicts.trie.ledger.executed.tolist()
     results = []
     for budget in budgets:
         for i, prompt in enumerate(prompts):

@@ -22,7 +22,7 @@ def no_defense(
     """The first sample of Best-of-N, unscored; the only budget is 0."""
     samples = draw_samples(models, prompts, 1, key=key, max_new_tokens=max_new_tokens)
     policy = SampleCost.of(models, prompts, samples).policy[:, 0].tolist()
-    executed = samples.executed.tolist()
+    executed = samples.ledger.executed.tolist()
     outputs = [row[0][: length[0]] for row, length in zip(samples.tokens.tolist(), samples.lengths.tolist(), strict=True)]
     return [
         SearchResult(

@@ -494,7 +494,7 @@ class _Answers:
     def outcome(self, ledger: Ledger, recorder: _Recorder | None) -> Outcome:
         lengths = self._length.tolist()
         tokens = [row[:length] for row, length in zip(self._tokens.tolist(), lengths, strict=True)]
-        trees = None if recorder is None else recorder.trees()
+        trees = None if recorder is None else recorder.trees(ledger)
         return Outcome(tokens, self._reward.tolist(), self._finished.tolist(), ledger, trees)
 
 
@@ -541,8 +541,9 @@ class _Recorder:
             self._steps[original].append(TreeStep(list(old), children))
             self._beams[original] = new
 
-    def trees(self) -> list[SearchTree]:
-        return [SearchTree(nodes, steps) for nodes, steps in zip(self._nodes, self._steps, strict=True)]
+    def trees(self, ledger: Ledger) -> list[SearchTree]:
+        counts = (map(int, numbers.tolist()) for numbers in (ledger.tokens, ledger.context))
+        return [SearchTree(*columns) for columns in zip(self._nodes, self._steps, *counts, strict=True)]
 
 
 def saffron(

@@ -10,6 +10,10 @@
             parent          index of the node before, -1 for the prompt
             token, text
             reward          Saffron-1: M(s)[a]; Best-of-N: R of the whole sample at its last token, null before it
+        ends                nodes that end their sequence (EOS, or the token limit): the policy never reads them
+        engine              the engine's own count of what the policy read, prompt included
+            tokens          unique tokens
+            context         sum of their context lengths, each token's own place included
         output              node of the answer's last token
     step: one step of the first prompt's Saffron-1 search, a few tokens in, from one beam sequence
         prompt_id, step     index of the new token it decides
@@ -23,6 +27,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -65,7 +70,7 @@ def trees(config: Config, layout: Layout, seed: int) -> None:
     samples = _samples(inputs.models, prompts, key, limit)
     searches = []
     for prompt, result, sampled in zip(prompts, results, samples, strict=True):
-        searches += [_saffron_entry(inputs, prompt, result), _samples_entry(inputs, prompt, *sampled)]
+        searches += [_saffron_entry(inputs, prompt, result, limit), _samples_entry(inputs, prompt, sampled, limit)]
     record = {"dataset": dataset, "train_seed": seed, "search_seed": search_seed, "searches": searches}
     records.write_json(layout.search_trees(seed), record | {"step": _step_entry(inputs, prompts[0], _tree(results[0]))})
 
@@ -75,26 +80,34 @@ def _tree(result: SearchResult) -> SearchTree:
     return result.tree
 
 
-def _saffron_entry(inputs: Inputs, prompt: SearchPrompt, result: SearchResult) -> dict[str, Any]:
+def _saffron_entry(inputs: Inputs, prompt: SearchPrompt, result: SearchResult, limit: int) -> dict[str, Any]:
     tree = _tree(result)
     candidates = [candidate for step in tree.steps for candidate in step.candidates]
     reward = {candidate.node: candidate.reward for candidate in candidates if candidate.node is not None}
-    return _entry(inputs, prompt, "saffron", tree.nodes, reward, result.output_ids)
+    read = {"tokens": tree.tokens_read, "context": tree.context_read}
+    return _entry(inputs, prompt, "saffron", tree.nodes, reward, result.output_ids, read, limit)
 
 
-Sample = tuple[list[int], float]
+@dataclass(frozen=True)
+class _Sampled:
+    """Best-of-N of one prompt: samples with their rewards, and what the policy read for them, as ``engine`` of the format."""
+
+    samples: list[tuple[list[int], float]]
+    read: dict[str, int]
+
+    @property
+    def best(self) -> list[int]:
+        return max(self.samples, key=lambda sample: sample[1])[0]
 
 
-def _samples(
-    models: SearchModels, prompts: Sequence[SearchPrompt], key: RandomKey, max_new_tokens: int
-) -> list[tuple[list[Sample], list[int]]]:
-    """Best-of-N's samples with their rewards, and the best, for each prompt."""
+def _samples(models: SearchModels, prompts: Sequence[SearchPrompt], key: RandomKey, max_new_tokens: int) -> list[_Sampled]:
     drawn = draw_samples(models, prompts, WIDTH, key=key, max_new_tokens=max_new_tokens)
     rewards = _rewards(models, prompts, drawn.tokens, drawn.lengths)
     found = []
-    for tokens, lengths, values in zip(drawn.tokens.tolist(), drawn.lengths.tolist(), rewards, strict=True):
+    columns = (drawn.tokens, drawn.lengths, drawn.ledger.tokens, drawn.ledger.context)
+    for tokens, lengths, count, context, values in zip(*(column.tolist() for column in columns), rewards, strict=True):
         samples = [(row[:length], value) for row, length, value in zip(tokens, lengths, values, strict=True)]
-        found.append((samples, max(samples, key=lambda sample: sample[1])[0]))
+        found.append(_Sampled(samples, {"tokens": int(count), "context": int(context)}))
     return found
 
 
@@ -107,11 +120,11 @@ def _rewards(
     return verdicts.read(torch.full_like(lengths, ROOT), tokens, lengths=lengths, alive=alive)[1].tolist()
 
 
-def _samples_entry(inputs: Inputs, prompt: SearchPrompt, samples: list[Sample], output: list[int]) -> dict[str, Any]:
+def _samples_entry(inputs: Inputs, prompt: SearchPrompt, sampled: _Sampled, limit: int) -> dict[str, Any]:
     nodes: list[tuple[int, int]] = []
     known: dict[tuple[int, int], int] = {}
     reward: dict[int, float] = {}
-    for tokens, value in samples:
+    for tokens, value in sampled.samples:
         node = ROOT
         for token in tokens:
             if (node, token) not in known:
@@ -119,12 +132,23 @@ def _samples_entry(inputs: Inputs, prompt: SearchPrompt, samples: list[Sample], 
                 nodes.append((node, token))
             node = known[node, token]
         reward[node] = value
-    return _entry(inputs, prompt, "best_of_n", nodes, reward, output)
+    return _entry(inputs, prompt, "best_of_n", nodes, reward, sampled.best, sampled.read, limit)
 
 
 def _entry(
-    inputs: Inputs, prompt: SearchPrompt, method: str, nodes: list[tuple[int, int]], reward: dict[int, float], output: list[int]
+    inputs: Inputs,
+    prompt: SearchPrompt,
+    method: str,
+    nodes: list[tuple[int, int]],
+    reward: dict[int, float],
+    output: list[int],
+    read: dict[str, int],
+    limit: int,
 ) -> dict[str, Any]:
+    length: list[int] = []  # new tokens up to each node
+    for parent, _ in nodes:
+        length.append(1 + (length[parent] if parent != ROOT else 0))
+    eos = inputs.formats.eos_id
     return {
         "prompt_id": prompt.prompt_id,
         "method": method,
@@ -136,6 +160,8 @@ def _entry(
             "text": [_text(inputs, token) for _, token in nodes],
             "reward": [reward.get(node) for node in range(len(nodes))],
         },
+        "ends": [node for node, (_, token) in enumerate(nodes) if token == eos or length[node] == limit],
+        "engine": read,
         "output": _find(nodes, output),
     }
 

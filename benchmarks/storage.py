@@ -1,0 +1,106 @@
+"""Key and value storage of every method as a multiple of what its tree holds, where prompts or beams make that unfavourable.
+
+A multiple is the trie's peak storage over (unique nodes x bytes of one node), each model on its own. Both are numbers of
+nodes times the bytes of one, so that it depends on widths, lengths and what the policy chooses, and on no size of the models
+but their layers: a compaction holds the keys or values of one layer twice. So the models here are small, and of as many
+layers as those that the targets are stated for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+from unittest import mock
+
+import torch
+
+from benchmarks.methods import KEY, RUNS, formats
+from benchmarks.search import NEW_TOKENS, PROMPT_TOKENS
+from benchmarks.shapes import SHAPES, TARGETS, Pair, Shapes, pair, peaked, prompts
+from saffron import config, trie
+from saffron.compute import Ledger
+from saffron.search import registry
+from saffron.search.base import SearchModels, SearchPrompt
+
+#: Factor on the unembedding from which a nucleus is a single token.
+ONE_TOKEN = 1e4
+EQUAL, UNEQUAL = (PROMPT_TOKENS,) * 2, (1, 1, 1, 100)
+PREFIX, SUFFIX = 8, 8
+
+
+@dataclass(frozen=True)
+class Case:
+    """One search: an entry of :data:`benchmarks.methods.RUNS`, N, the prompts' lengths, and how sharp the policy is."""
+
+    run: str
+    budget: int
+    lengths: tuple[int, ...]
+    policy: str = "peaked"
+
+
+CASES = (
+    *(Case(run, 16, lengths) for lengths in (EQUAL, UNEQUAL) for run in RUNS),
+    *(Case("saffron", budget, (PROMPT_TOKENS,), "one-token nuclei") for budget in (4, 32, 64)),
+)
+
+
+def measure(device: str, cases: Sequence[Case] = CASES) -> list[dict[str, Any]]:
+    """One record per case."""
+    models = pair(shapes(), device)
+    sharpness = {"peaked": SHAPES["tiny"].sharpness, "one-token nuclei": ONE_TOKEN}
+    return [_row(peaked(models, sharpness[case.policy]), case) for case in cases]
+
+
+def shapes() -> Shapes:
+    """Small models of as many layers as the targets' models."""
+    tiny, full = SHAPES["tiny"], SHAPES[TARGETS]
+    policy, guard = replace(tiny.policy, layers=full.policy.layers), replace(tiny.guard, layers=full.guard.layers)
+    return replace(tiny, policy=policy, guard=guard, dtype=torch.float32)
+
+
+def _row(models: Pair, case: Case) -> dict[str, Any]:
+    chat = formats(PREFIX, SUFFIX)
+    searched = SearchModels(policy=models.policy, guard=models.mrm, formats=chat, mrm=models.mrm)
+    vocabulary = models.policy.config.vocab_size
+    # Every model reads the same tokens, without a format around them, so that the lengths are those stated.
+    ids = [prompts(1, length, vocabulary)[0] for length in case.lengths]
+    given = [SearchPrompt(number, tokens, tokens, tokens) for number, tokens in enumerate(ids)]
+    method, changes = RUNS[case.run]
+    settings = getattr(config.Methods(), method).model_copy(update=changes)
+    with noted() as ledgers:
+        results = registry.method(method)(searched, given, settings, [case.budget], key=KEY, max_new_tokens=NEW_TOKENS)
+    policy, reward = sorted(ledgers, key=lambda ledger: ledger.shape.layers != models.policy.config.num_hidden_layers)
+    # A verdict's suffix is read and dropped: no node of the guard's trie.
+    guard = method != "saffron" or changes.get("scorer") == "prm"
+    dropped = SUFFIX * sum(result.reward_calls for result in results) if guard else 0
+    value = models.policy.dtype.itemsize
+    return {
+        "run": case.run,
+        "budget": case.budget,
+        "prompt_tokens": list(case.lengths),
+        "policy": case.policy,
+        "new_tokens": NEW_TOKENS,
+        "tries": {
+            "policy": _multiple(policy, float(policy.tokens.sum()), value),
+            "reward": _multiple(reward, float(reward.tokens.sum()) - dropped, value),
+        },
+    }
+
+
+def _multiple(ledger: Ledger, nodes: float, value: int) -> dict[str, float]:
+    return {"nodes": nodes, "multiple": ledger.peak_kv_bytes / (nodes * ledger.shape.kv_bytes_per_token(value))}
+
+
+@contextmanager
+def noted() -> Iterator[list[Ledger]]:
+    """The ledgers of all tries made within, in the order they are made."""
+    found: list[Ledger] = []
+
+    def made(*given: Any, **named: Any) -> Ledger:
+        found.append(Ledger(*given, **named))
+        return found[-1]
+
+    with mock.patch.object(trie, "Ledger", made):
+        yield found
