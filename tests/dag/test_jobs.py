@@ -210,7 +210,7 @@ def test_a_release_that_is_not_there_ends_the_run_before_its_first_job(project: 
 
 def test_values_on_the_command_line_have_their_types(project: Project) -> None:
     jobs = project.jobs("--config", "search={jobs: runs, shards: 2}", "train_seeds=[3, 4]")
-    assert (jobs["search_run"], jobs["policy"], jobs["gather_search"]) == (2 * 2 * 18, 2, 2 * 5)
+    assert (jobs["search_run"], jobs["policy"], jobs["gather_search"]) == (2 * 2 * 20, 2, 2 * 5)
 
 
 def test_values_on_the_command_line_are_checked_too(project: Project) -> None:
