@@ -58,7 +58,7 @@ def _prompt(models: Pair, turns: int, width: int) -> dict[str, Any]:
     """The prompt's nodes read once for all sequences of the beam, against once per sequence (policy)."""
     ids = ids_of(models, 1)
     functions = {
-        name: lambda given=given: TokenTrie(models.policy, given, max_nodes=0)
+        name: lambda given=given: TokenTrie(models.policy, given)
         for name, given in (("with", ids), ("without", ids * width))
     }
     flops = {name: float(function().ledger.executed.sum()) for name, function in functions.items()}

@@ -65,7 +65,7 @@ def _row(models: Pair, case: Case) -> dict[str, Any]:
     searched = SearchModels(policy=models.policy, guard=models.mrm, formats=chat, mrm=models.mrm)
     vocabulary = models.policy.config.vocab_size
     # Every model reads the same tokens, without a format around them, so that the lengths are those stated.
-    ids = [prompts(1, length, vocabulary)[0] for length in case.lengths]
+    ids = [row[:length] for row, length in zip(prompts(len(case.lengths), max(case.lengths), vocabulary), case.lengths, strict=True)]
     given = [SearchPrompt(number, tokens, tokens, tokens) for number, tokens in enumerate(ids)]
     method, changes = RUNS[case.run]
     settings = getattr(config.Methods(), method).model_copy(update=changes)

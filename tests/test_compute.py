@@ -57,14 +57,14 @@ def test_shape_from_a_config_counts_the_models_own_weights():
 def test_executed_flops_are_what_torch_counts():
     model = small_model()
     with FlopCounterMode(display=False) as counter:
-        trie = TokenTrie(model, [[1, 2, 3, 4], [5, 6]], max_nodes=40)
+        trie = TokenTrie(model, [[1, 2, 3, 4], [5, 6]])
         first = trie.extend(torch.full((2, 3), ROOT), torch.tensor([[1, 2, 3], [4, 5, 6]]))
         trie.branch(first.nodes, torch.ones(2, 3, 5, dtype=torch.long), commit=2, select=torch.tensor([3, 4]))
         trie.branch(first.nodes, torch.ones(2, 3, 4, dtype=torch.long), lengths=torch.tensor([[1, 2, 4]] * 2))
         kept = trie.compact(first.nodes[:, :2])
         trie.drop_prompts(torch.tensor([1]))
         trie.extend(kept[1:], torch.tensor([[7, 8]]), alive=torch.tensor([[True, False]]))
-        rows = TokenTrie(model, [[1, 2, 3]], max_nodes=8, layout="rows", logits=False)
+        rows = TokenTrie(model, [[1, 2, 3]], layout="rows", logits=False)
         nodes = rows.extend(torch.full((1, 4), ROOT), torch.tensor([[1, 2, 3, 4]])).nodes
         rows.extend(nodes, torch.tensor([[1, 2, 3, 4]]), select=torch.tensor([0]))
     assert counter.get_total_flops() == int(trie.ledger.executed.sum() + rows.ledger.executed.sum())
@@ -73,7 +73,7 @@ def test_executed_flops_are_what_torch_counts():
 def test_nominal_flops_count_unique_tokens_once():
     model = small_model()
     shape = ModelShape.from_config(model.config)
-    trie = TokenTrie(model, [[1, 2, 3]], max_nodes=40)
+    trie = TokenTrie(model, [[1, 2, 3]])
     first = trie.extend(torch.full((1, 3), ROOT), torch.tensor([[1, 1, 2]]))  # two rows spell the same path
     trie.extend(first.nodes, torch.tensor([[5, 5, 5]]), alive=torch.tensor([[True, True, False]]))
     trie.branch(first.nodes[:, 1:], torch.tensor([[[7, 8], [7, 9]]]))
@@ -89,7 +89,7 @@ def test_both_layouts_have_the_same_nominal_flops():
     model = small_model()
     ledgers = []
     for layout in ("packed", "rows"):
-        trie = TokenTrie(model, [[1, 2, 3], [4]], max_nodes=12, layout=layout)
+        trie = TokenTrie(model, [[1, 2, 3], [4]], layout=layout)
         nodes = trie.extend(torch.full((2, 4), ROOT), torch.tensor([[1, 1, 2, 1], [3, 3, 3, 3]])).nodes
         trie.extend(nodes, torch.tensor([[1, 2, 1, 1], [1, 2, 3, 4]]))
         ledgers.append(trie.ledger)

@@ -83,12 +83,13 @@ class TokenTrie:
     Args:
         model: a loaded causal LM of the Llama, Mistral, Qwen2 or Qwen3 class, in eval mode.
         prompts: B token-id lists, each of at least one token; lengths may differ.
-        max_nodes: nodes per prompt that storage holds at once after the prompt.
+        room: nodes per prompt to reserve after the prompt. Storage grows where nodes do not fit, which copies it; a caller that
+            knows what comes reserves it here, in :meth:`extend` or in :meth:`compact`.
         layout: see the module's docstring.
         fixed_shapes: attend over all of storage, taken or not, and write through device indices, so that extensions by equally
             many rows do the same operations on the same shapes and the same storage from one compaction to the next, as
-            CUDA graphs and ``torch.compile`` want (``packed`` only). Costs the masked entries. A compaction moves storage;
-            given ``room`` it also changes its size, after which a compiled step is compiled anew.
+            CUDA graphs and ``torch.compile`` want (``packed`` only). Costs the masked entries. Storage then grows by multiples of
+            ``room``, so that it has few sizes: after each change of size a compiled step is compiled anew.
         logits: whether to compute ``root_logits``.
 
     Attributes:
@@ -104,14 +105,14 @@ class TokenTrie:
         model: Any,
         prompts: Sequence[Sequence[int]],
         *,
-        max_nodes: int,
+        room: int = 0,
         layout: Literal["packed", "rows"] = "packed",
         logits: bool = True,
         fixed_shapes: bool = False,
     ) -> None:
-        self._keys: list[Tensor]  # per layer [B, H, P + max_nodes, D] (rows layout: the prompt only)
+        self._keys: list[Tensor]  # per layer [B, H, P + capacity, D] (rows layout: the prompt only)
         self._values: list[Tensor]
-        self._row_keys: list[Tensor]  # per layer [B, H, R, max_nodes / R, D] in the rows layout
+        self._row_keys: list[Tensor]  # per layer [B, H, R, capacity / R, D] in the rows layout
         self._row_values: list[Tensor]
         check_model(model)
         if not prompts or any(len(prompt) == 0 for prompt in prompts):
@@ -127,7 +128,7 @@ class TokenTrie:
         self.layout = layout
         self.fixed_shapes = fixed_shapes
         self.batch = len(prompts)
-        self.max_nodes = max_nodes
+        self.capacity = room  # nodes per prompt that storage holds
         self.used = 0  # node slots taken; the same for all prompts
         lengths = [len(prompt) for prompt in prompts]
         self._prompt_width = max(lengths)
@@ -138,11 +139,20 @@ class TokenTrie:
         self._prompt_index = torch.arange(self.batch, device=self.device)
         counts = torch.zeros(3, self.batch, dtype=torch.float64, device=self.device)
         self.ledger = Ledger(self.shape, tokens=counts[0], context=counts[1], executed=counts[2])
-        self._allocate(max_nodes)
+        self._step = max(1, room) if fixed_shapes else 1  # what storage grows by
+        self._allocate()
         self.root_logits: Tensor | None = self._prefill(prompts, lengths, logits)
 
     # ------------------------------------------------------------------------------------------------------- public
-    def extend(self, parents: Tensor, tokens: Tensor, *, alive: Tensor | None = None, select: Tensor | None = None) -> Extension:
+    def extend(
+        self,
+        parents: Tensor,
+        tokens: Tensor,
+        *,
+        alive: Tensor | None = None,
+        select: Tensor | None = None,
+        room: int = 0,
+    ) -> Extension:
         """Add one node per row under ``parents``, in one forward pass for the whole batch.
 
         Args:
@@ -151,14 +161,15 @@ class TokenTrie:
             tokens: [B, R] token ids.
             alive: [B, R] bool; entries that are false are computed as filler, never counted and never to be used as parents.
             select: [K] vocabulary ids to restrict the logits to.
+            room: if storage has to grow, nodes per prompt to reserve beyond these.
 
         Raises:
-            TrieError: if storage is full, or a sliding window would bite.
+            TrieError: if a sliding window would bite, or the rows layout is given another number of rows.
         """
         if self.layout == "rows":
-            return self._extend_rows(parents, tokens, alive, select)
+            return self._extend_rows(parents, tokens, alive, select, room)
         rows = tokens.shape[1]
-        self._reserve(rows, 1)
+        self._reserve(rows, 1, room=room)
         start = self.used
         depth, stem = self._depth_after(parents), self._stem_of(parents)
         slots = slice(start, start + rows)
@@ -204,7 +215,7 @@ class TokenTrie:
             select: [K] vocabulary ids to restrict the logits to.
 
         Raises:
-            TrieError: if storage is full, a sliding window would bite, or the rows layout already has nodes.
+            TrieError: if a sliding window would bite, or in the rows layout.
         """
         if self.layout == "rows":
             raise TrieError("branch needs the packed layout")
@@ -212,7 +223,7 @@ class TokenTrie:
         if length == 1 and commit == 1 and lengths is None:
             extension = self.extend(parents, tokens[..., 0], alive=alive, select=select)
             return Branch(extension.nodes[..., None], extension.logits)
-        self._reserve(rows * commit, length, commit)
+        self._reserve(rows * commit, length, commit=commit)
         start = self.used
         positions = self._depth_after(parents)[..., None] + torch.arange(length, device=self.device)
         stem, ancestry = self._stem_of(parents), self._ancestry_of(parents)
@@ -248,14 +259,14 @@ class TokenTrie:
         return self._live(keep, alive).sum(1).amax()
 
     def compact(
-        self, keep: Tensor, alive: Tensor | None = None, *, room: int | None = None, live_nodes: int | None = None
+        self, keep: Tensor, alive: Tensor | None = None, *, room: int = 0, live_nodes: int | None = None
     ) -> Tensor:
         """Keep only these nodes and their ancestors.
 
         Args:
             keep: [B, R] node ids (or ROOT).
             alive: [B, R] bool; entries that are false keep nothing.
-            room: resize storage to what is kept plus this many nodes (default: leave its size).
+            room: nodes per prompt to reserve beyond what is kept.
             live_nodes: the number :meth:`live_nodes` gives, for a caller that has read it together with others. Without it
                 one device-to-host copy is made here, the engine's only one.
 
@@ -263,12 +274,12 @@ class TokenTrie:
             [B, R] their new ids. In the rows layout these are the rows, in the order given.
         """
         if self.layout == "rows":
-            return self._compact_rows(keep)
+            return self._compact_rows(keep, room)
         width = int(self.live_nodes(keep, alive)) if live_nodes is None else live_nodes
         live = self._live(keep, alive)
         order = torch.argsort(~live, dim=1, stable=True)[:, :width]
         new_ids = live.cumsum(1) - 1
-        self._move_nodes(order, width, self.max_nodes if room is None else width + room)
+        self._move_nodes(order, width, self._grown(width + room))
         moved = new_ids.gather(1, keep.clamp(min=0)) if width else torch.full_like(keep, ROOT)
         return torch.where(keep >= 0, moved, keep)
 
@@ -278,13 +289,11 @@ class TokenTrie:
         Args:
             keep: [B'] indices into the current batch, increasing.
         """
-        self._keys = [key.index_select(0, keep) for key in self._keys]
-        self._values = [value.index_select(0, keep) for value in self._values]
+        for store in self._stores:
+            for layer, old in enumerate(store):
+                store[layer] = self._replaced(old, old.index_select(0, keep))
         for name in ("_ancestry", *NODE_FIELDS, "_prompt_length", "_prompt_index", "_root_hash"):
             setattr(self, name, getattr(self, name).index_select(0, keep))
-        if self._row_keys:
-            self._row_keys = [key.index_select(0, keep) for key in self._row_keys]
-            self._row_values = [value.index_select(0, keep) for value in self._row_values]
         self.batch = int(keep.shape[0])
 
     def path(self, nodes: Tensor) -> list[list[list[int]]]:
@@ -306,13 +315,21 @@ class TokenTrie:
     @property
     def kv_bytes(self) -> int:
         """Bytes of all key and value storage now allocated."""
-        tensors = [*self._keys, *self._values, *self._row_keys, *self._row_values]
-        return sum(tensor.nbytes for tensor in tensors)
+        return sum(tensor.nbytes for store in self._stores for tensor in store)
 
     # ------------------------------------------------------------------------------------------------------ storage
-    def _allocate(self, max_nodes: int) -> None:
-        shape, packed = self.shape, self.layout == "packed"
-        slots = self._prompt_width + (max_nodes if packed else 0)
+    @property
+    def _stores(self) -> tuple[list[Tensor], ...]:
+        return self._keys, self._values, self._row_keys, self._row_values
+
+    def _replaced(self, old: Tensor, new: Tensor, aside: int = 0) -> Tensor:
+        """``new``, which takes the place of ``old`` in a store: until then both are held, and so many bytes aside."""
+        self.ledger.note_kv(self.kv_bytes + (new.nbytes if new is not old else 0) + aside)
+        return new
+
+    def _allocate(self) -> None:
+        shape, packed, nodes = self.shape, self.layout == "packed", self.capacity
+        slots = self._prompt_width + (nodes if packed else 0)
         size = (self.batch, shape.kv_heads, slots, shape.head_dim)
         new = torch.zeros if self.fixed_shapes else torch.empty  # what is masked must still be a number
         self._keys = [new(size, dtype=self.dtype, device=self.device) for _ in self._layers]
@@ -320,20 +337,21 @@ class TokenTrie:
         self._row_keys = []
         self._row_values = []
         self.ledger.note_kv(self.kv_bytes)
-        square = max_nodes if packed else 0
+        square = nodes if packed else 0
         self._ancestry = torch.zeros(self.batch, square, square, dtype=torch.bool, device=self.device)
-        self._depth = torch.zeros(self.batch, max_nodes, dtype=torch.int64, device=self.device)
-        self._stem = torch.zeros(self.batch, max_nodes, dtype=torch.int64, device=self.device)
-        self._token = torch.zeros(self.batch, max_nodes, dtype=torch.int64, device=self.device)
-        self._hash = torch.zeros(self.batch, max_nodes, dtype=torch.int64, device=self.device)
+        self._depth = torch.zeros(self.batch, nodes, dtype=torch.int64, device=self.device)
+        self._stem = torch.zeros(self.batch, nodes, dtype=torch.int64, device=self.device)
+        self._token = torch.zeros(self.batch, nodes, dtype=torch.int64, device=self.device)
+        self._hash = torch.zeros(self.batch, nodes, dtype=torch.int64, device=self.device)
         self._root_hash = torch.zeros(self.batch, self._prompt_width, dtype=torch.int64, device=self.device)
 
-    def _reserve(self, nodes: int, length: int, commit: int = 1) -> None:
-        if self.used + nodes > self.max_nodes:
-            needed = self.used + nodes
-            raise TrieError(f"storage holds {self.max_nodes} nodes per prompt, {needed} are needed; raise max_nodes or compact")
+    def _reserve(self, nodes: int, length: int, *, commit: int = 1, room: int = 0) -> None:
+        """Make sure that so many nodes fit, of chains of this length, and that a model reads as deep."""
         self._reach(self._deepest + length)
         self._deepest += commit
+        if self.layout == "packed" and self.used + nodes > self.capacity:
+            every = torch.arange(self.used, device=self.device).expand(self.batch, -1)
+            self._move_nodes(every, self.used, self._grown(self.used + nodes + room))
 
     def _reach(self, depth: int) -> None:
         """Refuse positions beyond a sliding window, and make the rotary table long enough."""
@@ -352,7 +370,7 @@ class TokenTrie:
     @property
     def _extent(self) -> int:
         """Node slots that are attended over."""
-        return self.max_nodes if self.fixed_shapes else self.used
+        return self.capacity if self.fixed_shapes else self.used
 
     def _written(self, nodes: slice) -> slice | Tensor:
         """Where nodes lie in packed storage, after the prompt; with fixed shapes as data, not as numbers of the program."""
@@ -367,35 +385,44 @@ class TokenTrie:
         ancestry = self._ancestry_of(keep)
         return (ancestry if alive is None else ancestry & alive[..., None]).any(1)
 
-    def _move_nodes(self, order: Tensor, width: int, max_nodes: int) -> None:
-        """Gather the nodes ``order`` [B, width] to the front of storage of ``max_nodes`` nodes."""
-        prompt = torch.arange(self._prompt_width, device=self.device).expand(self.batch, -1)
-        slots = torch.cat([prompt, order + self._prompt_width], 1)  # [B, P + width]
-        batch, heads, capacity, dim = self._keys[0].shape
-        starts = torch.arange(batch * heads, device=self.device).view(batch, heads, 1) * capacity
-        flat = (starts + slots[:, None]).view(-1)
-        total = self.kv_bytes
+    def _grown(self, nodes: int) -> int:
+        """Capacity that holds so many nodes, by what storage grows by; never less than now."""
+        return max(self.capacity, -(-nodes // self._step) * self._step)
+
+    def _move_nodes(self, order: Tensor, width: int, capacity: int) -> None:
+        """Gather the nodes ``order`` [B, width] to the front of storage of so many nodes.
+
+        Storage whose size stays is written in place. One head of one layer's keys or values is moved at a time, so that
+        little is held twice.
+        """
+        first, last = self._prompt_width, self._prompt_width + width
+        batch, heads, held, dim = self._keys[0].shape
+        starts = torch.arange(batch, device=self.device)[:, None] * heads * held
+        slots = (starts + first + order).view(-1)  # of the first head, in rows of D numbers
         for store in (self._keys, self._values):
             for layer, old in enumerate(store):
-                new = old.new_empty(batch, heads, self._prompt_width + max_nodes, dim)
-                if self.fixed_shapes:
-                    new[:, :, slots.shape[1] :] = 0
-                new[:, :, : slots.shape[1]] = old.view(-1, dim).index_select(0, flat).view(batch, heads, -1, dim)
-                store[layer] = new
-                self.ledger.note_kv(total + new.nbytes)
-                total += new.nbytes - old.nbytes
+                new = old
+                if capacity != self.capacity:
+                    new = old.new_empty(batch, heads, self._prompt_width + capacity, dim)
+                    new[:, :, :first] = old[:, :, :first]
+                    if self.fixed_shapes:
+                        new[:, :, last:] = 0
+                for head in range(heads):
+                    moved = old.view(-1, dim).index_select(0, slots + head * held).view(batch, width, dim)
+                    new[:, head, first:last] = moved
+                store[layer] = self._replaced(old, new, aside=moved.nbytes)
         index = order[..., None].expand(-1, -1, self.used)
         ancestry = self._ancestry[:, : self.used, : self.used].gather(1, index).gather(2, order[:, None].expand(-1, width, -1))
-        self._ancestry = torch.zeros(self.batch, max_nodes, max_nodes, dtype=torch.bool, device=self.device)
+        self._ancestry = torch.zeros(self.batch, capacity, capacity, dtype=torch.bool, device=self.device)
         self._ancestry[:, :width, :width] = ancestry
         for name in NODE_FIELDS:
             old = getattr(self, name)
-            new = old.new_zeros(self.batch, max_nodes)
+            new = old.new_zeros(self.batch, capacity)
             new[:, :width] = old.gather(1, order)
             setattr(self, name, new)
-        self.used, self.max_nodes = width, max_nodes
+        self.used, self.capacity = width, capacity
         if self.fixed_shapes:
-            self._lengthen(self._deepest + max_nodes)  # for every depth before the next compaction
+            self._lengthen(self._deepest + capacity)  # for every depth before the next compaction
 
     # ----------------------------------------------------------------------------------------------------- geometry
     def _depth_after(self, parents: Tensor) -> Tensor:
@@ -487,7 +514,7 @@ class TokenTrie:
         width = self._prompt_width
         self._reach(width)
         if self.fixed_shapes:
-            self._lengthen(width + self.max_nodes)
+            self._lengthen(width + self.capacity)
         padded = [[*prompt, *([0] * (width - len(prompt)))] for prompt in prompts]
         tokens = torch.tensor(padded, device=self.device)
         positions = torch.arange(width, device=self.device).expand(self.batch, -1)
@@ -583,17 +610,21 @@ class TokenTrie:
         return F.linear(hidden, self._lm_head.weight[select], None if bias is None else bias[select])
 
     # --------------------------------------------------------------------------------------------------- rows layout
-    def _extend_rows(self, parents: Tensor, tokens: Tensor, alive: Tensor | None, select: Tensor | None) -> Extension:
-        rows, shape = tokens.shape[1], self.shape
+    def _extend_rows(
+        self, parents: Tensor, tokens: Tensor, alive: Tensor | None, select: Tensor | None, room: int
+    ) -> Extension:
+        rows = tokens.shape[1]
         if self._rows is None:
             self._rows = rows
-            size = (self.batch, shape.kv_heads, rows, self.max_nodes // rows, shape.head_dim)
+            size = (self.batch, self.shape.kv_heads, rows, 0, self.shape.head_dim)
             self._row_keys = [torch.empty(size, dtype=self.dtype, device=self.device) for _ in self._layers]
             self._row_values = [torch.empty(size, dtype=self.dtype, device=self.device) for _ in self._layers]
-            self.ledger.note_kv(self.kv_bytes)
         if rows != self._rows:
             raise TrieError(f"the rows layout holds {self._rows} rows per prompt, {rows} tokens were given")
         self._reserve(rows, 1)
+        if (self.used + rows) // rows > self._row_keys[0].shape[3]:
+            every = torch.arange(rows, device=self.device).expand(self.batch, -1)
+            self._move_rows(every, max(self.capacity, self.used + rows + room))
         slots = slice(self.used, self.used + rows)
         step = self.used // rows
         depth, stem = self._depth_after(parents), self._stem_of(parents)
@@ -612,22 +643,35 @@ class TokenTrie:
         self._executed(self._layer_flops(rows, 1, 1, self._prompt_width + step + 1))
         return Extension(self._ids(slots), self._unembed(hidden[:, :, 0], select))
 
-    def _compact_rows(self, keep: Tensor) -> Tensor:
+    def _compact_rows(self, keep: Tensor, room: int) -> Tensor:
         if self._rows is None:
             return keep
-        old, new, steps = self._rows, keep.shape[1], self.used // self._rows
-        rows = keep % old
+        rows, kept = keep % self._rows, keep.shape[1]
+        nodes = keep // self._rows * kept + torch.arange(kept, device=self.device)
+        self._move_rows(rows, self.used // self._rows * kept + room)
+        return nodes
+
+    def _move_rows(self, rows: Tensor, capacity: int) -> None:
+        """Gather ``rows`` [B, R'] into storage of so many nodes per prompt; of one head at a time, as in packed storage."""
+        old_rows, new_rows = self._rows or 1, rows.shape[1]
+        steps, length = self.used // old_rows, capacity // new_rows
         for store in (self._row_keys, self._row_values):
-            for layer, kept in enumerate(store):
-                index = rows[:, None, :, None, None].expand(-1, kept.shape[1], -1, *kept.shape[3:])
-                store[layer] = kept.gather(2, index)
+            for layer, old in enumerate(store):
+                batch, heads, _, _, dim = old.shape
+                index = rows[:, :, None, None].expand(-1, -1, steps, dim)
+                new = old.new_empty(batch, heads, new_rows, length, dim)
+                aside = 0
+                for head in range(heads):
+                    moved = old[:, head, :, :steps].gather(1, index)
+                    new[:, head, :, :steps] = moved
+                    aside = moved.nbytes
+                store[layer] = self._replaced(old, new, aside=aside)
         for name in NODE_FIELDS:
-            kept = getattr(self, name)[:, : self.used].view(self.batch, steps, old)
-            moved = kept.new_zeros(self.batch, self.max_nodes // old * new)
-            moved[:, : steps * new] = kept.gather(2, rows[:, None].expand(-1, steps, -1)).flatten(1)
+            kept = getattr(self, name)[:, : self.used].view(self.batch, steps, old_rows)
+            moved = kept.new_zeros(self.batch, length * new_rows)
+            moved[:, : steps * new_rows] = kept.gather(2, rows[:, None].expand(-1, steps, -1)).flatten(1)
             setattr(self, name, moved)
-        self._rows, self.used, self.max_nodes = new, steps * new, self.max_nodes // old * new
-        return keep // old * new + torch.arange(new, device=self.device)
+        self._rows, self.used, self.capacity = new_rows, steps * new_rows, length * new_rows
 
 
 # ------------------------------------------------------------------------------------------------------------ functions

@@ -113,7 +113,7 @@ def _batch_verdicts(guard: Any, formats: ChatFormats, batch: Sequence[TokenisedR
     suffix = torch.tensor(formats.guard.suffix, device=place)
     verdict = torch.tensor([formats.safe_id, formats.unsafe_id], device=place)
     conversations = [[*formats.guard.prompt(item.prompt_ids), *item.response_ids] for item in batch]
-    trie = TokenTrie(guard, conversations, max_nodes=1, logits=False)
+    trie = TokenTrie(guard, conversations, logits=False)
 
     position = torch.arange(longest, device=place)
     alive = position < lengths[:, None]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from saffron.config import BeamSearch
 from saffron.search.base import RandomKey, SearchModels, SearchPrompt, SearchResult
-from saffron.search.frontier import COMPACT_EVERY, Outputs, best_first, look, most_likely, take, unfinished
+from saffron.search.frontier import COMPACT_EVERY, Outputs, best_first, look, most_likely, steps_ahead, take, unfinished
 from saffron.search.verdicts import Verdicts
 from saffron.trie import ROOT, TokenTrie
 
@@ -48,9 +48,9 @@ def _search(
     models: SearchModels, prompts: Sequence[SearchPrompt], width: int, children: int, max_new_tokens: int
 ) -> list[SearchResult]:
     eos = models.formats.eos_id
-    policy = TokenTrie(models.policy, [prompt.policy_ids for prompt in prompts], max_nodes=width * max_new_tokens)
-    kept_nodes = width * (max_new_tokens + COMPACT_EVERY * children)
-    verdicts = Verdicts(models, [prompt.guard_ids for prompt in prompts], max_nodes=kept_nodes)
+    policy = TokenTrie(models.policy, [prompt.policy_ids for prompt in prompts])
+    room = width * children * steps_ahead(-1, max_new_tokens)
+    verdicts = Verdicts(models, [prompt.guard_ids for prompt in prompts], room=room)
     outputs = Outputs(policy, verdicts, max_new_tokens)
     assert policy.root_logits is not None
     beam = _root(policy, width, max_new_tokens, eos)
@@ -69,12 +69,14 @@ def _search(
             beam = beam.select(keep)
             if not len(keep):
                 break
+            room = width * steps_ahead(step, max_new_tokens)
             beam = replace(
                 beam,
-                policy_nodes=policy.compact(beam.policy_nodes, beam.growing, live_nodes=live[0]),
-                guard_nodes=verdicts.trie.compact(beam.guard_nodes, beam.growing, live_nodes=live[1]),
+                policy_nodes=policy.compact(beam.policy_nodes, beam.growing, room=room, live_nodes=live[0]),
+                guard_nodes=verdicts.trie.compact(beam.guard_nodes, beam.growing, room=room * children, live_nodes=live[1]),
             )
-        extension = policy.extend(beam.policy_nodes, beam.tokens[..., step], alive=beam.growing)
+        room = width * (steps_ahead(step, max_new_tokens) - 1)
+        extension = policy.extend(beam.policy_nodes, beam.tokens[..., step], alive=beam.growing, room=room)
         beam, logits = replace(beam, policy_nodes=extension.nodes), extension.logits
     outputs.write(beam.tokens, beam.rewards, beam.rewards)
     return outputs.results(prompts, width, eos)

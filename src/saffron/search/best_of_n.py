@@ -16,7 +16,7 @@ from torch import Tensor
 from saffron.compute import Ledger, ModelShape
 from saffron.config import BestOfN
 from saffron.search.base import RandomKey, SearchModels, SearchPrompt, SearchResult
-from saffron.search.frontier import COMPACT_EVERY, first_occurrence, look, take, unfinished
+from saffron.search.frontier import COMPACT_EVERY, first_occurrence, look, steps_ahead, take, unfinished
 from saffron.search.random import inverse_cdf
 from saffron.search.verdicts import Verdicts
 from saffron.trie import ROOT, TokenTrie
@@ -42,9 +42,7 @@ def draw_samples(
 ) -> Samples:
     """Sample ``count`` responses per prompt at temperature 1; finished samples and prompts leave the batch."""
     eos = models.formats.eos_id
-    policy = TokenTrie(
-        models.policy, [prompt.policy_ids for prompt in prompts], max_nodes=max(1, count * (max_new_tokens - 1)), layout="rows"
-    )
+    policy = TokenTrie(models.policy, [prompt.policy_ids for prompt in prompts], layout="rows")
     assert policy.root_logits is not None
     batch, device = len(prompts), policy.device
     prompt_ids = torch.tensor([[prompt.prompt_id] for prompt in prompts], device=device)
@@ -71,9 +69,9 @@ def draw_samples(
             policy.drop_prompts(keep)
             block, samples, alive, nodes, drawn = (x[keep] for x in (block, samples, alive, nodes, drawn))
             rows = (~alive).to(torch.uint8).sort(dim=1, stable=True).indices[:, : max(growing)]
-            nodes = policy.compact(take(nodes, rows), take(alive, rows))
             samples, alive, drawn = take(samples, rows), take(alive, rows), take(drawn, rows)
-        extension = policy.extend(nodes, drawn, alive=alive)
+            nodes = policy.compact(take(nodes, rows), room=rows.shape[1] * steps_ahead(step, max_new_tokens))
+        extension = policy.extend(nodes, drawn, alive=alive, room=drawn.shape[1] * (steps_ahead(step, max_new_tokens) - 1))
         nodes, logits = extension.nodes, extension.logits
     return Samples(tokens, lengths, policy.ledger)
 
@@ -90,7 +88,7 @@ def best_of_n(
 ) -> list[SearchResult]:
     """Best-of-N; a budget is a number of samples."""
     samples = draw_samples(models, prompts, max(budgets), key=key, max_new_tokens=max_new_tokens)
-    verdicts = Verdicts(models, [prompt.guard_ids for prompt in prompts], max_nodes=0)
+    verdicts = Verdicts(models, [prompt.guard_ids for prompt in prompts])
     _, rewards = verdicts.read(
         torch.full_like(samples.lengths, ROOT),
         samples.tokens,

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from saffron.config import Deal
 from saffron.search.base import RandomKey, SearchModels, SearchPrompt, SearchResult
-from saffron.search.frontier import COMPACT_EVERY, Outputs, best_first, look, most_likely, take, unfinished
+from saffron.search.frontier import COMPACT_EVERY, Outputs, best_first, look, most_likely, steps_ahead, take, unfinished
 from saffron.search.verdicts import Verdicts
 from saffron.trie import ROOT, TokenTrie
 
@@ -76,11 +76,9 @@ class _Search:
         self.eos = models.formats.eos_id
         self.depth = max(1, settings.lookahead)
         self.children = min(settings.children, models.policy.config.vocab_size)
-        per_step = width * self.children * self.depth
-        capacity = width * (max_new_tokens + self.depth) + COMPACT_EVERY * per_step
-        self.policy = TokenTrie(models.policy, [prompt.policy_ids for prompt in prompts], max_nodes=capacity)
-        guard_capacity = capacity + COMPACT_EVERY * width * (self.children + 1)
-        self.verdicts = Verdicts(models, [prompt.guard_ids for prompt in prompts], max_nodes=guard_capacity)
+        policy_room, guard_room = self._room(-1)
+        self.policy = TokenTrie(models.policy, [prompt.policy_ids for prompt in prompts], room=policy_room)
+        self.verdicts = Verdicts(models, [prompt.guard_ids for prompt in prompts], room=guard_room)
         self.outputs = Outputs(self.policy, self.verdicts, max_new_tokens)
 
     def run(self) -> list[SearchResult]:
@@ -99,7 +97,7 @@ class _Search:
                 beam = beam.select(keep)
                 if not len(keep):
                     break
-                beam = self._compact(beam, live)
+                beam = self._compact(beam, live, step)
             if self.settings.lookahead == 0:
                 beam = self._feed_beam(beam, step)
         self.outputs.write(beam.tokens, beam.scores, beam.rewards)
@@ -223,11 +221,19 @@ class _Search:
     def _tries(self, beam: Entries) -> list[tuple[TokenTrie, Tensor]]:
         return [(self.policy, beam.policy_nodes), (self.verdicts.trie, beam.guard_nodes)]
 
-    def _compact(self, beam: Entries, live_nodes: list[int]) -> Entries:
+    def _room(self, step: int) -> tuple[int, int]:
+        """Nodes per prompt that policy and guard read after ``step`` up to the next compaction, if no rollout ends early."""
+        steps = steps_ahead(step, self.limit)
+        reused = 1 if step >= 0 and self.settings.lookahead else 0  # read again for its last token only
+        chains = self.width * (self.children - reused) * steps
+        last = self.width * reused * steps
+        return chains * self.depth + last, chains * (self.settings.lookahead + 1) + last
+
+    def _compact(self, beam: Entries, live_nodes: list[int], step: int) -> Entries:
         """Drop what no beam sequence or its rollout needs; ``live_nodes`` of policy and guard."""
         policy_nodes, guard_nodes = (
-            trie.compact(*_kept(beam, nodes), live_nodes=live).view(nodes.shape)
-            for (trie, nodes), live in zip(self._tries(beam), live_nodes, strict=True)
+            trie.compact(*_kept(beam, nodes), room=room, live_nodes=live).view(nodes.shape)
+            for (trie, nodes), live, room in zip(self._tries(beam), live_nodes, self._room(step), strict=True)
         )
         return replace(beam, policy_nodes=policy_nodes, guard_nodes=guard_nodes)
 

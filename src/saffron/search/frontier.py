@@ -15,6 +15,14 @@ from saffron.trie import TokenTrie, path_hashes
 COMPACT_EVERY = 4
 
 
+def steps_ahead(step: int, limit: int) -> int:
+    """Steps after ``step`` up to the one that ends with the next look, or to the last of ``limit``; -1 is before the first.
+
+    So many times the policy reads from the end of ``step`` on before that look, and the PRM in the steps after it.
+    """
+    return min(COMPACT_EVERY - (step + 1) % COMPACT_EVERY, limit - 1 - step)
+
+
 def best_first(values: Tensor) -> Tensor:
     """Positions [B, R] by value, descending, ties in the order given."""
     return values.sort(dim=1, descending=True, stable=True).indices

@@ -41,9 +41,11 @@ def _search(
     models: SearchModels, prompts: Sequence[SearchPrompt], settings: Rebase, budget: int, key: RandomKey, max_new_tokens: int
 ) -> list[SearchResult]:
     eos = models.formats.eos_id
-    rows = budget if settings.widths == "release" else 2 * budget  # rounding to nearest may double a budget
-    policy = TokenTrie(models.policy, [prompt.policy_ids for prompt in prompts], max_nodes=rows * max_new_tokens)
-    verdicts = Verdicts(models, [prompt.guard_ids for prompt in prompts], max_nodes=rows * max_new_tokens)
+    most = 1 if settings.widths == "release" else 2  # rounding to nearest may double a budget
+    rows = most * budget
+    look_every = -(-COMPACT_EVERY // settings.step_tokens) * settings.step_tokens  # tokens, whole rounds
+    policy = TokenTrie(models.policy, [prompt.policy_ids for prompt in prompts])
+    verdicts = Verdicts(models, [prompt.guard_ids for prompt in prompts], room=rows * min(look_every, max_new_tokens))
     outputs = Outputs(policy, verdicts, max_new_tokens)
     assert policy.root_logits is not None
     batch, device = policy.batch, policy.device
@@ -55,7 +57,6 @@ def _search(
     logits = policy.root_logits[:, None].expand(-1, rows, -1)
     policy_nodes = guard_nodes = torch.full((batch, rows), ROOT, device=device)
     leaf_tokens, leaf_rewards = tokens[:, 0], torch.full((batch,), -torch.inf, dtype=torch.float64, device=device)
-    compacted = 0
 
     for start in range(0, max_new_tokens, settings.step_tokens):
         # propose: each row samples up to step_tokens tokens
@@ -84,27 +85,28 @@ def _search(
         left = left - (alive & ~growing).sum(1)
         if stop == max_new_tokens:
             break
-        order, widths = balance(rewards, growing, left, settings)
-        wanted = torch.zeros_like(widths).scatter(1, order, widths) > 0
-        if stop - compacted >= COMPACT_EVERY:
-            compacted = stop
+        front, widths = balance(rewards, growing, left, settings)
+        policy_nodes, guard_nodes, tokens = take(policy_nodes, front), take(nodes[..., -1], front), take(tokens, front)
+        ahead = min(look_every - stop % look_every, max_new_tokens - stop)
+        if stop % look_every == 0:
             outputs.write(leaf_tokens[:, None], leaf_rewards[:, None], leaf_rewards[:, None])
-            tries = ((policy, policy_nodes), (verdicts.trie, nodes[..., -1]))
-            going_on, live = look(wanted, *(trie.live_nodes(kept, wanted) for trie, kept in tries))
-            keep = unfinished(going_on, device)
+            tries = ((policy, policy_nodes), (verdicts.trie, guard_nodes))
+            wanted, numbers = look(widths > 0, *(trie.live_nodes(kept, widths > 0) for trie, kept in tries), left.amax())
+            keep = unfinished(wanted, device)
             outputs.drop_prompts(keep)
             if not len(keep):
                 leaf_tokens, leaf_rewards = leaf_tokens[keep], leaf_rewards[keep]
                 break
-            state = (prompt_ids, left, tokens, leaf_tokens, leaf_rewards, policy_nodes, nodes, order, widths, wanted)
-            prompt_ids, left, tokens, leaf_tokens, leaf_rewards, policy_nodes, nodes, order, widths, wanted = (
-                x[keep] for x in state
-            )
-            policy_nodes = policy.compact(policy_nodes, wanted, live_nodes=live[0])
-            nodes = verdicts.trie.compact(nodes[..., -1], wanted, live_nodes=live[1])[..., None]
-        extension = policy.extend(policy_nodes, tokens[..., stop - 1], alive=wanted)
-        source, alive = spread(order, widths)
-        tokens, guard_nodes = take(tokens, source), take(nodes[..., -1], source)
+            state = (prompt_ids, left, leaf_tokens, leaf_rewards, policy_nodes, guard_nodes, tokens, widths)
+            prompt_ids, left, leaf_tokens, leaf_rewards, *fronts = (x[keep] for x in state)
+            policy_nodes, guard_nodes, tokens, widths = (x[:, : max(wanted)] for x in fronts)
+            policy_live, guard_live, samples = numbers
+            rows = most * samples
+            policy_nodes = policy.compact(policy_nodes, widths > 0, room=rows * ahead, live_nodes=policy_live)
+            guard_nodes = verdicts.trie.compact(guard_nodes, widths > 0, room=rows * ahead, live_nodes=guard_live)
+        extension = policy.extend(policy_nodes, tokens[..., stop - 1], alive=widths > 0, room=rows * (ahead - 1))
+        source, alive = spread(widths, rows)
+        tokens, guard_nodes = take(tokens, source), take(guard_nodes, source)
         policy_nodes, logits = take(extension.nodes, source), take(extension.logits, source)
     outputs.write(leaf_tokens[:, None], leaf_rewards[:, None], leaf_rewards[:, None])
     return outputs.results(prompts, budget, eos)
@@ -152,13 +154,12 @@ def balance(rewards: Tensor, live: Tensor, left: Tensor, settings: Rebase) -> tu
     return order, torch.stack(columns, 1)
 
 
-def spread(order: Tensor, widths: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows of the next front: each node as often as it has children, in order.
+def spread(widths: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+    """Rows of the next front: each node [B, R] as often as it has children, in order.
 
     Returns:
-        int64 [B, R] the node behind each row, and bool [B, R] whether the row is used.
+        int64 [B, rows] the node behind each row, and bool [B, rows] whether the row is used.
     """
     ends = widths.cumsum(1)
-    row = torch.arange(order.shape[1], device=order.device).expand_as(order).contiguous()
-    rank = torch.searchsorted(ends, row, right=True).clamp(max=order.shape[1] - 1)
-    return take(order, rank), row < ends[:, -1:]
+    row = torch.arange(rows, device=widths.device).expand(len(widths), -1).contiguous()
+    return torch.searchsorted(ends, row, right=True).clamp(max=widths.shape[1] - 1), row < ends[:, -1:]

@@ -171,14 +171,6 @@ def select(beam: Beam, rows: Rows, found: Best, *, eos_token_id: int, semantics:
 
 
 # -------------------------------------------------------------------------------------------------------------- scores
-@dataclass(frozen=True)
-class Space:
-    """What a compaction leaves per prompt: the scorer's live nodes, and room for so many new ones."""
-
-    live_nodes: int
-    room: int
-
-
 class Scorer(Protocol):
     """Rewards of the children of growing sequences."""
 
@@ -194,7 +186,9 @@ class Scorer(Protocol):
     def live_nodes(self, rows: Tensor, alive: Tensor) -> Tensor:
         """[] int64, on the device: nodes per prompt that stay if dead ones are dropped now; arguments as in :meth:`grow`."""
 
-    def grow(self, rows: Tensor, found: Best, chosen: Tensor, alive: Tensor, *, space: Space | None) -> None:
+    def grow(
+        self, rows: Tensor, found: Best, chosen: Tensor, alive: Tensor, *, steps: int, live_nodes: int | None
+    ) -> None:
         """Move to the next step's rows.
 
         Args:
@@ -202,7 +196,8 @@ class Scorer(Protocol):
             found: the best candidates of the step.
             chosen: [B, R] which of them each is.
             alive: [B, R] bool.
-            space: if given, dead nodes are dropped now.
+            steps: how often rows grow until dead nodes are dropped next, this time included.
+            live_nodes: if given, dead nodes are dropped now; what :meth:`live_nodes` has said of these arguments.
         """
 
     def drop_prompts(self, keep: Tensor) -> None:
@@ -235,15 +230,14 @@ class MRMScorer:
         sparse_unembedding: float = SPARSE_UNEMBEDDING,
     ) -> None:
         self._sparse_unembedding = sparse_unembedding
-        max_nodes = compaction_period(width, max_new_tokens) * width
-        self._trie = TokenTrie(mrm, prompts, max_nodes=max_nodes, fixed_shapes=mrm.device.type != "cpu")
+        self._trie = _trie(mrm, prompts, width, max_new_tokens)
         self.ledger = self._trie.ledger
         device = self._trie.device
         self._index = torch.arange(len(prompts), device=device)
         self.calls = torch.ones(len(prompts), dtype=torch.int64, device=device)
         self._unseen = None if unseen is None else unseen.to(device)
         self._nodes = torch.full((len(prompts), 1), ROOT, device=device)
-        self._waiting: tuple[Tensor, Tensor, Tensor] | None = None
+        self._waiting: tuple[Tensor, Tensor, Tensor, int] | None = None
 
     def scores(self, candidates: Candidates) -> Floats:
         """See :class:`Scorer`."""
@@ -274,8 +268,8 @@ class MRMScorer:
             assert self._trie.root_logits is not None
             logits = self._trie.root_logits[:, None]
         else:
-            parents, tokens, alive = self._waiting
-            extension = self._trie.extend(parents, tokens, alive=alive, select=ids)
+            parents, tokens, alive, room = self._waiting
+            extension = self._trie.extend(parents, tokens, alive=alive, select=ids, room=room)
             self._nodes, logits = extension.nodes, extension.logits
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
@@ -283,13 +277,15 @@ class MRMScorer:
         """See :class:`Scorer`."""
         return self._trie.live_nodes(self._nodes.gather(1, rows), alive)
 
-    def grow(self, rows: Tensor, found: Best, chosen: Tensor, alive: Tensor, *, space: Space | None) -> None:
+    def grow(
+        self, rows: Tensor, found: Best, chosen: Tensor, alive: Tensor, *, steps: int, live_nodes: int | None
+    ) -> None:
         """See :class:`Scorer`."""
-        parents = self._nodes.gather(1, rows)
-        if space is not None:
-            parents = self._trie.compact(parents, alive, room=space.room, live_nodes=space.live_nodes)
+        parents, count = self._nodes.gather(1, rows), rows.shape[1]
+        if live_nodes is not None:
+            parents = self._trie.compact(parents, alive, room=steps * count, live_nodes=live_nodes)
         self.calls.index_add_(0, self._index, alive.sum(1))
-        self._waiting = parents, found.token.gather(1, chosen), alive
+        self._waiting = parents, found.token.gather(1, chosen), alive, (steps - 1) * count
 
     def drop_prompts(self, keep: Tensor) -> None:
         """See :class:`Scorer`."""
@@ -305,7 +301,7 @@ class PRMScorer:
     """
 
     def __init__(self, models: SearchModels, prompts: Sequence[Sequence[int]]) -> None:
-        self._verdicts = Verdicts(models, prompts, max_nodes=0)
+        self._verdicts = Verdicts(models, prompts)
         self.ledger = self._verdicts.trie.ledger
         self.calls = self._verdicts.calls
         self._nodes = torch.full((len(prompts), 1), ROOT, device=self._verdicts.trie.device)
@@ -343,7 +339,9 @@ class PRMScorer:
         """See :class:`Scorer`; dead nodes are dropped before every reading, so none is counted here."""
         return self.calls.new_zeros(())
 
-    def grow(self, rows: Tensor, found: Best, chosen: Tensor, alive: Tensor, *, space: Space | None) -> None:
+    def grow(
+        self, rows: Tensor, found: Best, chosen: Tensor, alive: Tensor, *, steps: int, live_nodes: int | None
+    ) -> None:
         """See :class:`Scorer`."""
         assert found.index is not None
         self._nodes, self._alive = self._read[found.index.to(self._read.device).gather(1, chosen)], alive
@@ -358,6 +356,13 @@ class PRMScorer:
 def compaction_period(width: int, max_new_tokens: int) -> int:
     """Steps between two compactions of the tries; on a GPU also between two looks at which prompts have finished."""
     return max(1, min(max(COMPACT_EVERY, COMPACT_NODES // width), max_new_tokens - 1))
+
+
+def _trie(model: PreTrainedModel, prompts: Sequence[Sequence[int]], width: int, max_new_tokens: int) -> TokenTrie:
+    """A trie for a beam: on a GPU of few shapes, on a CPU of the storage that the beam turns out to need."""
+    if model.device.type == "cpu":
+        return TokenTrie(model, prompts)
+    return TokenTrie(model, prompts, room=compaction_period(width, max_new_tokens) * width, fixed_shapes=True)
 
 
 @dataclass(frozen=True)
@@ -407,7 +412,7 @@ def search(
         ValueError: if the policy's probabilities or the rewards hold NaN (not listed: at the next compaction or the end).
     """
     period = compaction_period(width, max_new_tokens)
-    trie = TokenTrie(policy, prompts, max_nodes=period * width, fixed_shapes=policy.device.type != "cpu")
+    trie = _trie(policy, prompts, width, max_new_tokens)
     listed = (trie.device.type == "cpu" if listed is None else listed) or record_tree
     beam = Beam.of_prompts(trie.batch, width, max_new_tokens, trie.device)
     rows = Rows.of(beam, 1)
@@ -452,14 +457,14 @@ def search(
                 scorer.drop_prompts(keep)
                 index, beam, rows, found = index[keep], beam.of(keep), rows.of_prompts(keep), _of(found, keep)
                 chosen, extended, parents = chosen[keep], extended[keep], parents[keep]
-            count = max(growing)
-            rows, chosen, extended, parents = rows.first(count), chosen[:, :count], extended[:, :count], parents[:, :count]
-        space = None
+            if listed:
+                count = max(growing)
+                rows, chosen, extended, parents = rows.first(count), chosen[:, :count], extended[:, :count], parents[:, :count]
+        steps, count = min(period - step % period, max_new_tokens - 1 - step), extended.shape[1]
         if compact:
-            space = Space(live[1], min(period, max_new_tokens - 1 - step) * width)
-            parents = trie.compact(parents, rows.alive, room=space.room, live_nodes=live[0])
-        scorer.grow(extended, found, chosen, rows.alive, space=space)
-        extension = trie.extend(parents, found.token.gather(1, chosen), alive=rows.alive)
+            parents = trie.compact(parents, rows.alive, room=steps * count, live_nodes=live[0])
+        scorer.grow(extended, found, chosen, rows.alive, steps=steps, live_nodes=live[1] if compact else None)
+        extension = trie.extend(parents, found.token.gather(1, chosen), alive=rows.alive, room=(steps - 1) * count)
         nodes, logits = extension.nodes, extension.logits
     answers.write(index, beam)
     refuse_undefined(*nan.tolist())

@@ -115,7 +115,7 @@ def _rewards(
     models: SearchModels, prompts: Sequence[SearchPrompt], tokens: torch.Tensor, lengths: torch.Tensor
 ) -> list[list[float]]:
     """R of whole responses [B, R, T] of lengths [B, R]."""
-    verdicts = Verdicts(models, [prompt.guard_ids for prompt in prompts], max_nodes=0)
+    verdicts = Verdicts(models, [prompt.guard_ids for prompt in prompts])
     alive = torch.ones_like(lengths, dtype=torch.bool)
     return verdicts.read(torch.full_like(lengths, ROOT), tokens, lengths=lengths, alive=alive)[1].tolist()
 

@@ -20,15 +20,15 @@ class Verdicts:
     Args:
         models: guard and chat formats are used.
         prompts: B token-id lists, up to where the response begins.
-        max_nodes: response tokens per prompt that storage holds at once.
+        room: response tokens per prompt to reserve storage for.
 
     Attributes:
         trie: the guard's trie; its ledger holds the reward FLOPs.
         calls: int64 [B], verdicts on distinct responses so far, one entry per prompt given.
     """
 
-    def __init__(self, models: SearchModels, prompts: Sequence[Sequence[int]], *, max_nodes: int) -> None:
-        self.trie = TokenTrie(models.guard, prompts, max_nodes=max_nodes, logits=False)
+    def __init__(self, models: SearchModels, prompts: Sequence[Sequence[int]], *, room: int = 0) -> None:
+        self.trie = TokenTrie(models.guard, prompts, room=room, logits=False)
         device = self.trie.device
         self._suffix = torch.tensor(models.formats.guard.suffix, dtype=torch.int64, device=device)
         self._verdict = torch.tensor([models.formats.safe_id, models.formats.unsafe_id], device=device)
@@ -89,7 +89,7 @@ def judge(models: SearchModels, prompts: Sequence[Sequence[int]], outputs: Seque
     longest = max(len(output) for output in outputs)
     tokens = torch.tensor([[*output, *([0] * (longest - len(output)))] for output in outputs], device=device)[:, None]
     lengths = torch.tensor([[len(output)] for output in outputs], device=device)
-    verdicts = Verdicts(models, prompts, max_nodes=0)
+    verdicts = Verdicts(models, prompts)
     _, rewards = verdicts.read(
         torch.full_like(lengths, ROOT), tokens, lengths=lengths, alive=torch.ones_like(lengths, dtype=torch.bool)
     )
