@@ -201,6 +201,7 @@ class TokenTrie:
         alive: Tensor | None = None,
         lengths: Tensor | None = None,
         select: Tensor | None = None,
+        room: int = 0,
     ) -> Branch:
         """Read R chains of L tokens, each hung under its parent; chains do not see each other.
 
@@ -213,6 +214,7 @@ class TokenTrie:
             alive: [B, R] bool; rows that are false are filler.
             lengths: [B, R] tokens of each chain that count (default: all L, at least ``commit``); the rest is padding.
             select: [K] vocabulary ids to restrict the logits to.
+            room: as in :meth:`extend`.
 
         Raises:
             TrieError: if a sliding window would bite, or in the rows layout.
@@ -221,9 +223,9 @@ class TokenTrie:
             raise TrieError("branch needs the packed layout")
         rows, length = tokens.shape[1:]
         if length == 1 and commit == 1 and lengths is None:
-            extension = self.extend(parents, tokens[..., 0], alive=alive, select=select)
+            extension = self.extend(parents, tokens[..., 0], alive=alive, select=select, room=room)
             return Branch(extension.nodes[..., None], extension.logits)
-        self._reserve(rows * commit, length, commit=commit)
+        self._reserve(rows * commit, length, commit=commit, room=room)
         start = self.used
         positions = self._depth_after(parents)[..., None] + torch.arange(length, device=self.device)
         stem, ancestry = self._stem_of(parents), self._ancestry_of(parents)

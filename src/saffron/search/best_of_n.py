@@ -16,7 +16,7 @@ from torch import Tensor
 from saffron.compute import Ledger, ModelShape
 from saffron.config import BestOfN
 from saffron.search.base import RandomKey, SearchModels, SearchPrompt, SearchResult
-from saffron.search.frontier import COMPACT_EVERY, first_occurrence, look, steps_ahead, take, unfinished
+from saffron.search.frontier import COMPACT_EVERY, Chosen, first_occurrence, look, steps_ahead, take, unfinished
 from saffron.search.random import inverse_cdf
 from saffron.search.verdicts import Verdicts
 from saffron.trie import ROOT, TokenTrie
@@ -89,12 +89,16 @@ def best_of_n(
     """Best-of-N; a budget is a number of samples."""
     samples = draw_samples(models, prompts, max(budgets), key=key, max_new_tokens=max_new_tokens)
     verdicts = Verdicts(models, [prompt.guard_ids for prompt in prompts])
-    _, rewards = verdicts.read(
-        torch.full_like(samples.lengths, ROOT),
-        samples.tokens,
-        lengths=samples.lengths,
-        alive=torch.ones_like(samples.lengths, dtype=torch.bool),
+    # A response that several samples spell is read once. Ended samples are padded with EOS, so whole rows can be compared.
+    twin = first_occurrence(samples.tokens)[..., -1]
+    read = Chosen.of(twin == torch.arange(twin.shape[1], device=twin.device))
+    _, verdict = verdicts.read(
+        torch.full_like(read.index, ROOT),
+        take(samples.tokens, read.index),
+        lengths=take(samples.lengths, read.index),
+        alive=read.alive,
     )
+    rewards = take(verdict, take(read.place, twin))
     cost = SampleCost.of(models, prompts, samples)
     tokens, lengths, reward = samples.tokens.tolist(), samples.lengths.tolist(), rewards.cpu().numpy()
     executed_policy, executed_reward = samples.ledger.executed.tolist(), verdicts.trie.ledger.executed.tolist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -55,6 +56,28 @@ def first_occurrence(sequences: Tensor) -> Tensor:
     same = hashes[:, :, None] == hashes[:, None]  # [B, R, R, T]
     rows = torch.arange(same.shape[2], device=same.device).view(1, 1, -1, 1)
     return torch.where(same, rows, same.shape[2]).amin(2)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Some of each prompt's entries [B, R], moved to the front, for a forward that reads them alone.
+
+    Attributes:
+        index: int64 [B, R'] entries to read.
+        alive: bool [B, R'] whether each is one of the chosen; the others are filler.
+        place: int64 [B, R] where among them each chosen entry stands.
+    """
+
+    index: Tensor
+    alive: Tensor
+    place: Tensor
+
+    @classmethod
+    def of(cls, chosen: Tensor) -> Chosen:
+        """R' is the most that any prompt has on a CPU, where that costs nothing to read, and R on a GPU."""
+        count = max(1, int(chosen.sum(1).amax())) if chosen.device.type == "cpu" else chosen.shape[1]
+        index = (~chosen).to(torch.uint8).sort(dim=1, stable=True).indices[:, :count]
+        return cls(index, take(chosen, index), (chosen.cumsum(1) - 1).clamp(min=0))
 
 
 def look(growing: Tensor, *numbers: Tensor) -> tuple[list[int], list[int]]:

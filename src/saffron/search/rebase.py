@@ -14,7 +14,7 @@ from torch import Tensor
 
 from saffron.config import Rebase
 from saffron.search.base import RandomKey, SearchModels, SearchPrompt, SearchResult
-from saffron.search.frontier import COMPACT_EVERY, Outputs, best_first, first_occurrence, look, take, unfinished
+from saffron.search.frontier import COMPACT_EVERY, Chosen, Outputs, best_first, first_occurrence, look, take, unfinished
 from saffron.search.random import inverse_cdf
 from saffron.search.verdicts import Verdicts
 from saffron.trie import ROOT, TokenTrie
@@ -45,7 +45,7 @@ def _search(
     rows = most * budget
     look_every = -(-COMPACT_EVERY // settings.step_tokens) * settings.step_tokens  # tokens, whole rounds
     policy = TokenTrie(models.policy, [prompt.policy_ids for prompt in prompts])
-    verdicts = Verdicts(models, [prompt.guard_ids for prompt in prompts], room=rows * min(look_every, max_new_tokens))
+    verdicts = Verdicts(models, [prompt.guard_ids for prompt in prompts])
     outputs = Outputs(policy, verdicts, max_new_tokens)
     assert policy.root_logits is not None
     batch, device = policy.batch, policy.device
@@ -70,11 +70,19 @@ def _search(
             if step < stop - 1:
                 extension = policy.extend(policy_nodes, drawn, alive=growing)
                 policy_nodes, logits = extension.nodes, extension.logits
-        # score
-        distinct = take_last(first_occurrence(tokens[..., :stop]), start + counts) == torch.arange(rows, device=device)
-        nodes, rewards = verdicts.read(
-            guard_nodes, tokens[..., start:stop], lengths=counts.clamp(min=1), alive=alive, commit=stop - start, counted=distinct
+        # score: a sequence that several rows spell is read once
+        twin = take_last(first_occurrence(tokens[..., :stop]), start + counts)
+        read = Chosen.of(alive & (twin == torch.arange(rows, device=device)))
+        nodes, verdict = verdicts.read(
+            take(guard_nodes, read.index),
+            take(tokens[..., start:stop], read.index),
+            lengths=take(counts, read.index).clamp(min=1),
+            alive=read.alive,
+            commit=stop - start,
+            room=read.index.shape[1] * (_until_look(start, look_every, max_new_tokens) - (stop - start)),
         )
+        twin = take(read.place, twin)
+        guard_nodes, rewards = take(nodes[..., -1], twin), take(verdict, twin)
         # select: leaves leave, the others share what is left of the budget
         growing = growing & (stop < max_new_tokens)
         leaves = torch.where(alive & ~growing, rewards, -torch.inf)
@@ -86,8 +94,7 @@ def _search(
         if stop == max_new_tokens:
             break
         front, widths = balance(rewards, growing, left, settings)
-        policy_nodes, guard_nodes, tokens = take(policy_nodes, front), take(nodes[..., -1], front), take(tokens, front)
-        ahead = min(look_every - stop % look_every, max_new_tokens - stop)
+        policy_nodes, guard_nodes, tokens = (take(entries, front) for entries in (policy_nodes, guard_nodes, tokens))
         if stop % look_every == 0:
             outputs.write(leaf_tokens[:, None], leaf_rewards[:, None], leaf_rewards[:, None])
             tries = ((policy, policy_nodes), (verdicts.trie, guard_nodes))
@@ -102,14 +109,26 @@ def _search(
             policy_nodes, guard_nodes, tokens, widths = (x[:, : max(wanted)] for x in fronts)
             policy_live, guard_live, samples = numbers
             rows = most * samples
-            policy_nodes = policy.compact(policy_nodes, widths > 0, room=rows * ahead, live_nodes=policy_live)
-            guard_nodes = verdicts.trie.compact(guard_nodes, widths > 0, room=rows * ahead, live_nodes=guard_live)
-        extension = policy.extend(policy_nodes, tokens[..., stop - 1], alive=widths > 0, room=rows * (ahead - 1))
+            policy_nodes = policy.compact(policy_nodes, widths > 0, live_nodes=policy_live)
+            guard_nodes = verdicts.trie.compact(guard_nodes, widths > 0, live_nodes=guard_live)
+        twin = first_occurrence(tokens[..., :stop])[..., -1]
+        read = Chosen.of((widths > 0) & (twin == torch.arange(twin.shape[1], device=device)))
+        extension = policy.extend(
+            take(policy_nodes, read.index),
+            take(tokens[..., stop - 1], read.index),
+            alive=read.alive,
+            room=read.index.shape[1] * (_until_look(stop, look_every, max_new_tokens) - 1),
+        )
         source, alive = spread(widths, rows)
-        tokens, guard_nodes = take(tokens, source), take(guard_nodes, source)
-        policy_nodes, logits = take(extension.nodes, source), take(extension.logits, source)
+        tokens, guard_nodes, twin = take(tokens, source), take(guard_nodes, source), take(take(read.place, twin), source)
+        policy_nodes, logits = take(extension.nodes, twin), take(extension.logits, twin)
     outputs.write(leaf_tokens[:, None], leaf_rewards[:, None], leaf_rewards[:, None])
     return outputs.results(prompts, budget, eos)
+
+
+def _until_look(written: int, look_every: int, max_new_tokens: int) -> int:
+    """Tokens of a row between the first ``written`` and the next look, or the end."""
+    return min(look_every - written % look_every, max_new_tokens - written)
 
 
 def take_last(entries: Tensor, lengths: Tensor) -> Tensor:

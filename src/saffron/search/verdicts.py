@@ -43,17 +43,17 @@ class Verdicts:
         alive: Tensor,
         lengths: Tensor | None = None,
         commit: int = 0,
-        counted: Tensor | None = None,
+        room: int = 0,
     ) -> tuple[Tensor, Tensor]:
         """One verdict per row, on the response that ends with the row's tokens.
 
         Args:
             parents: [B, R] guard nodes, or ROOT for the beginning of the response.
             tokens: [B, R, L] the response's next tokens.
-            alive: [B, R]; verdicts of other rows are filler and not counted.
+            alive: [B, R]; verdicts of other rows are filler and not counted. Two living rows that spell the same count twice.
             lengths: [B, R] how many of the L tokens there are (default: all).
             commit: how many of the tokens stay as nodes; may exceed a row's length, whose nodes beyond it mean nothing.
-            counted: [B, R] rows that count as calls, if not all living ones do (repeated responses).
+            room: if storage has to grow, nodes per prompt to reserve beyond these.
 
         Returns:
             nodes [B, R, commit] and R as float64 [B, R].
@@ -73,8 +73,8 @@ class Verdicts:
             total = lengths + size
             at = torch.arange(longest + size, device=tokens.device) - lengths[..., None]
             chains = torch.where(at >= 0, self._suffix[at.clamp(0, size - 1)], chains)
-        read = self.trie.branch(parents, chains, commit=commit, alive=alive, lengths=total, select=self._verdict)
-        self.calls.index_add_(0, self._index, (alive if counted is None else alive & counted).sum(1))
+        read = self.trie.branch(parents, chains, commit=commit, alive=alive, lengths=total, select=self._verdict, room=room)
+        self.calls.index_add_(0, self._index, alive.sum(1))
         return read.nodes, read.logits[..., 0].double() - read.logits[..., 1].double()
 
     def drop_prompts(self, keep: Tensor) -> None:
