@@ -13,6 +13,8 @@ import torch
 from benchmarks import __main__ as command
 from benchmarks import bandwidth, measure, methods, profiling, report, rewards, search, shapes
 
+from saffron.search import saffron
+
 TINY = shapes.SHAPES["tiny"]
 
 
@@ -139,6 +141,100 @@ def test_synchronisations_are_those_that_cuda_warns_of(monkeypatch):
 
     assert profiling._synchronisations(run) == 2
     assert modes == ["warn", "default"]
+
+
+READS = {
+    "item": lambda x: x.sum().item(),
+    "tolist": lambda x: x.tolist(),
+    "to": lambda x: x.to("cpu"),
+    "cpu": lambda x: x.cpu(),
+    "__bool__": lambda x: bool(x.sum() > 0),
+    "nonzero": lambda x: torch.nonzero(x),
+    "where": lambda x: torch.where(x > 0),
+    "__getitem__": lambda x: x[0, x[0] > 0],
+}
+
+
+@pytest.mark.parametrize("name", READS)
+def test_a_read_of_the_device_is_counted_under_its_name(name):
+    with profiling.HostReads() as reads:
+        READS[name](torch.ones(2, 3))
+    assert reads.calls == [name]
+
+
+def test_what_needs_no_contents_is_no_read():
+    x, places = torch.ones(2, 3), torch.tensor([1, 0])
+    with profiling.HostReads() as reads:
+        x.to(x.device).to(torch.float64).gather(1, places.expand(2, 2))[places, :, None].masked_fill(x[:, :2, None] > 0, 0.0)
+        torch.where(x > 0, x, 0.0)
+    assert reads.calls == [] and reads.functions > 0
+
+
+def stepping(monkeypatch: pytest.MonkeyPatch, also: Any = lambda logits: None) -> shapes.Pair:
+    """Tiny models of searches of 7 new tokens (at N = 32 with one compaction), that do ``also`` in every step."""
+    monkeypatch.setattr(profiling, "NEW_TOKENS", 7)
+    probabilities = saffron.probabilities
+
+    def doing(logits: torch.Tensor, *given: Any, **named: Any) -> torch.Tensor:
+        also(logits)
+        return probabilities(logits, *given, **named)
+
+    monkeypatch.setattr(saffron, "probabilities", doing)
+    return shapes.pair(TINY)
+
+
+def test_a_search_that_selects_on_the_device_reads_once_per_compaction_whatever_its_width(monkeypatch):
+    models = stepping(monkeypatch)
+    narrow, wide = (profiling.steps(models, width) for width in (16, 32))
+    assert (narrow.nodes, wide.nodes) == (6 * 16, 6 * 32)
+    for found in (narrow, wide):
+        assert found.step.total() == 0 and found.compaction == {"tolist": 1}
+    assert narrow.reads == wide.reads and narrow.objects == wide.objects
+    assert narrow.functions[0] == wide.functions[0] > 0
+
+
+@pytest.mark.parametrize("name", READS)
+def test_a_read_within_a_step_is_counted_there(monkeypatch, name):
+    found = profiling.steps(stepping(monkeypatch, READS[name]), 32)
+    assert found.step == {name: 1}
+    assert found.compaction[name] == 1 + (name == "tolist")
+    assert found.reads[name] == 7 + (name == "tolist") * 6
+
+
+def test_objects_and_calls_of_every_node_are_seen(monkeypatch):
+    held: list[Any] = []
+    models = stepping(monkeypatch, lambda logits: held.extend([row[0]] for row in logits[0]))
+    narrow, wide = (profiling.steps(models, width) for width in (4, 32))
+    assert wide.objects - narrow.objects > 5 * (32 - 4)
+    assert wide.functions[0] - narrow.functions[0] == 32 - 4
+
+
+def test_the_profile_states_reads_objects_and_operations(monkeypatch, tmp_path):
+    monkeypatch.setattr(profiling, "NEW_TOKENS", 7)
+    run(monkeypatch, "--shapes", "tiny", "--parts", "profile", "--out", str(tmp_path / "results"))
+    lines = (tmp_path / "results" / "profile.txt").read_text().splitlines()
+    rows = [line.split() for line in lines]
+    assert "listed=False" in lines[0]
+    [together] = [row for row in rows if row[:1] == ["together"]]
+    assert together[2:] == ["0", "1"]
+    assert [row[:2] for row in rows if row[:1] in (["4"], ["32"])] == [["4", "24"], ["32", "192"]]
+    assert "aten::_local_scalar_dense: 0" in lines and "aten::nonzero: 0" in lines
+    assert any(row[:1] == ["aten::mm"] for row in rows)
+    methods_rows = {row["run"]: row for row in records(tmp_path / "results")["host_reads"]["methods"]}
+    assert methods_rows.keys() == set(methods.RUNS)
+    assert {name: row["step"] for name, row in methods_rows.items()} == {
+        name: int(name == "saffron, scorer prm") for name in methods.RUNS
+    }
+    assert {row["compaction"] for row in methods_rows.values()} == {1}
+
+
+def test_a_read_within_one_call_is_in_the_profile(monkeypatch):
+    """``repeat_interleave`` reads the sum of its repeats, which no call of a tensor's method says."""
+    repeats = torch.ones(TINY.policy.vocab_size, dtype=torch.int64)
+    models = stepping(monkeypatch, lambda logits: logits[0, 0].repeat_interleave(repeats))
+    lines = profiling.operations(models, (4,)).splitlines()
+    [count] = [int(line.split()[1]) for line in lines if line.startswith("aten::_local_scalar_dense: ")]
+    assert count >= 7
 
 
 def test_a_part_without_memory_does_not_end_the_run(monkeypatch, tmp_path, capsys):
