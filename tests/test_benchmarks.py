@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 import torch
 from benchmarks import __main__ as command
-from benchmarks import bandwidth, measure, methods, profiling, report, rewards, search, shapes
+from benchmarks import bandwidth, measure, methods, profiling, report, rewards, search, shapes, storage
 
+from saffron import compute, config
 from saffron.search import saffron
+from saffron.search.base import SearchModels, SearchPrompt
 
 TINY = shapes.SHAPES["tiny"]
 
@@ -235,6 +237,87 @@ def test_a_read_within_one_call_is_in_the_profile(monkeypatch):
     lines = profiling.operations(models, (4,)).splitlines()
     [count] = [int(line.split()[1]) for line in lines if line.startswith("aten::_local_scalar_dense: ")]
     assert count >= 7
+
+
+# ------------------------------------------------------------------------------------------------------------- storage
+class Peaks:
+    """The largest storage that each ledger was told of, in the order of the first."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.of: dict[int, int] = {}
+        self.kept: list[compute.Ledger] = []  # so that no two share an id
+        note = compute.Ledger.note_kv
+
+        def noting(ledger: compute.Ledger, size: int) -> None:
+            if id(ledger) not in self.of:
+                self.kept.append(ledger)
+            self.of[id(ledger)] = max(self.of.get(id(ledger), 0), size)
+            note(ledger, size)
+
+        monkeypatch.setattr(compute.Ledger, "note_kv", noting)
+
+    def by_layers(self) -> dict[int, int]:
+        """Policy and reward model are told apart by their layers."""
+        return {ledger.shape.layers: self.of[id(ledger)] for ledger in self.kept}
+
+
+def node_bytes(model: Any) -> int:
+    """Keys and values of one token in float32."""
+    return 2 * 4 * model.config.num_hidden_layers * model.config.num_key_value_heads * model.config.head_dim
+
+
+def small_search(case: storage.Case) -> tuple[SearchModels, list[SearchPrompt]]:
+    """The models and prompts of a case."""
+    models, chat = shapes.peaked(shapes.pair(storage.shapes()), TINY.sharpness), methods.formats(storage.PREFIX, storage.SUFFIX)
+    ids = [shapes.prompts(1, length, TINY.policy.vocab_size)[0] for length in case.lengths]
+    searched = SearchModels(policy=models.policy, guard=models.mrm, formats=chat, mrm=models.mrm)
+    return searched, [SearchPrompt(number, tokens, tokens, tokens) for number, tokens in enumerate(ids)]
+
+
+def test_storage_of_saffron_is_a_multiple_of_the_nodes_of_its_trees(monkeypatch):
+    monkeypatch.setattr(storage, "NEW_TOKENS", 6)
+    case, peaks = storage.Case("saffron", 4, (5, 2)), Peaks(monkeypatch)
+    [row] = storage.measure("cpu", [case])
+    models, given = small_search(case)
+    told = peaks.by_layers()
+    results = saffron.saffron(models, given, config.Saffron(), [4], key=methods.KEY, max_new_tokens=6, record_tree=True)
+    nodes = sum(case.lengths)
+    for result in results:
+        depths: list[int] = []
+        for parent, token in result.tree.nodes:
+            depths.append(1 if parent < 0 else depths[parent] + 1)
+            nodes += token != shapes.EOS and depths[-1] < 6  # the others are chosen and never read
+    assert (row["run"], row["budget"], row["prompt_tokens"], row["new_tokens"]) == ("saffron", 4, [5, 2], 6)
+    for name, model in (("policy", models.policy), ("reward", models.mrm)):
+        found = row["tries"][name]
+        assert found["nodes"] == nodes > sum(case.lengths)
+        peak = told[model.config.num_hidden_layers]
+        assert found["multiple"] == pytest.approx(peak / (nodes * node_bytes(model)))
+
+
+def test_a_verdicts_suffix_is_no_node(monkeypatch):
+    monkeypatch.setattr(storage, "NEW_TOKENS", 6)
+    case, peaks = storage.Case("best_of_n", 1, (3,)), Peaks(monkeypatch)
+    [row] = storage.measure("cpu", [case])
+    models, given = small_search(case)
+    told = peaks.by_layers()
+    [result] = methods.registry.method("best_of_n")(models, given, config.BestOfN(), [1], key=methods.KEY, max_new_tokens=6)
+    read = {"policy": 3 + len(result.output_ids) - 1, "reward": 3 + len(result.output_ids)}
+    for name, model in (("policy", models.policy), ("reward", models.guard)):
+        found = row["tries"][name]
+        assert found["nodes"] == read[name]
+        assert found["multiple"] == pytest.approx(told[model.config.num_hidden_layers] / (read[name] * node_bytes(model)))
+
+
+def test_nuclei_of_one_token_are_a_single_chain(monkeypatch):
+    monkeypatch.setattr(storage, "NEW_TOKENS", 6)
+    [row] = storage.measure("cpu", [storage.Case("saffron", 4, (3,), "one-token nuclei")])
+    assert row["tries"]["policy"]["nodes"] == row["tries"]["reward"]["nodes"] <= 3 + 5
+
+
+def test_every_method_has_a_case_of_equal_and_of_unequal_prompts():
+    found = {(case.run, len(set(case.lengths)) > 1) for case in storage.CASES}
+    assert found >= {(run, unequal) for run in methods.RUNS for unequal in (False, True)}
 
 
 def test_a_part_without_memory_does_not_end_the_run(monkeypatch, tmp_path, capsys):
