@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -16,6 +20,7 @@ from benchmarks.search import NEW_TOKENS, ids_of, ours
 from benchmarks.shapes import EOS, Pair
 from saffron import config
 from saffron.chat import ChatFormats
+from saffron.compute import Ledger
 from saffron.search import registry
 from saffron.search.base import SearchModels, SearchPrompt
 from saffron.search.saffron import MRMScorer, PRMScorer, compaction_period, search
@@ -25,19 +30,44 @@ LIMITS = (6, 7, 14)
 
 
 class HostReads(TorchFunctionMode):
-    """Counts calls that make the host wait for the device."""
+    """Counts calls that make the host wait for the device: they read a tensor, or need its contents for a shape.
 
-    NAMES = frozenset(("item", "tolist", "cpu", "numpy", "nonzero", "__bool__", "__int__", "__float__", "__index__"))
+    ``Tensor.to`` counts where it is given "cpu" by name: a device taken from another tensor is the CPU on a CPU, and no read.
+
+    Attributes:
+        calls: names of those calls, in order.
+        functions: all calls of torch functions and of tensors' methods and attributes, reads or not.
+    """
+
+    #: They read a tensor.
+    READING = frozenset(("item", "tolist", "cpu", "numpy", "__array__", "equal", "allclose", "is_nonzero", "__contains__"))
+    NUMBERS = frozenset(("__bool__", "__int__", "__float__", "__index__"))
+    #: Their results' shapes depend on a tensor's contents.
+    SIZED = frozenset(("nonzero", "argwhere", "masked_select", "unique", "unique_consecutive", "bincount"))
+    NAMES = READING | NUMBERS | SIZED
 
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[str] = []
+        self.functions = 0
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = getattr(function, "__name__", "")
-        if name in self.NAMES:
+        name, named = getattr(function, "__name__", ""), kwargs or {}
+        self.functions += 1
+        if (
+            name in self.NAMES
+            or (name == "to" and any(isinstance(given, str) and given == "cpu" for given in (*args[1:], *named.values())))
+            or (name == "where" and len(args) + len(named) == 1)
+            or (name in ("__getitem__", "__setitem__") and _masks(args[1]))
+        ):
             self.calls.append(name)
-        return function(*args, **(kwargs or {}))
+        return function(*args, **named)
+
+
+def _masks(index: Any) -> bool:
+    """Whether an index holds a mask, whose true entries must be counted before the shape is known."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return any(isinstance(part, torch.Tensor) and part.dtype in (torch.bool, torch.uint8) for part in parts)
 
 
 def host_reads(models: Pair, sharp: Pair, chat: ChatFormats, width: int = 32) -> dict[str, Any]:
@@ -108,11 +138,114 @@ def _run(models: SearchModels, given: list[SearchPrompt], name: str, width: int,
     search(models.policy, scorer, [prompt.policy_ids for prompt in given], width=width, top_p=0.8, listed=False, **limits)
 
 
-def operations(models: Pair, width: int = 32) -> str:
-    """The profiler's table of one search."""
-    ids, gpu = ids_of(models, 1), models.device.type == "cuda"
+@dataclass(frozen=True)
+class Steps:
+    """What the decoding steps of one search by Saffron-1 ask of the host, selection on the device, one prompt.
+
+    A step lasts from one forward of the policy to the next. The first one, which follows the prompt's forward, is left out,
+    and so is what follows the last forward, where the answers are read.
+
+    Attributes:
+        width: N.
+        nodes: that the policy's trie has read after the prompt.
+        reads: calls of :class:`HostReads` in the whole search, by name.
+        step: of each name, the most in a step without a compaction.
+        compaction: of each name, the most in a step with one.
+        functions: fewest and most torch calls in a step without a compaction.
+        objects: most Python objects alive at a forward, above those at the first: what the garbage collector tracks, which
+            tensors, containers and instances of classes are.
+    """
+
+    width: int
+    nodes: int
+    reads: Counter[str]
+    step: Counter[str]
+    compaction: Counter[str]
+    functions: tuple[int, int]
+    objects: int
+
+
+def steps(models: Pair, width: int) -> Steps:
+    """Two searches: one counts calls and keeps their names, which are objects; the other counts objects."""
+    ids, counter = ids_of(models, 1), HostReads()
+    with counter:
+        marks, ledger = _at_forwards(models, ids, width, lambda: (len(counter.calls), counter.functions))
+    gc.collect()
+    objects, _ = _at_forwards(models, ids, width, lambda: len(gc.get_objects()))
+    period = compaction_period(width, NEW_TOKENS)
+    step: Counter[str] = Counter()
+    compaction: Counter[str] = Counter()
+    functions = []
+    for number, (before, after) in enumerate(pairwise(marks)):
+        reads = Counter(counter.calls[before[0] : after[0]])
+        if number and number % period == 0:
+            compaction |= reads
+        elif number:
+            step |= reads
+            functions.append(after[1] - before[1])
+    reads, calls = Counter(counter.calls), (min(functions), max(functions))
+    nodes = int(ledger.tokens.sum()) - len(ids[0])
+    return Steps(width, nodes, reads, step, compaction, calls, max(objects) - objects[0])
+
+
+def _at_forwards(models: Pair, ids: list[list[int]], width: int, count: Callable[[], Any]) -> tuple[list[Any], Ledger]:
+    """What ``count`` gives at each forward of the policy, and the policy's ledger."""
+    marks: list[Any] = []
+    hook = models.policy.model.embed_tokens.register_forward_pre_hook(lambda *_: marks.append(count()))
+    try:
+        return marks, ours(models, ids, width, NEW_TOKENS, listed=False)[0]
+    finally:
+        hook.remove()
+
+
+#: What ATen calls to read a number, and to learn a shape from a tensor's contents, whoever asks for it.
+READING = ("aten::_local_scalar_dense", "aten::nonzero")
+
+
+def operations(models: Pair, widths: Sequence[int] = (4, 32)) -> str:
+    """A search that selects on the device: what a step asks of the host, and the profiler's table, of the largest N."""
+    found = [steps(models, width) for width in widths]
+    gpu = models.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if gpu else [])]
     with profile(activities=activities) as profiler:
-        ours(models, ids, width, NEW_TOKENS)
-    key = "self_device_time_total" if gpu else "self_cpu_time_total"
-    return profiler.key_averages().table(sort_by=key, row_limit=30)
+        ours(models, ids_of(models, 1), widths[-1], NEW_TOKENS, listed=False)
+    averages = profiler.key_averages()
+    counts = {event.key: event.count for event in averages}
+    lines = [
+        *_reads_table(found[-1]),
+        "",
+        *_objects_table(found),
+        "",
+        f"Reading operations that the profiler saw in the search of N = {widths[-1]}, whoever asked for them:",
+    ]
+    lines += [f"{name}: {counts.get(name, 0)}" for name in READING]
+    if gpu:
+        lines.append(f"copies from device to host: {sum(count for name, count in counts.items() if 'DtoH' in name)}")
+    return "\n".join([*lines, "", averages.table(sort_by=f"self_{'device' if gpu else 'cpu'}_time_total", row_limit=30)])
+
+
+def _reads_table(found: Steps) -> list[str]:
+    columns = ("whole search", "most in a step", "most in a compaction")
+    total = [("together", *(count.total() for count in (found.reads, found.step, found.compaction)))]
+    rows = [(name, found.reads[name], found.step[name], found.compaction[name]) for name in sorted(found.reads)]
+    return [
+        f"Saffron-1, N = {found.width}, {NEW_TOKENS} new tokens, one prompt, selection on the device (listed=False):",
+        "calls that read a tensor or make the host wait for one; those outside steps and compactions read the answers.",
+        "",
+        f"{'call':16}" + "".join(f"{column:>24}" for column in columns),
+        *(f"{name:16}" + "".join(f"{number:>24}" for number in numbers) for name, *numbers in rows + total),
+    ]
+
+
+def _objects_table(found: list[Steps]) -> list[str]:
+    lines = [
+        "The same search by N: torch calls of a step without a compaction, and Python objects alive at a forward of the policy",
+        "above those at its first (tensors, containers, instances: what the garbage collector tracks). Where neither depends",
+        "on N, a step keeps no Python object per node, and calls torch for all nodes at once.",
+        "",
+        f"{'N':>4}{'nodes read':>16}{'torch calls in a step':>28}{'most objects alive':>24}",
+    ]
+    for row in found:
+        calls = " to ".join(str(number) for number in sorted(set(row.functions)))
+        lines.append(f"{row.width:>4}{row.nodes:>16}{calls:>28}{row.objects:>24}")
+    return lines

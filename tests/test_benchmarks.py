@@ -11,7 +11,11 @@ from typing import Any
 import pytest
 import torch
 from benchmarks import __main__ as command
-from benchmarks import bandwidth, measure, methods, profiling, report, rewards, search, shapes
+from benchmarks import bandwidth, measure, methods, profiling, report, rewards, search, shapes, storage
+
+from saffron import compute, config
+from saffron.search import saffron
+from saffron.search.base import SearchModels, SearchPrompt
 
 TINY = shapes.SHAPES["tiny"]
 
@@ -139,6 +143,181 @@ def test_synchronisations_are_those_that_cuda_warns_of(monkeypatch):
 
     assert profiling._synchronisations(run) == 2
     assert modes == ["warn", "default"]
+
+
+READS = {
+    "item": lambda x: x.sum().item(),
+    "tolist": lambda x: x.tolist(),
+    "to": lambda x: x.to("cpu"),
+    "cpu": lambda x: x.cpu(),
+    "__bool__": lambda x: bool(x.sum() > 0),
+    "nonzero": lambda x: torch.nonzero(x),
+    "where": lambda x: torch.where(x > 0),
+    "__getitem__": lambda x: x[0, x[0] > 0],
+}
+
+
+@pytest.mark.parametrize("name", READS)
+def test_a_read_of_the_device_is_counted_under_its_name(name):
+    with profiling.HostReads() as reads:
+        READS[name](torch.ones(2, 3))
+    assert reads.calls == [name]
+
+
+def test_what_needs_no_contents_is_no_read():
+    x, places = torch.ones(2, 3), torch.tensor([1, 0])
+    with profiling.HostReads() as reads:
+        x.to(x.device).to(torch.float64).gather(1, places.expand(2, 2))[places, :, None].masked_fill(x[:, :2, None] > 0, 0.0)
+        torch.where(x > 0, x, 0.0)
+    assert reads.calls == [] and reads.functions > 0
+
+
+def stepping(monkeypatch: pytest.MonkeyPatch, also: Any = lambda logits: None) -> shapes.Pair:
+    """Tiny models of searches of 7 new tokens (at N = 32 with one compaction), that do ``also`` in every step."""
+    monkeypatch.setattr(profiling, "NEW_TOKENS", 7)
+    probabilities = saffron.probabilities
+
+    def doing(logits: torch.Tensor, *given: Any, **named: Any) -> torch.Tensor:
+        also(logits)
+        return probabilities(logits, *given, **named)
+
+    monkeypatch.setattr(saffron, "probabilities", doing)
+    return shapes.pair(TINY)
+
+
+def test_a_search_that_selects_on_the_device_reads_once_per_compaction_whatever_its_width(monkeypatch):
+    models = stepping(monkeypatch)
+    narrow, wide = (profiling.steps(models, width) for width in (16, 32))
+    assert (narrow.nodes, wide.nodes) == (6 * 16, 6 * 32)
+    for found in (narrow, wide):
+        assert found.step.total() == 0 and found.compaction == {"tolist": 1}
+    assert narrow.reads == wide.reads and narrow.objects == wide.objects
+    assert narrow.functions[0] == wide.functions[0] > 0
+
+
+@pytest.mark.parametrize("name", READS)
+def test_a_read_within_a_step_is_counted_there(monkeypatch, name):
+    found = profiling.steps(stepping(monkeypatch, READS[name]), 32)
+    assert found.step == {name: 1}
+    assert found.compaction[name] == 1 + (name == "tolist")
+    assert found.reads[name] == 7 + (name == "tolist") * 6
+
+
+def test_objects_and_calls_of_every_node_are_seen(monkeypatch):
+    held: list[Any] = []
+    models = stepping(monkeypatch, lambda logits: held.extend([row[0]] for row in logits[0]))
+    narrow, wide = (profiling.steps(models, width) for width in (4, 32))
+    assert wide.objects - narrow.objects > 5 * (32 - 4)
+    assert wide.functions[0] - narrow.functions[0] == 32 - 4
+
+
+def test_the_profile_states_reads_objects_and_operations(monkeypatch, tmp_path):
+    monkeypatch.setattr(profiling, "NEW_TOKENS", 7)
+    run(monkeypatch, "--shapes", "tiny", "--parts", "profile", "--out", str(tmp_path / "results"))
+    lines = (tmp_path / "results" / "profile.txt").read_text().splitlines()
+    rows = [line.split() for line in lines]
+    assert "listed=False" in lines[0]
+    [together] = [row for row in rows if row[:1] == ["together"]]
+    assert together[2:] == ["0", "1"]
+    assert [row[:2] for row in rows if row[:1] in (["4"], ["32"])] == [["4", "24"], ["32", "192"]]
+    assert "aten::_local_scalar_dense: 0" in lines and "aten::nonzero: 0" in lines
+    assert any(row[:1] == ["aten::mm"] for row in rows)
+    methods_rows = {row["run"]: row for row in records(tmp_path / "results")["host_reads"]["methods"]}
+    assert methods_rows.keys() == set(methods.RUNS)
+    assert {name: row["step"] for name, row in methods_rows.items()} == {
+        name: int(name == "saffron, scorer prm") for name in methods.RUNS
+    }
+    assert {row["compaction"] for row in methods_rows.values()} == {1}
+
+
+def test_a_read_within_one_call_is_in_the_profile(monkeypatch):
+    """``repeat_interleave`` reads the sum of its repeats, which no call of a tensor's method says."""
+    repeats = torch.ones(TINY.policy.vocab_size, dtype=torch.int64)
+    models = stepping(monkeypatch, lambda logits: logits[0, 0].repeat_interleave(repeats))
+    lines = profiling.operations(models, (4,)).splitlines()
+    [count] = [int(line.split()[1]) for line in lines if line.startswith("aten::_local_scalar_dense: ")]
+    assert count >= 7
+
+
+# ------------------------------------------------------------------------------------------------------------- storage
+class Peaks:
+    """The largest storage that each ledger was told of, in the order of the first."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.of: dict[int, int] = {}
+        self.kept: list[compute.Ledger] = []  # so that no two share an id
+        note = compute.Ledger.note_kv
+
+        def noting(ledger: compute.Ledger, size: int) -> None:
+            if id(ledger) not in self.of:
+                self.kept.append(ledger)
+            self.of[id(ledger)] = max(self.of.get(id(ledger), 0), size)
+            note(ledger, size)
+
+        monkeypatch.setattr(compute.Ledger, "note_kv", noting)
+
+    def by_layers(self) -> dict[int, int]:
+        """Policy and reward model are told apart by their layers."""
+        return {ledger.shape.layers: self.of[id(ledger)] for ledger in self.kept}
+
+
+def node_bytes(model: Any) -> int:
+    """Keys and values of one token in float32."""
+    return 2 * 4 * model.config.num_hidden_layers * model.config.num_key_value_heads * model.config.head_dim
+
+
+def small_search(case: storage.Case) -> tuple[SearchModels, list[SearchPrompt]]:
+    """The models and prompts of a case."""
+    models, chat = shapes.peaked(shapes.pair(storage.shapes()), TINY.sharpness), methods.formats(storage.PREFIX, storage.SUFFIX)
+    ids = [shapes.prompts(1, length, TINY.policy.vocab_size)[0] for length in case.lengths]
+    searched = SearchModels(policy=models.policy, guard=models.mrm, formats=chat, mrm=models.mrm)
+    return searched, [SearchPrompt(number, tokens, tokens, tokens) for number, tokens in enumerate(ids)]
+
+
+def test_storage_of_saffron_is_a_multiple_of_the_nodes_of_its_trees(monkeypatch):
+    monkeypatch.setattr(storage, "NEW_TOKENS", 6)
+    case, peaks = storage.Case("saffron", 4, (5, 2)), Peaks(monkeypatch)
+    [row] = storage.measure("cpu", [case])
+    models, given = small_search(case)
+    told = peaks.by_layers()
+    results = saffron.saffron(models, given, config.Saffron(), [4], key=methods.KEY, max_new_tokens=6, record_tree=True)
+    nodes = sum(case.lengths)
+    for result in results:
+        depths: list[int] = []
+        for parent, token in result.tree.nodes:
+            depths.append(1 if parent < 0 else depths[parent] + 1)
+            nodes += token != shapes.EOS and depths[-1] < 6  # the others are chosen and never read
+    assert (row["run"], row["budget"], row["prompt_tokens"], row["new_tokens"]) == ("saffron", 4, [5, 2], 6)
+    for name, model in (("policy", models.policy), ("reward", models.mrm)):
+        found = row["tries"][name]
+        assert found["nodes"] == nodes > sum(case.lengths)
+        peak = told[model.config.num_hidden_layers]
+        assert found["multiple"] == pytest.approx(peak / (nodes * node_bytes(model)))
+
+
+def test_a_verdicts_suffix_is_no_node(monkeypatch):
+    monkeypatch.setattr(storage, "NEW_TOKENS", 6)
+    case, peaks = storage.Case("best_of_n", 1, (3,)), Peaks(monkeypatch)
+    [row] = storage.measure("cpu", [case])
+    models, given = small_search(case)
+    told = peaks.by_layers()
+    [result] = methods.registry.method("best_of_n")(models, given, config.BestOfN(), [1], key=methods.KEY, max_new_tokens=6)
+    read = {"policy": 3 + len(result.output_ids) - 1, "reward": 3 + len(result.output_ids)}
+    for name, model in (("policy", models.policy), ("reward", models.guard)):
+        found = row["tries"][name]
+        assert found["nodes"] == read[name]
+        assert found["multiple"] == pytest.approx(told[model.config.num_hidden_layers] / (read[name] * node_bytes(model)))
+
+
+def test_nuclei_of_one_token_are_a_single_chain(monkeypatch):
+    monkeypatch.setattr(storage, "NEW_TOKENS", 6)
+    [row] = storage.measure("cpu", [storage.Case("saffron", 4, (3,), "one-token nuclei")])
+    assert row["tries"]["policy"]["nodes"] == row["tries"]["reward"]["nodes"] <= 3 + 5
+
+
+def test_every_method_has_a_case_of_equal_and_of_unequal_prompts():
+    found = {(case.run, len(set(case.lengths)) > 1) for case in storage.CASES}
+    assert found >= {(run, unequal) for run in methods.RUNS for unequal in (False, True)}
 
 
 def test_a_part_without_memory_does_not_end_the_run(monkeypatch, tmp_path, capsys):
