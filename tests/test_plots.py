@@ -15,7 +15,7 @@ import pytest
 import synthetic_results
 from matplotlib.figure import Figure
 
-from saffron import analysis, captions, plots, report, tables
+from saffron import analysis, captions, plots, records, report, tables
 from saffron.analysis.view import View
 from saffron.layout import Layout
 
@@ -91,6 +91,21 @@ def _undrawn_labels(figure: Figure) -> set[int]:
 @pytest.mark.parametrize("name", sorted(DRAWN))
 def test_captions_say_on_how_many(view: View, name: str) -> None:
     assert re.search(r"n = \d", captions.CAPTIONS[name](view))
+
+
+@pytest.mark.parametrize(
+    ("kept", "words"), [((0, 4), "n = 6 candidates; 2 of them entered"), ((), "n = 6 candidates; none of them entered")]
+)
+def test_the_caption_of_figure_1_says_how_many_candidates_were_kept(
+    view: View, tmp_path: Path, kept: tuple[int, ...], words: str
+) -> None:
+    layout = Layout(view.config.name, tmp_path)
+    shutil.copytree(view.layout.search_trees(0).parent, layout.search_trees(0).parent)
+    record = records.read_json(layout.search_trees(0))
+    for i, candidate in enumerate(record["step"]["candidates"]):
+        candidate["kept"] = i in kept
+    records.write_json(layout.search_trees(0), record)
+    assert words in captions.figure1(View(view.config, layout, 0))
 
 
 def test_one_colour_and_marker_per_method() -> None:

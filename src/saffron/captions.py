@@ -40,7 +40,8 @@ def figure1(view: View) -> str:
     """Figure 1."""
     step = view.recorded.step
     kept = sum(candidate.kept for candidate in step.candidates)
-    fate = "“kept” entered the next beam" if kept else "none of them entered the next beam, other sequences' were better"
+    none = "none of them entered the next beam, other sequences' were better"
+    fate = f"{kept} of them entered the next beam (“kept”)" if kept else none
     return prose(
         f"""Figure 1. One step of a real search (prompt {step.prompt_id} of {view.recorded.dataset}, step {step.step},
         training seed {view.seed}): a process reward model reads every candidate ({step.prm_calls} calls), the
