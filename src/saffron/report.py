@@ -268,12 +268,17 @@ def _knobs(view: View) -> str:
 def _runtimes(view: View) -> str:
     if not any(view.layout.benchmarks.glob("*/*.tsv")):
         return _missing("wall times, which Snakemake measures", f"make replicate CONFIG={view.config.name}")
-    record = provenance.write_runtimes(view.config, view.layout)
+    record = provenance.runtimes(view.config, view.layout)
     rows = [
         (stage, str(row["jobs"]), f"{row['wall_s']:.0f} s", f"{row['job_s']:.0f} s", f"{row['max_rss_mb']:.0f} MB")
         for stage, row in provenance.runtime_rows(record)
     ]
-    return _html_table(("stage", "jobs", "wall time", "job time", "memory of the largest job"), rows)
+    note = captions.prose(
+        """Wall time: while at least one job of the stage ran, by when its jobs' benchmark files were written (a copy of them
+        has to keep their times); job time: its jobs added up."""
+    )
+    table = _html_table(("stage", "jobs", "wall time", "job time", "memory of the largest job"), rows)
+    return f'{table}<p class="caption">{note}</p>'
 
 
 def _provenance(view: View) -> str:
