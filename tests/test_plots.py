@@ -115,7 +115,8 @@ def test_one_colour_and_marker_per_method() -> None:
 
 
 def test_units_keep_numbers_readable() -> None:
-    assert captions.with_unit(1.5e6) == "1.5 MFLOP" and captions.with_unit(23.0e12) == "23 TFLOP"
+    assert captions.with_unit(1.5e6) == "1.50 MFLOP" and captions.with_unit(23.0e12) == "23.0 TFLOP"
+    assert captions.with_unit(9.996e9) == "10.0 GFLOP" and captions.with_unit(1234.5e12) == "1,234 TFLOP"
     assert captions.unit([3e5, 2e9]) == (1e9, "GFLOP")
 
 

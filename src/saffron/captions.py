@@ -19,9 +19,10 @@ def unit(flops: Sequence[float] | float) -> tuple[float, str]:
 
 
 def with_unit(flops: float) -> str:
-    """FLOPs with their unit, three digits."""
+    """FLOPs with their unit: three digits, zeros among them, or all before the point."""
     scale, name = unit(flops)
-    return f"{flops / scale:.3g} {name}"
+    value = flops / scale
+    return f"{value:,.{2 if value < 9.995 else 1 if value < 99.95 else 0}f} {name}"
 
 
 def prose(text: str) -> str:

@@ -81,8 +81,8 @@ def rate(record: dict[str, Any] | None) -> str:
     if record is None or record["value"] is None:
         return "–"
     if record["low"] is None or record["high"] is None or record["exact"]:
-        return f"{record['value']:.3f}"
-    return f"{record['value']:.3f} [{record['low']:.3f}, {record['high']:.3f}]"
+        return f"{record['value']:z.3f}"
+    return f"{record['value']:z.3f} [{record['low']:z.3f}, {record['high']:z.3f}]"
 
 
 def _judged(view: View, row: dict[str, Any]) -> list[str]:
