@@ -154,6 +154,15 @@ def test_tables_hold_the_same_cells_in_every_format(view: View, tmp_path: Path, 
     assert not re.search(r"(?<!\\)[%_#](?![a-z]*\n)", latex.replace("{%\n", "{\n"))
 
 
+def test_a_groups_cells_are_printed_at_its_head_and_kept_in_the_csv() -> None:
+    rows = (("a", "x", "1"), ("a", "x", "1"), ("a", "y", "1"), ("b", "y", "1"), ("b", "y", "2"))
+    table = tables.Table(("one", "two", "three"), rows, "Caption.", groups=2)
+    assert table.printed_rows == (("a", "x", "1"), ("", "", "1"), ("", "y", "1"), ("b", "y", "1"), ("", "", "2"))
+    assert table.csv() == "one,two,three\na,x,1\na,x,1\na,y,1\nb,y,1\nb,y,2\n"
+    assert table.markdown_rows().splitlines()[3] == "|  |  | 1 |" and "\n &  & 1" in table.latex()
+    assert tables.Table(table.columns, rows, "Caption.").printed_rows == rows
+
+
 def test_the_papers_values_stand_beside_ours(view: View) -> None:
     widths = {row[0]: row[-1] for row in tables.table3(view).rows}
     assert widths["0"] == "0.897" and widths["64"] == "0.336"

@@ -123,7 +123,7 @@ def _html_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, raw: b
 
 
 def _table(table: Table) -> str:
-    return _html_table(table.columns, table.rows) + f'<p class="caption">{escape(table.caption)}</p>'
+    return _html_table(table.columns, table.printed_rows) + f'<p class="caption">{escape(table.caption)}</p>'
 
 
 def _missing(what: str, command: str) -> str:
@@ -232,7 +232,7 @@ def _ablations(view: View) -> str:
             missing.setdefault(str(error), []).append(name)
         else:
             figure = [_figure(view, name)] if name in captions.CAPTIONS else []
-            parts += [*figure, _table(table) if not figure else _html_table(table.columns, table.rows)]
+            parts += [*figure, _table(table) if not figure else _html_table(table.columns, table.printed_rows)]
     for cause, names in missing.items():
         parts.append(_missing(f"{', '.join(names)} ({cause})", f"make ablations CONFIG={view.config.name}"))
     if len(view.analysis["train_seeds"]) > 1:
