@@ -15,7 +15,7 @@ import pytest
 import synthetic_results
 from matplotlib.figure import Figure
 
-from saffron import analysis, captions, plots, report, tables
+from saffron import analysis, captions, plots, records, report, tables
 from saffron.analysis.view import View
 from saffron.layout import Layout
 
@@ -93,6 +93,21 @@ def test_captions_say_on_how_many(view: View, name: str) -> None:
     assert re.search(r"n = \d", captions.CAPTIONS[name](view))
 
 
+@pytest.mark.parametrize(
+    ("kept", "words"), [((0, 4), "n = 6 candidates; 2 of them entered"), ((), "n = 6 candidates; none of them entered")]
+)
+def test_the_caption_of_figure_1_says_how_many_candidates_were_kept(
+    view: View, tmp_path: Path, kept: tuple[int, ...], words: str
+) -> None:
+    layout = Layout(view.config.name, tmp_path)
+    shutil.copytree(view.layout.search_trees(0).parent, layout.search_trees(0).parent)
+    record = records.read_json(layout.search_trees(0))
+    for i, candidate in enumerate(record["step"]["candidates"]):
+        candidate["kept"] = i in kept
+    records.write_json(layout.search_trees(0), record)
+    assert words in captions.figure1(View(view.config, layout, 0))
+
+
 def test_one_colour_and_marker_per_method() -> None:
     assert len(set(plots.COLOURS.values())) == len(plots.COLOURS) and len(set(plots.MARKERS.values())) == len(plots.MARKERS)
     assert set(captions.LABELS) == set(plots.COLOURS)
@@ -100,7 +115,8 @@ def test_one_colour_and_marker_per_method() -> None:
 
 
 def test_units_keep_numbers_readable() -> None:
-    assert captions.with_unit(1.5e6) == "1.5 MFLOP" and captions.with_unit(23.0e12) == "23 TFLOP"
+    assert captions.with_unit(1.5e6) == "1.50 MFLOP" and captions.with_unit(23.0e12) == "23.0 TFLOP"
+    assert captions.with_unit(9.996e9) == "10.0 GFLOP" and captions.with_unit(1234.5e12) == "1,234 TFLOP"
     assert captions.unit([3e5, 2e9]) == (1e9, "GFLOP")
 
 
@@ -136,6 +152,15 @@ def test_tables_hold_the_same_cells_in_every_format(view: View, tmp_path: Path, 
     assert markdown.count("\n| ") >= len(table.rows) and latex.count(r"\\") >= len(table.rows) + 1
     assert len((tmp_path / f"{name}.csv").read_text().splitlines()) == len(table.rows) + 1
     assert not re.search(r"(?<!\\)[%_#](?![a-z]*\n)", latex.replace("{%\n", "{\n"))
+
+
+def test_a_groups_cells_are_printed_at_its_head_and_kept_in_the_csv() -> None:
+    rows = (("a", "x", "1"), ("a", "x", "1"), ("a", "y", "1"), ("b", "y", "1"), ("b", "y", "2"))
+    table = tables.Table(("one", "two", "three"), rows, "Caption.", groups=2)
+    assert table.printed_rows == (("a", "x", "1"), ("", "", "1"), ("", "y", "1"), ("b", "y", "1"), ("", "", "2"))
+    assert table.csv() == "one,two,three\na,x,1\na,x,1\na,y,1\nb,y,1\nb,y,2\n"
+    assert table.markdown_rows().splitlines()[3] == "|  |  | 1 |" and "\n &  & 1" in table.latex()
+    assert tables.Table(table.columns, rows, "Caption.").printed_rows == rows
 
 
 def test_the_papers_values_stand_beside_ours(view: View) -> None:

@@ -85,7 +85,7 @@ def test_the_times_of_ablations_stand_apart(layout: Layout) -> None:
         benchmark(layout, "search", job, end=2000, seconds=100)
     benchmark(layout, "mrm", "train_mrm.seed0.bias_absent", end=3000, seconds=50)
     benchmark(layout, "figures", "ablation_bias", end=3001, seconds=1)
-    record = provenance.write_runtimes(sandbox, layout)
+    record = provenance.runtimes(sandbox, layout)
     assert record["total"]["jobs"] == 2 and record["total"]["wall_s"] == 10.0
     assert list(record["stages"]) == ["mrm", "search"]
     assert record["ablations"]["jobs"] == 5 and record["ablations"]["wall_s"] == 151.0
@@ -94,4 +94,4 @@ def test_the_times_of_ablations_stand_apart(layout: Layout) -> None:
 
 def test_no_benchmark_files_is_an_error(layout: Layout) -> None:
     with pytest.raises(records.RecordError, match="make replicate CONFIG=smoke"):
-        provenance.write_runtimes(CONFIG, layout)
+        provenance.runtimes(CONFIG, layout)

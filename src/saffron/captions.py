@@ -19,9 +19,10 @@ def unit(flops: Sequence[float] | float) -> tuple[float, str]:
 
 
 def with_unit(flops: float) -> str:
-    """FLOPs with their unit, three digits."""
+    """FLOPs with their unit: three digits, zeros among them, or all before the point."""
     scale, name = unit(flops)
-    return f"{flops / scale:.3g} {name}"
+    value = flops / scale
+    return f"{value:,.{2 if value < 9.995 else 1 if value < 99.95 else 0}f} {name}"
 
 
 def prose(text: str) -> str:
@@ -40,7 +41,8 @@ def figure1(view: View) -> str:
     """Figure 1."""
     step = view.recorded.step
     kept = sum(candidate.kept for candidate in step.candidates)
-    fate = "“kept” entered the next beam" if kept else "none of them entered the next beam, other sequences' were better"
+    none = "none of them entered the next beam, other sequences' were better"
+    fate = f"{kept} of them entered the next beam (“kept”)" if kept else none
     return prose(
         f"""Figure 1. One step of a real search (prompt {step.prompt_id} of {view.recorded.dataset}, step {step.step},
         training seed {view.seed}): a process reward model reads every candidate ({step.prm_calls} calls), the

@@ -107,11 +107,6 @@ class HubFile(Section):
     )
     path: str | None = Field(None, description="local folder to read instead of the hub (an offline mirror)")
 
-    @property
-    def pinned_by_content(self) -> bool:
-        """Whether digests say what the files are, whatever commit they are read from."""
-        return False
-
     @field_validator("revision")
     @classmethod
     def _is_a_commit(cls, revision: str | None) -> str | None:
@@ -131,11 +126,6 @@ class HubDataset(HubFile):
         description="expected digests by file, as in the hub's layout; where all files read are named, they pin a dataset "
         "without a revision",
     )
-
-    @property
-    def pinned_by_content(self) -> bool:
-        """Whether digests say what the dataset is, whatever commit it is read from."""
-        return bool(self.sha256)
 
 
 class HubSources(Section):

@@ -12,7 +12,7 @@ from pathlib import Path
 from socket import gaierror
 from typing import Literal
 
-from saffron.config import Config, HubFile
+from saffron.config import Config, HubDataset, HubFile
 
 Kind = Literal["dataset", "model"]
 TOKENS = "https://huggingface.co/settings/tokens"
@@ -34,6 +34,11 @@ def files(config: Config) -> list[tuple[str, Kind, HubFile]]:
     return found
 
 
+def _pinned(file: HubFile) -> bool:
+    """Whether a commit says what the files are, or digests do, whatever commit they are read from."""
+    return file.revision is not None or (isinstance(file, HubDataset) and bool(file.sha256))
+
+
 def require_pins(config: Config, where: str) -> None:
     """Refuse a config in which a hub id has neither commit nor digests nor mirror; a run asks before its first job.
 
@@ -44,7 +49,7 @@ def require_pins(config: Config, where: str) -> None:
     Raises:
         SourceError: naming every such key and the remedy.
     """
-    missing = [(key, file.id) for key, _, file in files(config) if not (file.revision or file.path or file.pinned_by_content)]
+    missing = [(key, file.id) for key, _, file in files(config) if not (file.path or _pinned(file))]
     if missing:
         lines = [f"  {key}.revision: {id} is not pinned to a commit" for key, id in missing]
         remedy = (
@@ -155,7 +160,7 @@ def fetch(file: HubFile, key: str, kind: Kind, patterns: Sequence[str], *, endpo
         return folder
     from huggingface_hub import errors, snapshot_download
 
-    if file.revision is None and not file.pinned_by_content:
+    if not _pinned(file):
         raise SourceError(
             f"{key}.revision: {file.id} is not pinned to a commit: copy one from {_page(file, kind)}/commits/main (or from what "
             f"`saffron pin --config <file>` prints) into the config, or set {key}.path to a local mirror"

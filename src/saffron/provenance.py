@@ -118,7 +118,14 @@ def _output(*command: str) -> str | None:
 
 # ----------------------------------------------------------------------------------------------------------- runtimes
 def write_runtimes(config: Config, layout: Layout) -> dict[str, Any]:
-    """Write ``data/<config>/runtimes.json`` from the jobs' benchmark files and return it.
+    """Write ``data/<config>/runtimes.json`` and return it (see :func:`runtimes`)."""
+    record = runtimes(config, layout)
+    records.write_json(layout.runtimes, record)
+    return record
+
+
+def runtimes(config: Config, layout: Layout) -> dict[str, Any]:
+    """Wall time and memory by stage, from the jobs' benchmark files.
 
     ``wall_s`` of a stage is the time during which at least one of its jobs ran (jobs run side by side, and a stage may
     have been rerun in part); ``job_s`` adds up its jobs; ``max_rss_mb`` is the largest memory of one job. Jobs of `make
@@ -140,7 +147,6 @@ def write_runtimes(config: Config, layout: Layout) -> dict[str, Any]:
     record = {"config": layout.name, "hardware": hardware(), "stages": summary, "total": total}
     if beyond:
         record["ablations"] = _summary(beyond)
-    records.write_json(layout.runtimes, record)
     return record
 
 
@@ -149,7 +155,11 @@ Job = tuple[float, float, float]
 
 
 def _job(path: Path) -> Job:
-    """A job from its benchmark file, which is written at its end."""
+    """A job from its benchmark file.
+
+    The file holds how long the job took, but not when. It is written at the job's end, so its own time says when that was:
+    a copy has to keep times, or jobs that ran one after another seem to have run side by side.
+    """
     with path.open() as stream:
         row = next(csv.DictReader(stream, delimiter="\t"))
     end = path.stat().st_mtime

@@ -57,7 +57,7 @@ def collect(config: Config, layout: Layout) -> dict[str, Any]:
         **{key: run[key] for key in ("config", "config_sha256", "seeds", "git", "hardware")},
         "versions": {name: run["versions"][name] for name in ("python", "torch", "transformers", "peft", "snakemake")},
         "runtimes": {
-            key: value for key, value in provenance.write_runtimes(config, layout).items() if key not in ("config", "hardware")
+            key: value for key, value in provenance.runtimes(config, layout).items() if key not in ("config", "hardware")
         },
         "analysis": records.read_json(layout.analysis / "analysis.json"),
         "claims": records.read_json(layout.analysis / "claims.json"),

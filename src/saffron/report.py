@@ -123,7 +123,7 @@ def _html_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, raw: b
 
 
 def _table(table: Table) -> str:
-    return _html_table(table.columns, table.rows) + f'<p class="caption">{escape(table.caption)}</p>'
+    return _html_table(table.columns, table.printed_rows) + f'<p class="caption">{escape(table.caption)}</p>'
 
 
 def _missing(what: str, command: str) -> str:
@@ -232,7 +232,7 @@ def _ablations(view: View) -> str:
             missing.setdefault(str(error), []).append(name)
         else:
             figure = [_figure(view, name)] if name in captions.CAPTIONS else []
-            parts += [*figure, _table(table) if not figure else _html_table(table.columns, table.rows)]
+            parts += [*figure, _table(table) if not figure else _html_table(table.columns, table.printed_rows)]
     for cause, names in missing.items():
         parts.append(_missing(f"{', '.join(names)} ({cause})", f"make ablations CONFIG={view.config.name}"))
     if len(view.analysis["train_seeds"]) > 1:
@@ -268,12 +268,17 @@ def _knobs(view: View) -> str:
 def _runtimes(view: View) -> str:
     if not any(view.layout.benchmarks.glob("*/*.tsv")):
         return _missing("wall times, which Snakemake measures", f"make replicate CONFIG={view.config.name}")
-    record = provenance.write_runtimes(view.config, view.layout)
+    record = provenance.runtimes(view.config, view.layout)
     rows = [
         (stage, str(row["jobs"]), f"{row['wall_s']:.0f} s", f"{row['job_s']:.0f} s", f"{row['max_rss_mb']:.0f} MB")
         for stage, row in provenance.runtime_rows(record)
     ]
-    return _html_table(("stage", "jobs", "wall time", "job time", "memory of the largest job"), rows)
+    note = captions.prose(
+        """Wall time: while at least one job of the stage ran, by when its jobs' benchmark files were written (a copy of them
+        has to keep their times); job time: its jobs added up."""
+    )
+    table = _html_table(("stage", "jobs", "wall time", "job time", "memory of the largest job"), rows)
+    return f'{table}<p class="caption">{note}</p>'
 
 
 def _provenance(view: View) -> str:

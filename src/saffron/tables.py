@@ -27,11 +27,25 @@ BENCHMARKS = {"scaling": ("harmful_hexphi", "Harmful HEx-PHI"), "matched": ("ai2
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text cells; ``caption`` says what it shows and on how many prompts."""
+    """A table of text cells; ``caption`` says what it shows and on how many prompts.
+
+    The first ``groups`` columns sort the rows into groups. Their cells are printed at the head of each group alone, but in
+    every row of the CSV, which programs read.
+    """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     caption: str
+    groups: int = 0
+
+    @property
+    def printed_rows(self) -> tuple[tuple[str, ...], ...]:
+        """The rows as a reader sees them."""
+        return tuple(self._printed(above, row) for above, row in zip(((), *self.rows), self.rows, strict=False))
+
+    def _printed(self, above: tuple[str, ...], row: tuple[str, ...]) -> tuple[str, ...]:
+        same = next((i for i in range(self.groups) if above[i : i + 1] != row[i : i + 1]), self.groups)
+        return ("",) * same + row[same:]
 
     def csv(self) -> str:
         """Comma-separated values."""
@@ -47,12 +61,12 @@ class Table:
 
     def markdown_rows(self) -> str:
         """The table alone."""
-        lines = [self.columns, tuple("---" for _ in self.columns), *self.rows]
+        lines = [self.columns, tuple("---" for _ in self.columns), *self.printed_rows]
         return "".join("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |\n" for line in lines)
 
     def latex(self) -> str:
         """A ``booktabs`` table."""
-        lines = [" & ".join(_latex(cell) for cell in row) + r" \\" for row in (self.columns, *self.rows)]
+        lines = [" & ".join(_latex(cell) for cell in row) + r" \\" for row in (self.columns, *self.printed_rows)]
         body = "\n".join(lines[1:])
         return (
             "\\begin{table}\n\\centering\n\\resizebox{\\linewidth}{!}{%\n\\begin{tabular}{"
@@ -81,8 +95,8 @@ def rate(record: dict[str, Any] | None) -> str:
     if record is None or record["value"] is None:
         return "–"
     if record["low"] is None or record["high"] is None or record["exact"]:
-        return f"{record['value']:.3f}"
-    return f"{record['value']:.3f} [{record['low']:.3f}, {record['high']:.3f}]"
+        return f"{record['value']:z.3f}"
+    return f"{record['value']:z.3f} [{record['low']:z.3f}, {record['high']:z.3f}]"
 
 
 def _judged(view: View, row: dict[str, Any]) -> list[str]:
@@ -165,7 +179,7 @@ def table2(view: View) -> Table:
         alone, by training seed where budgets are joined by “/”); n = {" and ".join(map(str, ns))} prompts, {_seeds(view)};
         95 % intervals, differences paired over prompts. “over”: even the smallest budget costs more."""
     )
-    return Table(columns, tuple(rows), caption)
+    return Table(columns, tuple(rows), caption, groups=2)
 
 
 def table3(view: View) -> Table:

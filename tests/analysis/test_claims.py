@@ -124,3 +124,31 @@ def test_claims_print_the_reference_tables() -> None:
 @pytest.mark.parametrize(("name", "expected"), [("sandbox", False), ("paper", True), ("paper-1b", False)])
 def test_which_configs_run_the_papers_models(name: str, expected: bool) -> None:
     assert claims.has_paper_models(configs.load(PROJECT / "config" / f"{name}.yaml")) is expected
+
+
+def estimate(
+    value: float | None, low: float | None, high: float | None, *, exact: bool = False
+) -> dict[str, float | bool | None]:
+    return {"value": value, "low": low, "high": high, "exact": exact}
+
+
+@pytest.mark.parametrize(
+    ("record", "printed"),
+    [
+        (estimate(0.2, 0.16, 0.2465), "0.200 [0.160, 0.246]"),
+        (estimate(0.962, 0.897, 1.0), "0.962 [0.897, 1.000]"),
+        (estimate(-0.064, -0.13, -0.0), "-0.064 [-0.130, 0.000]"),
+        (estimate(-0.00303, -0.0293, 0.0222), "-0.0030 [-0.0293, 0.0222]"),
+        (estimate(0.000188, 0.000094, 0.000289), "0.000188 [0.000094, 0.000289]"),
+        (estimate(0.0, 0.0, 0.0), "0.000 [0.000, 0.000]"),
+        (estimate(1.5e-6, None, 2e-5), "1.50e-06 […, 2.00e-05]"),
+        (estimate(22.5537, None, None), "22.55"),
+        (estimate(7.0, 7.0, 7.0, exact=True), "7"),
+        (estimate(674905.0, None, None, exact=True), "674,905"),
+        (estimate(0.3162, 0.3162, 0.3162, exact=True), "0.316"),
+        (estimate(None, None, None), "undefined"),
+        (None, "–"),
+    ],
+)
+def test_an_estimate_and_its_ends_share_their_decimals(record: dict[str, float | bool | None] | None, printed: str) -> None:
+    assert claims.format_estimate(record) == printed

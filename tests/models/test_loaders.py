@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import safetensors.torch
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save
 
 from saffron import models
 from saffron.config import Runtime
@@ -62,30 +62,31 @@ def test_missing_folders_are_named_with_the_stage_that_makes_them(tmp_path: Path
         models.load_mrm(tmp_path, RUNTIME)
 
 
-def _half(content: bytes) -> bytes:
-    return content[: len(content) // 2]
+def _halve(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
 
 
-def _without_a_tensor(content: bytes) -> bytes:
-    tensors = safetensors.torch.load(content)
+def _drop_a_tensor(path: Path) -> None:
+    tensors = load_file(path)
     del tensors["model.layers.0.mlp.gate_proj.weight"]
-    return safetensors.torch.save(tensors, {"format": "pt"})
+    path.write_bytes(save(tensors, {"format": "pt"}))  # as a whole: the tensors are mapped from the file
 
 
 @pytest.mark.parametrize(
     ("file", "spoil", "cause"),
     [
-        ("model.safetensors", _half, "SafetensorError"),
-        ("model.safetensors", _without_a_tensor, "gate_proj.weight'] are missing"),
-        ("config.json", _half, "OSError"),
+        ("model.safetensors", _halve, "SafetensorError"),
+        ("model.safetensors", _drop_a_tensor, "gate_proj.weight'] are missing"),
+        ("config.json", _halve, "OSError"),
     ],
 )
 def test_a_broken_model_is_named_with_cause_and_remedy(
-    layout: Layout, tmp_path: Path, file: str, spoil: Callable[[bytes], bytes], cause: str
+    layout: Layout, tmp_path: Path, file: str, spoil: Callable[[Path], None], cause: str
 ) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(layout.model("guard", 0), folder)
-    (folder / file).write_bytes(spoil((folder / file).read_bytes()))
+    spoil(folder / file)
     with pytest.raises(models.ModelError) as error:
         models.load_lm(folder, RUNTIME)
     message = str(error.value)
@@ -96,14 +97,14 @@ def test_a_broken_model_is_named_with_cause_and_remedy(
 def test_a_broken_tokenizer_is_named(layout: Layout, tmp_path: Path) -> None:
     shutil.copytree(layout.tokenizer, tmp_path / "copy")
     path = tmp_path / "copy/tokenizer.json"
-    path.write_bytes(_half(path.read_bytes()))
+    _halve(path)
     with pytest.raises(models.ModelError, match=r"copy: not a readable tokenizer .*; delete the folder"):
         models.load_tokenizer(path.parent)
 
 
 def test_a_broken_head_is_named(trained: tuple[Path, torch.Tensor, torch.Tensor]) -> None:
     folder, _, _ = trained
-    (folder / models.HEAD).write_bytes(_half((folder / models.HEAD).read_bytes()))
+    _halve(folder / models.HEAD)
     with pytest.raises(RecordError, match=rf"{models.HEAD}: not a readable safetensors file .*; delete it"):
         models.load_mrm(folder, RUNTIME)
 

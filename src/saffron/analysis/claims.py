@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from saffron.analysis.statistics import Estimate
@@ -224,22 +225,39 @@ def statement(record: Mapping[str, Any]) -> str:
 
 
 def format_number(value: float | None) -> str:
-    """About three significant digits; "undefined" for None."""
+    """A number by itself: a whole one without decimals, others as :func:`_decimals` says; "undefined" for None."""
     if value is None:
         return "undefined"
-    if abs(value) >= 10_000:
-        return f"{value:,.0f}"
-    return f"{value:.2e}" if 0 < abs(value) < 1e-4 else f"{value:.3g}"
+    return f"{value:,.0f}" if float(value).is_integer() else _format(value, _decimals([value]))
 
 
 def format_estimate(record: Mapping[str, Any] | None) -> str:
-    """``value [low, high]``; a dash for what the config does not give."""
+    """``value [low, high]``, all three with the same decimals; a dash for what the config does not give."""
     if record is None:
         return "–"
-    if record["value"] is None or record["exact"] or (record["low"] is None and record["high"] is None):
+    found = [end for end in (record["value"], record["low"], record["high"]) if end is not None]
+    if record["value"] is None or record["exact"] or len(found) == 1:
         return format_number(record["value"])
-    ends = ["…" if end is None else format_number(end) for end in (record["low"], record["high"])]
-    return f"{format_number(record['value'])} [{ends[0]}, {ends[1]}]"
+    decimals = _decimals(found)
+    ends = ["…" if end is None else _format(end, decimals) for end in (record["low"], record["high"])]
+    return f"{_format(record['value'], decimals)} [{ends[0]}, {ends[1]}]"
+
+
+def _decimals(values: Sequence[float]) -> int | None:
+    """Decimals that numbers printed together share: three as in the other tables, fewer from 10 on.
+
+    Where the largest is below 0.1, as many as show three of its digits; None (an exponent) below 0.0001.
+    """
+    largest = max(map(abs, values))
+    if largest >= 10:
+        return 2 if largest < 1000 else 0
+    if largest >= 0.1 or largest == 0:
+        return 3
+    return None if largest < 1e-4 else 2 - math.floor(math.log10(largest))
+
+
+def _format(value: float, decimals: int | None) -> str:
+    return f"{value:.2e}" if decimals is None else f"{value:z,.{decimals}f}"
 
 
 def labelled(quantities: list[dict[str, Any]]) -> str:

@@ -15,7 +15,7 @@
             tokens          unique tokens
             context         sum of their context lengths, each token's own place included
         output              node of the answer's last token
-    step: one step of the first prompt's Saffron-1 search, a few tokens in, from one beam sequence
+    step: one step of the first prompt's Saffron-1 search, from one beam sequence (which one: :func:`shown_step`)
         prompt_id, step     index of the new token it decides
         prefix_text         the beam sequence, token by token
         candidates          in generation order: token, text, probability (policy), mrm_reward, prm_reward (the guard's R of
@@ -189,11 +189,25 @@ def _path(nodes: list[tuple[int, int]], node: int) -> list[int]:
     return tokens[::-1]
 
 
-def _step_entry(inputs: Inputs, prompt: SearchPrompt, tree: SearchTree) -> dict[str, Any]:
-    """The step and beam sequence with the most candidates, the first of equals, scored both ways."""
+def shown_step(tree: SearchTree) -> tuple[int, TreeStep, int]:
+    """The step that Figure 1 shows: its index, itself and the beam sequence it goes on from.
+
+    The figure is to show what a step keeps and what it drops. So a sequence with children of both kinds comes first, then
+    the one with the most candidates, then the earliest; steps before :data:`FIRST_STEP` only if there are no later ones.
+    """
     choices = [(index, step, node) for index, step in enumerate(tree.steps) for node in step.beam]
     later = [choice for choice in choices if choice[0] >= FIRST_STEP]
-    index, step, node = max(later or choices, key=lambda choice: len(_children(choice[1], choice[2])))
+
+    def worth(choice: tuple[int, TreeStep, int]) -> tuple[bool, int]:
+        children = _children(choice[1], choice[2])
+        return len({child.node is None for child in children}) == 2, len(children)
+
+    return max(later or choices, key=worth)
+
+
+def _step_entry(inputs: Inputs, prompt: SearchPrompt, tree: SearchTree) -> dict[str, Any]:
+    """The step that Figure 1 shows, scored both ways."""
+    index, step, node = shown_step(tree)
     children, prefix = _children(step, node), _path(tree.nodes, node)
     models = inputs.models
     tokens = torch.tensor([[[*prefix, child.token] for child in children]], device=inputs.device)
