@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+from unittest import mock
+
+import torch
 
 from benchmarks.measure import memory, paired
 from benchmarks.search import NEW_TOKENS, ids_of
 from benchmarks.shapes import EOS, Pair
 from saffron import config
 from saffron.chat import ChatFormat, ChatFormats
-from saffron.search import registry
+from saffron.search import frontier, registry, saffron
 from saffron.search.base import RandomKey, SearchModels, SearchPrompt, SearchResult
 
 #: What is run: the method and what differs from its default settings.
@@ -34,6 +39,17 @@ def formats(prefix: int, suffix: int) -> ChatFormats:
         unsafe_id=8,
         eos_id=EOS,
     )
+
+
+@contextmanager
+def as_on_gpu() -> Iterator[None]:
+    """Searches within read nothing for being at hand: they select on the device, and hold and read what they would on a GPU."""
+    with mock.patch.object(frontier, "at_hand", _not_at_hand), mock.patch.object(saffron, "at_hand", _not_at_hand):
+        yield
+
+
+def _not_at_hand(device: torch.device) -> bool:
+    return False
 
 
 def compare(models: Pair, chat: ChatFormats, name: str, budget: int, count: int, turns: int) -> dict[str, Any]:

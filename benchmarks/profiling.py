@@ -15,15 +15,15 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.methods import KEY, RUNS, prompts_of, searched
+from benchmarks.methods import KEY, RUNS, as_on_gpu, prompts_of, searched
 from benchmarks.search import NEW_TOKENS, ids_of, ours
-from benchmarks.shapes import EOS, Pair
+from benchmarks.shapes import Pair
 from saffron import config
 from saffron.chat import ChatFormats
 from saffron.compute import Ledger
 from saffron.search import registry
 from saffron.search.base import SearchModels, SearchPrompt
-from saffron.search.saffron import MRMScorer, PRMScorer, compaction_period, search
+from saffron.search.saffron import compaction_period
 
 #: New tokens of searches that differ by one step without a compaction, and by eight steps and two compactions.
 LIMITS = (6, 7, 14)
@@ -123,19 +123,13 @@ def _synchronisations(run: Callable[[], Any]) -> int:
 
 
 def _run(models: SearchModels, given: list[SearchPrompt], name: str, width: int, limit: int) -> None:
-    """One search of ``limit`` new tokens; Saffron-1 is told to select on the device, as it does by itself on a GPU."""
+    """One search of ``limit`` new tokens as on a GPU; Saffron-1's never end before."""
     method, changes = RUNS[name]
-    if method != "saffron":
-        settings = getattr(config.Methods(), method)
+    if method == "saffron":
+        changes = changes | {"min_new_tokens": limit}
+    settings = getattr(config.Methods(), method).model_copy(update=changes)
+    with as_on_gpu():
         registry.method(method)(models, given, settings, [width], key=KEY, max_new_tokens=limit)
-        return
-    scorer: MRMScorer | PRMScorer
-    if changes.get("scorer") == "prm":
-        scorer = PRMScorer(models, [prompt.guard_ids for prompt in given])
-    else:
-        scorer = MRMScorer(models.mrm, [prompt.mrm_ids for prompt in given], None, width=width, max_new_tokens=limit)
-    limits = {"max_new_tokens": limit, "min_new_tokens": limit, "eos_token_id": EOS}
-    search(models.policy, scorer, [prompt.policy_ids for prompt in given], width=width, top_p=0.8, listed=False, **limits)
 
 
 @dataclass(frozen=True)

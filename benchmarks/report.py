@@ -140,17 +140,16 @@ def _memory(rows: list[dict[str, Any]], clock: str) -> list[str]:
 #: Above this a row says so.
 ALLOWED = 1.1
 REASONS = (
-    "best_of_n: each sample has a row of its own, reserved to the token limit, so that none attends over the others' tokens "
-    "(time, paid for with memory): what samples share, or leave unused by ending early, is held all the same. "
-    "The guard reads whole samples and keeps none.",
-    "beam_search: policy storage is reserved to the token limit at the start, N nodes a step, and a compaction holds one layer "
-    "twice; the guard's trie counts the children that were read and dropped, and so lies lower.",
-    "rebase: storage of both models is reserved for N nodes a step to the token limit at the start, while the samples that "
-    "share a node, or have ended, leave most of it unused.",
-    "deal: storage is reserved too, for less than all the children and rollouts that were read and dropped.",
-    "saffron: storage is resized at each compaction to the live nodes and N nodes for each step up to the next, and a "
-    "compaction holds one layer twice; a nucleus of one token fills one of these N places, so that the reserve is all but empty.",
-    "Unequal prompts: every prompt of a batch takes the room of the longest one.",
+    "best_of_n: each sample has a row of its own, so that none attends over the others' tokens (time, paid for with memory): "
+    "what samples share is held once for each of them. The guard reads whole samples and keeps none.",
+    "beam_search, deal: nodes of children and rollouts that were read and dropped count, and their storage is used again, so "
+    "that they lie lower.",
+    "rebase, saffron on a CPU: the host sees how many sequences go on and reads these alone. What is above 1 is the room for the "
+    "steps up to the next compaction, nodes that died since the last one, the prompts of a batch that hold fewer nodes than the "
+    "fullest, and the keys or values of one layer, which are held twice while storage grows.",
+    "rebase, saffron on a GPU: to see how many sequences go on, the host would have to wait for the device in every step (time, "
+    "paid for with memory). N rows are read and N nodes reserved for each step up to the next compaction; where N samples spell "
+    "the same few sequences, or a nucleus is a single token, most of these nodes are filler. Such searches are the small ones.",
 )
 
 
@@ -158,18 +157,24 @@ def _storage(rows: list[dict[str, Any]], clock: str) -> list[str]:
     lines = [
         "Peak storage over (unique nodes x bytes of one node) of every method, each model's trie on its own, sequences free to "
         "end (small models, on whose sizes the multiple does not depend, of as many layers as policy and MRM of 40 M and 10 M "
-        f"parameters; {rows[0]['new_tokens']} new tokens):",
+        f"parameters; {rows[0]['new_tokens']} new tokens). A host beside a CPU sees in every step how many rows there are, one "
+        "beside a GPU at compactions; the latter is what a search does on a GPU, done here on a CPU.",
         "",
-        "| method | N | prompt tokens | policy | policy nodes | multiple | reward model's nodes | multiple | above 1.1 |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| beside a | method | N | prompt tokens | policy | policy nodes | multiple | reward nodes | multiple | above 1.1 |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         tries = row["tries"]
         cells = " | ".join(f"{tries[name]['nodes']:.0f} | {tries[name]['multiple']:.2f}" for name in ("policy", "reward"))
         above = [{"policy": "policy", "reward": "reward model"}[name] for name in tries if tries[name]["multiple"] > ALLOWED]
-        lengths = ", ".join(map(str, row["prompt_tokens"]))
-        lines.append(f"| {row['run']} | {row['budget']} | {lengths} | {row['policy']} | {cells} | {', '.join(above) or 'no'} |")
+        first = f"| {row['host'].upper()} | {row['run']} | {row['budget']} | {_lengths(row['prompt_tokens'])} | {row['policy']}"
+        lines.append(f"{first} | {cells} | {', '.join(above) or 'no'} |")
     return [*lines, "", *(f"- {reason}" for reason in REASONS)]
+
+
+def _lengths(tokens: list[int]) -> str:
+    same = len(tokens) > 3 and len(set(tokens)) == 1
+    return f"{len(tokens)} x {tokens[0]}" if same else ", ".join(map(str, tokens))
 
 
 def _growth(record: dict[str, Any], clock: str) -> list[str]:

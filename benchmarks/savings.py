@@ -58,8 +58,7 @@ def _prompt(models: Pair, turns: int, width: int) -> dict[str, Any]:
     """The prompt's nodes read once for all sequences of the beam, against once per sequence (policy)."""
     ids = ids_of(models, 1)
     functions = {
-        name: lambda given=given: TokenTrie(models.policy, given)
-        for name, given in (("with", ids), ("without", ids * width))
+        name: lambda given=given: TokenTrie(models.policy, given) for name, given in (("with", ids), ("without", ids * width))
     }
     flops = {name: float(function().ledger.executed.sum()) for name, function in functions.items()}
     what = "the prompt's nodes shared by the beam (reading the prompt alone; policy FLOPs)"

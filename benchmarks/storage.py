@@ -9,14 +9,14 @@ layers as those that the targets are stated for.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 from unittest import mock
 
 import torch
 
-from benchmarks.methods import KEY, RUNS, formats
+from benchmarks.methods import KEY, RUNS, as_on_gpu, formats
 from benchmarks.search import NEW_TOKENS, PROMPT_TOKENS
 from benchmarks.shapes import SHAPES, TARGETS, Pair, Shapes, pair, peaked, prompts
 from saffron import config, trie
@@ -32,17 +32,33 @@ PREFIX, SUFFIX = 8, 8
 
 @dataclass(frozen=True)
 class Case:
-    """One search: an entry of :data:`benchmarks.methods.RUNS`, N, the prompts' lengths, and how sharp the policy is."""
+    """One search.
+
+    Attributes:
+        run: an entry of :data:`benchmarks.methods.RUNS`.
+        budget: N.
+        lengths: tokens of each prompt.
+        policy: how sharp the policy is.
+        host: ``cpu``: sees in every step how many rows there are; ``gpu``: only at compactions.
+    """
 
     run: str
     budget: int
     lengths: tuple[int, ...]
     policy: str = "peaked"
+    host: str = "cpu"
 
 
-CASES = (
-    *(Case(run, 16, lengths) for lengths in (EQUAL, UNEQUAL) for run in RUNS),
-    *(Case("saffron", budget, (PROMPT_TOKENS,), "one-token nuclei") for budget in (4, 32, 64)),
+CASES = tuple(
+    case
+    for host in ("cpu", "gpu")
+    for case in (
+        *(Case(run, 16, lengths, host=host) for lengths in (EQUAL, UNEQUAL) for run in RUNS),
+        Case("rebase", 8, (PROMPT_TOKENS,), host=host),
+        *(Case("saffron", budget, (PROMPT_TOKENS,), host=host) for budget in (1, 4, 32)),
+        Case("saffron", 16, (PROMPT_TOKENS,) * 16, host=host),
+        *(Case("saffron", budget, (PROMPT_TOKENS,), "one-token nuclei", host) for budget in (4, 32, 64)),
+    )
 )
 
 
@@ -63,13 +79,10 @@ def shapes() -> Shapes:
 def _row(models: Pair, case: Case) -> dict[str, Any]:
     chat = formats(PREFIX, SUFFIX)
     searched = SearchModels(policy=models.policy, guard=models.mrm, formats=chat, mrm=models.mrm)
-    vocabulary = models.policy.config.vocab_size
-    # Every model reads the same tokens, without a format around them, so that the lengths are those stated.
-    ids = [row[:length] for row, length in zip(prompts(len(case.lengths), max(case.lengths), vocabulary), case.lengths, strict=True)]
-    given = [SearchPrompt(number, tokens, tokens, tokens) for number, tokens in enumerate(ids)]
+    given = prompts_of(case, models.policy.config.vocab_size)
     method, changes = RUNS[case.run]
     settings = getattr(config.Methods(), method).model_copy(update=changes)
-    with noted() as ledgers:
+    with noted() as ledgers, as_on_gpu() if case.host == "gpu" else nullcontext():
         results = registry.method(method)(searched, given, settings, [case.budget], key=KEY, max_new_tokens=NEW_TOKENS)
     policy, reward = sorted(ledgers, key=lambda ledger: ledger.shape.layers != models.policy.config.num_hidden_layers)
     # A verdict's suffix is read and dropped: no node of the guard's trie.
@@ -81,12 +94,20 @@ def _row(models: Pair, case: Case) -> dict[str, Any]:
         "budget": case.budget,
         "prompt_tokens": list(case.lengths),
         "policy": case.policy,
+        "host": case.host,
         "new_tokens": NEW_TOKENS,
         "tries": {
             "policy": _multiple(policy, float(policy.tokens.sum()), value),
             "reward": _multiple(reward, float(reward.tokens.sum()) - dropped, value),
         },
     }
+
+
+def prompts_of(case: Case, vocabulary: int) -> list[SearchPrompt]:
+    """The prompts of a case; every model reads the same tokens, without a format around them, so that the lengths are those."""
+    rows = prompts(len(case.lengths), max(case.lengths), vocabulary)
+    ids = [row[:length] for row, length in zip(rows, case.lengths, strict=True)]
+    return [SearchPrompt(number, tokens, tokens, tokens) for number, tokens in enumerate(ids)]
 
 
 def _multiple(ledger: Ledger, nodes: float, value: int) -> dict[str, float]:

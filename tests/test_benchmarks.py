@@ -269,9 +269,8 @@ def node_bytes(model: Any) -> int:
 def small_search(case: storage.Case) -> tuple[SearchModels, list[SearchPrompt]]:
     """The models and prompts of a case."""
     models, chat = shapes.peaked(shapes.pair(storage.shapes()), TINY.sharpness), methods.formats(storage.PREFIX, storage.SUFFIX)
-    ids = [shapes.prompts(1, length, TINY.policy.vocab_size)[0] for length in case.lengths]
     searched = SearchModels(policy=models.policy, guard=models.mrm, formats=chat, mrm=models.mrm)
-    return searched, [SearchPrompt(number, tokens, tokens, tokens) for number, tokens in enumerate(ids)]
+    return searched, storage.prompts_of(case, TINY.policy.vocab_size)
 
 
 def test_storage_of_saffron_is_a_multiple_of_the_nodes_of_its_trees(monkeypatch):

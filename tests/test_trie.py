@@ -234,9 +234,9 @@ def test_fixed_shapes_change_no_logit_and_keep_shapes_and_storage_the_same_betwe
 
 @pytest.mark.parametrize(("rooms", "compilations"), [((31, 70), 3), ((31, 31), 2), ((18, 18), 1)])
 def test_a_step_of_fixed_shapes_is_compiled_once_per_size_of_storage(rooms, compilations, monkeypatch):
-    """As one graph, without a break. Compactions leave storage its size where it is enough, and else grow it by what it grows by."""
+    """As one graph, without a break. Compactions leave storage its size where it is enough, and else grow it by whole steps."""
     counter = CompileCounter()
-    trie, eager = (TokenTrie(model(dtype=torch.float32), [[1, 2, 3], [4]], room=36, fixed_shapes=True) for _ in range(2))
+    trie, eager = (TokenTrie(model(dtype=torch.float32), [[1, 2, 3], [4]], room=36, fixed_shapes=True, step=36) for _ in range(2))
     torch._dynamo.reset()
     compiled = torch.compile(trie._forward, backend=counter, dynamic=False, fullgraph=True)
     monkeypatch.setattr(trie, "_forward", compiled)

@@ -88,8 +88,9 @@ class TokenTrie:
         layout: see the module's docstring.
         fixed_shapes: attend over all of storage, taken or not, and write through device indices, so that extensions by equally
             many rows do the same operations on the same shapes and the same storage from one compaction to the next, as
-            CUDA graphs and ``torch.compile`` want (``packed`` only). Costs the masked entries. Storage then grows by multiples of
-            ``room``, so that it has few sizes: after each change of size a compiled step is compiled anew.
+            CUDA graphs and ``torch.compile`` want (``packed`` only). Costs the masked entries.
+        step: storage grows to multiples of so many nodes per prompt (``packed`` only). Large ones give it few sizes: a step of
+            fixed shapes is compiled anew for each.
         logits: whether to compute ``root_logits``.
 
     Attributes:
@@ -109,6 +110,7 @@ class TokenTrie:
         layout: Literal["packed", "rows"] = "packed",
         logits: bool = True,
         fixed_shapes: bool = False,
+        step: int = 1,
     ) -> None:
         self._keys: list[Tensor]  # per layer [B, H, P + capacity, D] (rows layout: the prompt only)
         self._values: list[Tensor]
@@ -139,7 +141,7 @@ class TokenTrie:
         self._prompt_index = torch.arange(self.batch, device=self.device)
         counts = torch.zeros(3, self.batch, dtype=torch.float64, device=self.device)
         self.ledger = Ledger(self.shape, tokens=counts[0], context=counts[1], executed=counts[2])
-        self._step = max(1, room) if fixed_shapes else 1  # what storage grows by
+        self._step = step
         self._allocate()
         self.root_logits: Tensor | None = self._prefill(prompts, lengths, logits)
 
@@ -260,9 +262,7 @@ class TokenTrie:
             return torch.zeros((), dtype=torch.int64, device=self.device)
         return self._live(keep, alive).sum(1).amax()
 
-    def compact(
-        self, keep: Tensor, alive: Tensor | None = None, *, room: int = 0, live_nodes: int | None = None
-    ) -> Tensor:
+    def compact(self, keep: Tensor, alive: Tensor | None = None, *, room: int = 0, live_nodes: int | None = None) -> Tensor:
         """Keep only these nodes and their ancestors.
 
         Args:
@@ -388,7 +388,7 @@ class TokenTrie:
         return (ancestry if alive is None else ancestry & alive[..., None]).any(1)
 
     def _grown(self, nodes: int) -> int:
-        """Capacity that holds so many nodes, by what storage grows by; never less than now."""
+        """Capacity that holds so many nodes; never less than now."""
         return max(self.capacity, -(-nodes // self._step) * self._step)
 
     def _move_nodes(self, order: Tensor, width: int, capacity: int) -> None:
@@ -612,9 +612,7 @@ class TokenTrie:
         return F.linear(hidden, self._lm_head.weight[select], None if bias is None else bias[select])
 
     # --------------------------------------------------------------------------------------------------- rows layout
-    def _extend_rows(
-        self, parents: Tensor, tokens: Tensor, alive: Tensor | None, select: Tensor | None, room: int
-    ) -> Extension:
+    def _extend_rows(self, parents: Tensor, tokens: Tensor, alive: Tensor | None, select: Tensor | None, room: int) -> Extension:
         rows = tokens.shape[1]
         if self._rows is None:
             self._rows = rows

@@ -20,7 +20,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from saffron import config
 from saffron.chat import ChatFormat, ChatFormats
 from saffron.compute import ModelShape, nominal_best_of_n
-from saffron.search import registry
+from saffron.search import frontier, registry
 from saffron.search.base import RandomKey, SearchModels, SearchPrompt, SearchResult
 
 VOCABULARY = 13
@@ -218,6 +218,22 @@ def test_results_do_not_depend_on_the_batch(case: Case) -> None:
         assert (a.prompt_id, a.output_ids, a.finished) == (b.prompt_id, b.output_ids, b.finished)
         assert (a.flops_policy, a.flops_reward, a.reward_calls) == (b.flops_policy, b.flops_reward, b.reward_calls)
     assert len({tuple(result.output_ids) for result in together}) > 1
+
+
+@pytest.mark.parametrize("case", FIXED, ids=IDS)
+def test_results_do_not_depend_on_what_the_host_has_at_hand(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU filler is read instead of looking how many rows there are; only the executed compute may differ."""
+    name, settings, _ = case
+    models, prompts = models_of(1, 4), prompts_of(7, 5)
+    seen = search(name, models, prompts, settings, [4], 0, 12)
+    monkeypatch.setattr(frontier, "at_hand", lambda device: False)
+    unseen = search(name, models, prompts, settings, [4], 0, 12)
+    for a, b in zip(seen, unseen, strict=True):
+        check(a, Answer(b.output_ids, b.reward, b.finished), 1e-9)
+        assert (a.flops_policy, a.flops_reward, a.reward_calls) == (b.flops_policy, b.flops_reward, b.reward_calls)
+        assert a.flops_executed_policy <= b.flops_executed_policy and a.flops_executed_reward <= b.flops_executed_reward
+    if name == "rebase":
+        assert sum(a.flops_executed_reward for a in seen) < sum(b.flops_executed_reward for b in unseen)
 
 
 @pytest.mark.parametrize("case", FIXED, ids=IDS)

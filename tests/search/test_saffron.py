@@ -17,7 +17,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from saffron.chat import ChatFormat, ChatFormats
 from saffron.config import BeamSearch, BestOfN, Deal, Rebase, Saffron
-from saffron.search import registry, search_tokens
+from saffron.search import frontier, registry, search_tokens
 from saffron.search.base import RandomKey, SearchModels, SearchPrompt
 from saffron.search.saffron import MRMScorer, PRMScorer, saffron, search
 from saffron.search.selection import best, best_dense, best_listed, nuclei, nucleus
@@ -298,7 +298,8 @@ def test_either_scorer_and_the_recorded_tree_equal_the_reference(scorer, semanti
         ("saffron", None),
     ],
 )
-def test_the_host_reads_once_per_compaction_and_not_in_between(name, chosen):
+def test_the_host_reads_once_per_compaction_and_not_in_between(name, chosen, monkeypatch):
+    monkeypatch.setattr(frontier, "at_hand", lambda device: False)  # as on a GPU
     policy, guard, mrm = model(31, bias=True), model(32), model(33)
     policy.lm_head.bias[EOS] = -1e4
     models = SearchModels(policy, guard, FORMATS)

@@ -16,6 +16,11 @@ from saffron.trie import TokenTrie, path_hashes
 COMPACT_EVERY = 4
 
 
+def at_hand(device: torch.device) -> bool:
+    """Whether the host reads a tensor there without waiting for a device, and so may in every step: on a CPU."""
+    return device.type == "cpu"
+
+
 def steps_ahead(step: int, limit: int) -> int:
     """Steps after ``step`` up to the one that ends with the next look, or to the last of ``limit``; -1 is before the first.
 
@@ -74,8 +79,8 @@ class Chosen:
 
     @classmethod
     def of(cls, chosen: Tensor) -> Chosen:
-        """R' is the most that any prompt has on a CPU, where that costs nothing to read, and R on a GPU."""
-        count = max(1, int(chosen.sum(1).amax())) if chosen.device.type == "cpu" else chosen.shape[1]
+        """R' is the most that any prompt has, where the host has that at hand, and R elsewhere."""
+        count = max(1, int(chosen.sum(1).amax())) if at_hand(chosen.device) else chosen.shape[1]
         index = (~chosen).to(torch.uint8).sort(dim=1, stable=True).indices[:, :count]
         return cls(index, take(chosen, index), (chosen.cumsum(1) - 1).clamp(min=0))
 

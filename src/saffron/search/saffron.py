@@ -20,7 +20,7 @@ from torch import Tensor
 from saffron.compute import Ledger
 from saffron.config import Saffron
 from saffron.search.base import RandomKey, SearchModels, SearchPrompt, SearchResult, SearchTree, TreeCandidate, TreeStep
-from saffron.search.frontier import look, unfinished
+from saffron.search.frontier import at_hand, look, unfinished
 from saffron.search.selection import (
     UNSEEN_REWARD,
     Best,
@@ -186,9 +186,7 @@ class Scorer(Protocol):
     def live_nodes(self, rows: Tensor, alive: Tensor) -> Tensor:
         """[] int64, on the device: nodes per prompt that stay if dead ones are dropped now; arguments as in :meth:`grow`."""
 
-    def grow(
-        self, rows: Tensor, found: Best, chosen: Tensor, alive: Tensor, *, steps: int, live_nodes: int | None
-    ) -> None:
+    def grow(self, rows: Tensor, found: Best, chosen: Tensor, alive: Tensor, *, steps: int, live_nodes: int | None) -> None:
         """Move to the next step's rows.
 
         Args:
@@ -277,9 +275,7 @@ class MRMScorer:
         """See :class:`Scorer`."""
         return self._trie.live_nodes(self._nodes.gather(1, rows), alive)
 
-    def grow(
-        self, rows: Tensor, found: Best, chosen: Tensor, alive: Tensor, *, steps: int, live_nodes: int | None
-    ) -> None:
+    def grow(self, rows: Tensor, found: Best, chosen: Tensor, alive: Tensor, *, steps: int, live_nodes: int | None) -> None:
         """See :class:`Scorer`."""
         parents, count = self._nodes.gather(1, rows), rows.shape[1]
         if live_nodes is not None:
@@ -339,9 +335,7 @@ class PRMScorer:
         """See :class:`Scorer`; dead nodes are dropped before every reading, so none is counted here."""
         return self.calls.new_zeros(())
 
-    def grow(
-        self, rows: Tensor, found: Best, chosen: Tensor, alive: Tensor, *, steps: int, live_nodes: int | None
-    ) -> None:
+    def grow(self, rows: Tensor, found: Best, chosen: Tensor, alive: Tensor, *, steps: int, live_nodes: int | None) -> None:
         """See :class:`Scorer`."""
         assert found.index is not None
         self._nodes, self._alive = self._read[found.index.to(self._read.device).gather(1, chosen)], alive
@@ -359,10 +353,11 @@ def compaction_period(width: int, max_new_tokens: int) -> int:
 
 
 def _trie(model: PreTrainedModel, prompts: Sequence[Sequence[int]], width: int, max_new_tokens: int) -> TokenTrie:
-    """A trie for a beam: on a GPU of few shapes, on a CPU of the storage that the beam turns out to need."""
-    if model.device.type == "cpu":
+    """A trie for a beam: of the storage that its beam turns out to need where the host sees it, and of few shapes elsewhere."""
+    if at_hand(model.device):
         return TokenTrie(model, prompts)
-    return TokenTrie(model, prompts, room=compaction_period(width, max_new_tokens) * width, fixed_shapes=True)
+    room = width * compaction_period(width, max_new_tokens)
+    return TokenTrie(model, prompts, room=room, fixed_shapes=True, step=width)
 
 
 @dataclass(frozen=True)
@@ -413,7 +408,7 @@ def search(
     """
     period = compaction_period(width, max_new_tokens)
     trie = _trie(policy, prompts, width, max_new_tokens)
-    listed = (trie.device.type == "cpu" if listed is None else listed) or record_tree
+    listed = (at_hand(trie.device) if listed is None else listed) or record_tree
     beam = Beam.of_prompts(trie.batch, width, max_new_tokens, trie.device)
     rows = Rows.of(beam, 1)
     nodes = torch.full((trie.batch, 1), ROOT, device=trie.device)
