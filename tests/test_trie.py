@@ -26,6 +26,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+import saffron.trie as engine
 from saffron.trie import ROOT, TokenTrie, TrieError
 
 VOCAB = 19
@@ -272,6 +273,24 @@ def test_labelling_reads_a_chain_under_every_prompt_position():
     assert trie.used == 0
 
 
+@pytest.mark.parametrize("scores", [1, 500, 3000])
+def test_chunks_and_a_bound_on_what_is_attended_over_change_no_logit(scores, monkeypatch):
+    prompts = [[1, 2, 3, 4, 5, 6], [7, 8, 9, 10]]
+    parents = torch.tensor([[ROOT - 3, ROOT - 2, ROOT - 4], [ROOT, ROOT - 2, ROOT - 1]])  # within 4 tokens
+    chains = torch.arange(18).view(2, 3, 3)
+    lengths = torch.tensor([[3, 1, 2], [2, 3, 3]])
+    whole = TokenTrie(model(), prompts)
+    expected = whole.branch(parents, chains, lengths=lengths).logits
+    monkeypatch.setattr(engine, "SCORES_AT_ONCE", (scores, scores))
+    monkeypatch.setattr(engine, "CHAIN_TOKENS_AT_ONCE", 4)
+    bounded = TokenTrie(model(), prompts)
+    logits = bounded.branch(parents, chains, lengths=lengths, within=4).logits
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-10)
+    assert torch.equal(bounded.ledger.tokens, whole.ledger.tokens)
+    assert torch.equal(bounded.ledger.context, whole.ledger.context)
+    assert (bounded.ledger.executed < whole.ledger.executed).all()
+
+
 def test_scaled_rotary_embeddings_are_followed():
     rope = {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
     torch.manual_seed(1)
@@ -375,7 +394,11 @@ def test_a_sliding_window_is_refused_where_it_would_bite():
         TokenTrie(windowed, [[1] * 6])
 
 
-def test_limits_of_the_rows_layout_are_stated():
+def test_limits_of_layouts_and_of_what_is_attended_over_are_stated():
+    trie = TokenTrie(model(), [[1]])
+    trie.extend(torch.full((1, 1), ROOT), torch.zeros(1, 1, dtype=torch.long))
+    with pytest.raises(TrieError, match="within"):
+        trie.branch(torch.full((1, 1), ROOT), torch.zeros(1, 1, 2, dtype=torch.long), within=1)
     rows = TokenTrie(model(), [[1]], room=4, layout="rows")
     with pytest.raises(TrieError, match="packed"):
         rows.branch(torch.full((1, 2), ROOT), torch.zeros(1, 2, 3, dtype=torch.long))

@@ -39,6 +39,9 @@ NODE_FIELDS = ("_depth", "_stem", "_token", "_hash")
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 #: Attention scores of two-part attention held at once, on a GPU and on a CPU (there: what stays in a core's cache).
 SCORES_AT_ONCE = (1 << 28, 1 << 18)
+#: Tokens of chains that go through an MLP at once on a CPU. Larger intermediate tensors leave the caches, and the C library may
+#: return their memory to the system after every layer, so that the next layer pays for page faults.
+CHAIN_TOKENS_AT_ONCE = 512
 KeysValues = tuple[Tensor, Tensor]
 #: (layer, keys [B, R, L, H, D], values) -> (shared part [B, H, S, D], each row's own part [B, H, R, L', D])
 Place = Callable[[int, Tensor, Tensor], tuple[KeysValues | None, KeysValues | None]]
@@ -204,6 +207,7 @@ class TokenTrie:
         lengths: Tensor | None = None,
         select: Tensor | None = None,
         room: int = 0,
+        within: int | None = None,
     ) -> Branch:
         """Read R chains of L tokens, each hung under its parent; chains do not see each other.
 
@@ -217,12 +221,16 @@ class TokenTrie:
             lengths: [B, R] tokens of each chain that count (default: all L, at least ``commit``); the rest is padding.
             select: [K] vocabulary ids to restrict the logits to.
             room: as in :meth:`extend`.
+            within: the parents of all living rows lie within the first so many tokens of their prompts, and only those are
+                attended over (default: all). Only while the trie has no nodes.
 
         Raises:
-            TrieError: if a sliding window would bite, or in the rows layout.
+            TrieError: if a sliding window would bite, in the rows layout, or if ``within`` is given beside nodes.
         """
         if self.layout == "rows":
             raise TrieError("branch needs the packed layout")
+        if within is not None and self._extent:
+            raise TrieError("branch takes within only while the trie has no nodes, and not with fixed shapes")
         rows, length = tokens.shape[1:]
         if length == 1 and commit == 1 and lengths is None:
             extension = self.extend(parents, tokens[..., 0], alive=alive, select=select, room=room)
@@ -231,8 +239,8 @@ class TokenTrie:
         start = self.used
         positions = self._depth_after(parents)[..., None] + torch.arange(length, device=self.device)
         stem, ancestry = self._stem_of(parents), self._ancestry_of(parents)
-        mask = self._mask(stem, ancestry)
-        stored = slice(0, self._prompt_width + self._extent)
+        stored = slice(0, self._prompt_width + self._extent if within is None else min(within, self._prompt_width))
+        mask = self._mask(stem, ancestry)[..., stored]
         slots = slice(start, start + rows * commit)
         if commit:
             own = torch.tril(torch.ones(commit, commit, dtype=torch.bool, device=self.device))
@@ -482,7 +490,7 @@ class TokenTrie:
         state = self._root_hash.gather(1, prompt_slot)
         if self.used:
             state = torch.where(parents >= 0, self._hash.gather(1, parents.clamp(min=0)), state)
-        hashes = path_hashes(state, tokens)
+        hashes = path_hashes(state, tokens, positions)
         counted = torch.ones_like(tokens, dtype=torch.bool)
         if alive is not None:
             counted &= alive[..., None]
@@ -520,7 +528,7 @@ class TokenTrie:
         padded = [[*prompt, *([0] * (width - len(prompt)))] for prompt in prompts]
         tokens = torch.tensor(padded, device=self.device)
         positions = torch.arange(width, device=self.device).expand(self.batch, -1)
-        self._root_hash = path_hashes(torch.zeros_like(tokens[:, :1]), tokens[:, None])[:, 0]
+        self._root_hash = path_hashes(torch.zeros_like(tokens[:, :1]), tokens[:, None], positions[:, None])[:, 0]
         self._count(self._root_hash, positions, positions < self._prompt_length[:, None])
         last = self._prompt_length[:, None] - 1
 
@@ -584,7 +592,7 @@ class TokenTrie:
             mixed = attend(q, stored, mask, own, own_mask)
             mixed = mixed.view(batch, heads, rows, groups, queries, dim).permute(0, 2, 4, 1, 3, 5)
             hidden = residual + attention.o_proj(mixed.reshape(batch, rows, queries, -1))
-            hidden = hidden + layer.mlp(normalise(layer.post_attention_layernorm, hidden))
+            hidden = hidden + apply_mlp(layer.mlp, normalise(layer.post_attention_layernorm, hidden), whole=last is None)
         return normalise(self._decoder.norm, hidden)
 
     def _layer_flops(self, rows: int, length: int, queries: int, keys: int) -> int:
@@ -699,33 +707,39 @@ def attend(
         assert own is not None and own_mask is not None
         return torch.matmul(torch.softmax(torch.matmul(q, own[0].transpose(3, 4)).add_(own_mask), -1), own[1])
     assert mask is not None
-    keys, values = stored[0].flatten(0, 1), stored[1].flatten(0, 1)
     if own is None:
+        keys, values = stored[0].flatten(0, 1), stored[1].flatten(0, 1)
         scores = torch.bmm(q.reshape(batch * heads, rows * many, dim), keys.transpose(1, 2)).view(batch, heads, rows, many, -1)
         weights = torch.softmax(scores.add_(mask), -1).view(batch * heads, rows * many, -1)
         return torch.bmm(weights, values).view(q.shape)
-    width = keys.shape[1] + own[0].shape[3]
-    step = max(1, SCORES_AT_ONCE[q.device.type == "cpu"] // (batch * heads * many * width))
-    parts = []
-    for start in range(0, rows, step):
-        chunk = slice(start, start + step)
-        masks = mask[:, :, chunk], own_mask if own_mask is None or own_mask.dim() == 2 else own_mask[:, :, chunk]
-        parts.append(_attend_both(q[:, :, chunk], keys, values, own[0][:, :, chunk], own[1][:, :, chunk], *masks))
-    return parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+    most = SCORES_AT_ONCE[q.device.type == "cpu"] // (heads * many * (stored[0].shape[2] + own[0].shape[3]))
+    step = max(1, min(rows, most))  # rows of a prompt at once; of several prompts only where all of one's fit
+    prompts = max(1, most // step)
+    if step >= rows and prompts >= batch:
+        return _attend_both(q, stored, own, mask, own_mask)
+    mixed = torch.empty_like(q)
+    for first in range(0, batch, prompts):
+        some = slice(first, first + prompts)
+        shared = stored[0][some], stored[1][some]
+        for start in range(0, rows, step):
+            part = some, slice(None), slice(start, start + step)
+            private = own[0][part], own[1][part]
+            masks = mask[part], own_mask if own_mask is None or own_mask.dim() == 2 else own_mask[part]
+            mixed[part] = _attend_both(q[part], shared, private, *masks)
+    return mixed
 
 
-def _attend_both(
-    q: Tensor, keys: Tensor, values: Tensor, own_keys: Tensor, own_values: Tensor, mask: Tensor, own_mask: Tensor | None
-) -> Tensor:
+def _attend_both(q: Tensor, stored: KeysValues, own: KeysValues, mask: Tensor, own_mask: Tensor | None) -> Tensor:
     batch, heads, rows, many, dim = q.shape
+    keys, values = stored[0].flatten(0, 1), stored[1].flatten(0, 1)
     shared = torch.bmm(q.reshape(batch * heads, rows * many, dim), keys.transpose(1, 2)).view(batch, heads, rows, many, -1)
-    private = torch.matmul(q, own_keys.transpose(3, 4))
+    private = torch.matmul(q, own[0].transpose(3, 4))
     if own_mask is not None:
         private.add_(own_mask)
     weights = torch.softmax(torch.cat([shared.add_(mask), private], -1), -1)
     width = keys.shape[1]
     mixed = torch.bmm(weights[..., :width].reshape(batch * heads, rows * many, width), values).view(q.shape)
-    return mixed.add_(torch.matmul(weights[..., width:], own_values))
+    return mixed.add_(torch.matmul(weights[..., width:], own[1]))
 
 
 def pick(x: Tensor, last: Tensor) -> Tensor:
@@ -741,27 +755,34 @@ def normalise(module: Any, x: Tensor) -> Tensor:
     return module(x)
 
 
+def apply_mlp(mlp: Any, x: Tensor, *, whole: bool) -> Tensor:
+    """``mlp`` of x [B, R, L, hidden]; on a CPU :data:`CHAIN_TOKENS_AT_ONCE` tokens after another, unless ``whole``."""
+    if whole or x.device.type != "cpu" or x.shape[:-1].numel() <= CHAIN_TOKENS_AT_ONCE:
+        return mlp(x)
+    out = torch.empty_like(x)
+    for given, found in zip(*(part.flatten(0, -2).split(CHAIN_TOKENS_AT_ONCE) for part in (x, out)), strict=True):
+        found.copy_(mlp(given))
+    return out
+
+
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary embedding of x [..., D]; the sines of the first half are negated."""
     first, second = x.chunk(2, -1)
     return (x * cos).addcmul_(torch.cat((second, first), -1), sin)
 
 
-def path_hashes(state: Tensor, tokens: Tensor) -> Tensor:
-    """64-bit hashes of all prefixes of chains.
+def path_hashes(state: Tensor, tokens: Tensor, positions: Tensor) -> Tensor:
+    """64-bit hashes of all prefixes of chains: a path's is the sum of those of its (position, token) pairs (Zobrist hashing).
 
     Args:
         state: [B, R] hash of what each chain hangs under.
         tokens: [B, R, L].
+        positions: broadcastable to [B, R, L], below 2^31.
 
     Returns:
         [B, R, L].
     """
-    hashes = []
-    for step in range(tokens.shape[-1]):
-        state = mix(state + (tokens[..., step] + 1) * -7046029254386353131)
-        hashes.append(state)
-    return torch.stack(hashes, -1)
+    return state[..., None] + mix(tokens + 1 + (positions << 32)).cumsum(-1)
 
 
 def mix(x: Tensor) -> Tensor:

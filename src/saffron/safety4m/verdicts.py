@@ -118,9 +118,12 @@ def _batch_verdicts(guard: Any, formats: ChatFormats, batch: Sequence[TokenisedR
     position = torch.arange(longest, device=place)
     alive = position < lengths[:, None]
     parents = torch.where(alive, ROOT - (lengths[:, None] - 1 - position), ROOT)  # response token i, counted from the last
+    before = max(len(whole) - len(item.response_ids) for whole, item in zip(conversations, batch, strict=True))
     parts = []
-    for part, living in zip(parents.split(positions, 1), alive.split(positions, 1), strict=True):
+    for start in range(0, longest, positions):
+        stop = min(start + positions, longest)
+        part, living = parents[:, start:stop], alive[:, start:stop]
         chains = suffix.expand(*part.shape, -1)
-        parts.append(trie.branch(part, chains, alive=living, select=verdict).logits)
+        parts.append(trie.branch(part, chains, alive=living, select=verdict, within=before + stop).logits)
     logits = torch.cat(parts, 1).double()
     return (logits[..., 0] - logits[..., 1]).cpu().numpy()

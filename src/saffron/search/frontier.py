@@ -57,7 +57,8 @@ def most_likely(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 def first_occurrence(sequences: Tensor) -> Tensor:
     """For each token of sequences [B, R, T], the first row of its prompt that spells the same path up to it: [B, R, T]."""
-    hashes = path_hashes(torch.zeros_like(sequences[..., 0]), sequences)
+    positions = torch.arange(sequences.shape[2], device=sequences.device)
+    hashes = path_hashes(torch.zeros_like(sequences[..., 0]), sequences, positions)
     same = hashes[:, :, None] == hashes[:, None]  # [B, R, R, T]
     rows = torch.arange(same.shape[2], device=same.device).view(1, 1, -1, 1)
     return torch.where(same, rows, same.shape[2]).amin(2)
