@@ -2,8 +2,8 @@
 
 A multiple is the trie's peak storage over (unique nodes x bytes of one node), each model on its own. Both are numbers of
 nodes times the bytes of one, so that it depends on widths, lengths and what the policy chooses, and on no size of the models
-but their layers: a compaction holds the keys or values of one layer twice. So the models here are small, and of as many
-layers as those that the targets are stated for.
+but their layers and heads: storage that grows holds the keys or values of one layer twice, a compaction those of one head.
+So the models here are small, and of as many layers as those that the targets are stated for.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import weakref
 from functools import cache
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model, inject_adapter_in_model
 from torch import Tensor
 from torch._dynamo.testing import CompileCounter
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
@@ -324,6 +326,42 @@ def test_compaction_makes_room_in_the_storage_there_is_and_grows_it_where_that_i
     assert trie.path(nodes) == [[[4], [1]]]
 
 
+class LiveFloats(TorchDispatchMode):
+    """Bytes of floating-point storage made within and still held; the most at any time, beside what was held before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.held = self.peak = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = function(*args, **(kwargs or {}))
+        if isinstance(out, Tensor) and out.is_floating_point() and out.untyped_storage()._cdata not in self._known:
+            storage = out.untyped_storage()
+            self._known.add(storage._cdata)
+            self.held += storage.nbytes()
+            self.peak = max(self.peak, self.held)
+            weakref.finalize(storage, self._freed, storage._cdata, storage.nbytes())
+        return out
+
+    def _freed(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.held -= size
+
+
+@pytest.mark.parametrize("layout", ["packed", "rows"])
+def test_a_compaction_that_grows_storage_holds_what_the_ledger_notes(layout):
+    """All of storage is made anew, so that what was held before is what is given back in the end."""
+    live = LiveFloats()
+    with live:
+        trie = TokenTrie(model(kv_heads=4), [[1, 2, 3]] * 4, layout=layout, logits=False)
+        nodes = trie.extend(torch.full((4, 6), ROOT), torch.ones(4, 6, dtype=torch.long)).nodes
+        rest = live.held - trie.kv_bytes  # rotary tables and the like
+        live.peak = trie.ledger.peak_kv_bytes = 0
+        trie.compact(nodes[:, :5], room=25)
+    assert trie.ledger.peak_kv_bytes == live.peak - rest > trie.kv_bytes
+
+
 @pytest.mark.parametrize("layout", ["packed", "rows"])
 def test_moving_storage_holds_one_layer_twice_at_most_and_notes_it(layout):
     trie = TokenTrie(model(kv_heads=2), [[1, 2, 3]] * 4, room=4, layout=layout)
@@ -394,9 +432,30 @@ def test_a_sliding_window_is_refused_where_it_would_bite():
         TokenTrie(windowed, [[1] * 6])
 
 
+def test_a_sliding_window_counts_depth_and_not_calls():
+    trie = TokenTrie(model("mistral", sliding_window=5), [[1, 2, 3], [1]])
+    token = torch.tensor([[1], [1]])
+    for _ in range(9):
+        nodes = trie.extend(torch.tensor([[ROOT], [ROOT]]), token).nodes
+    nodes = trie.extend(nodes, token).nodes
+    trie.extend(nodes, token, alive=torch.tensor([[False], [True]]))  # two deeper still, of the shorter prompt
+    with pytest.raises(TrieError, match="up to 6 tokens exceed the model's sliding window of 5"):
+        trie.extend(nodes, token)
+    chains = torch.ones(2, 1, 2, dtype=torch.long)
+    logits = trie.branch(nodes, chains, alive=torch.tensor([[False], [True]])).logits
+    torch.testing.assert_close(logits[1, 0], full(model("mistral"), [1, 1, 1, 1, 1]), rtol=0, atol=1e-10)
+
+
 def test_limits_of_layouts_and_of_what_is_attended_over_are_stated():
     trie = TokenTrie(model(), [[1]])
     trie.extend(torch.full((1, 1), ROOT), torch.zeros(1, 1, dtype=torch.long))
+    for refused in ({"room": -1}, {"step": 0}, {"layout": "x"}, {"layout": "rows", "fixed_shapes": True}):
+        with pytest.raises(TrieError, match=next(iter(refused))):
+            TokenTrie(model(), [[1]], **refused)
+    with pytest.raises(TrieError, match="room"):
+        trie.extend(torch.full((1, 1), ROOT), torch.zeros(1, 1, dtype=torch.long), room=-1)
+    with pytest.raises(TrieError, match="commit must lie in 0 to 2"):
+        trie.branch(torch.full((1, 1), ROOT), torch.zeros(1, 1, 2, dtype=torch.long), commit=3)
     with pytest.raises(TrieError, match="within"):
         trie.branch(torch.full((1, 1), ROOT), torch.zeros(1, 1, 2, dtype=torch.long), within=1)
     rows = TokenTrie(model(), [[1]], room=4, layout="rows")

@@ -118,7 +118,8 @@ class Ledger:
         tokens: [B] float64, unique tokens: Proposition 2's space.
         context: [B] float64, sum of their context lengths: Proposition 2's time.
         executed: [B] float64, executed FLOPs; the sum over prompts is what ``torch.utils.flop_counter`` counts.
-        peak_kv_bytes: largest key and value storage of the whole batch, what a compaction holds twice included.
+        peak_kv_bytes: largest key and value storage of the whole batch, with what is held twice while it moves or grows; not
+            what a forward holds besides, such as the keys of a verdict's suffix in the layer it is in.
     """
 
     shape: ModelShape

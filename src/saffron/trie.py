@@ -101,7 +101,7 @@ class TokenTrie:
         ledger: compute so far, one entry per prompt given to the constructor.
 
     Raises:
-        TrieError: if the model cannot be driven, before anything is computed.
+        TrieError: if the model cannot be driven, or an argument is out of range, before anything is computed.
     """
 
     def __init__(
@@ -120,6 +120,10 @@ class TokenTrie:
         self._row_keys: list[Tensor]  # per layer [B, H, R, capacity / R, D] in the rows layout
         self._row_values: list[Tensor]
         check_model(model)
+        if layout not in ("packed", "rows") or (fixed_shapes and layout == "rows"):
+            raise TrieError(f"layout must be packed or rows, and packed for fixed shapes, not {layout!r}")
+        if room < 0 or step < 1:
+            raise TrieError(f"room must be at least 0 and step at least 1, not {room} and {step}")
         if not prompts or any(len(prompt) == 0 for prompt in prompts):
             raise TrieError("every prompt needs at least one token")
         self._decoder: Any = model.model
@@ -137,7 +141,7 @@ class TokenTrie:
         self.used = 0  # node slots taken; the same for all prompts
         lengths = [len(prompt) for prompt in prompts]
         self._prompt_width = max(lengths)
-        self._deepest = self._prompt_width  # upper bound of any node's depth + 1, kept on the host
+        self._deepest = self._prompt_width  # upper bound of any node's depth + 1, kept on the host: as if each call went deeper
         self._rows: int | None = None  # rows layout: rows per prompt, set by the first extension
         self._cos = self._sin = torch.empty(0, device=self.device)
         self._prompt_length = torch.tensor(lengths, device=self.device)
@@ -174,7 +178,7 @@ class TokenTrie:
         if self.layout == "rows":
             return self._extend_rows(parents, tokens, alive, select, room)
         rows = tokens.shape[1]
-        self._reserve(rows, 1, room=room)
+        self._reserve(rows, 1, parents, alive, room=room)
         start = self.used
         depth, stem = self._depth_after(parents), self._stem_of(parents)
         slots = slice(start, start + rows)
@@ -222,20 +226,23 @@ class TokenTrie:
             select: [K] vocabulary ids to restrict the logits to.
             room: as in :meth:`extend`.
             within: the parents of all living rows lie within the first so many tokens of their prompts, and only those are
-                attended over (default: all). Only while the trie has no nodes.
+                attended over (default: all). Only while the trie has no nodes, and not with fixed shapes.
 
         Raises:
-            TrieError: if a sliding window would bite, in the rows layout, or if ``within`` is given beside nodes.
+            TrieError: if a sliding window would bite, in the rows layout, if ``commit`` is more than a chain has, or if
+                ``within`` is given beside nodes.
         """
         if self.layout == "rows":
             raise TrieError("branch needs the packed layout")
-        if within is not None and self._extent:
+        if within is not None and (self.used or self.fixed_shapes):
             raise TrieError("branch takes within only while the trie has no nodes, and not with fixed shapes")
         rows, length = tokens.shape[1:]
+        if not 0 <= commit <= length:
+            raise TrieError(f"commit must lie in 0 to {length}, the length of the chains, not {commit}")
         if length == 1 and commit == 1 and lengths is None:
             extension = self.extend(parents, tokens[..., 0], alive=alive, select=select, room=room)
             return Branch(extension.nodes[..., None], extension.logits)
-        self._reserve(rows * commit, length, commit=commit, room=room)
+        self._reserve(rows * commit, length, parents, alive, lengths, commit=commit, room=room)
         start = self.used
         positions = self._depth_after(parents)[..., None] + torch.arange(length, device=self.device)
         stem, ancestry = self._stem_of(parents), self._ancestry_of(parents)
@@ -274,7 +281,7 @@ class TokenTrie:
         """Keep only these nodes and their ancestors.
 
         Args:
-            keep: [B, R] node ids (or ROOT).
+            keep: [B, R] node ids (or, in packed storage, ROOT).
             alive: [B, R] bool; entries that are false keep nothing.
             room: nodes per prompt to reserve beyond what is kept.
             live_nodes: the number :meth:`live_nodes` gives, for a caller that has read it together with others. Without it
@@ -355,19 +362,33 @@ class TokenTrie:
         self._hash = torch.zeros(self.batch, nodes, dtype=torch.int64, device=self.device)
         self._root_hash = torch.zeros(self.batch, self._prompt_width, dtype=torch.int64, device=self.device)
 
-    def _reserve(self, nodes: int, length: int, *, commit: int = 1, room: int = 0) -> None:
-        """Make sure that so many nodes fit, of chains of this length, and that a model reads as deep."""
-        self._reach(self._deepest + length)
+    def _reserve(
+        self,
+        nodes: int,
+        length: int,
+        parents: Tensor,
+        alive: Tensor | None = None,
+        lengths: Tensor | None = None,
+        *,
+        commit: int = 1,
+        room: int = 0,
+    ) -> None:
+        """Make sure that so many nodes fit, of chains under ``parents``, and that the model reads as deep."""
+        if room < 0:
+            raise TrieError(f"room must be at least 0, not {room}")
+        reached = self._deepest + length
+        if self._window is not None and reached > self._window:  # only then is it worth a copy to the host to know better
+            depths = self._depth_after(parents) + (length if lengths is None else lengths)
+            self._refuse_beyond(int((depths if alive is None else depths * alive).amax()))
+        self._lengthen(reached)
         self._deepest += commit
         if self.layout == "packed" and self.used + nodes > self.capacity:
             every = torch.arange(self.used, device=self.device).expand(self.batch, -1)
             self._move_nodes(every, self.used, self._grown(self.used + nodes + room))
 
-    def _reach(self, depth: int) -> None:
-        """Refuse positions beyond a sliding window, and make the rotary table long enough."""
+    def _refuse_beyond(self, depth: int) -> None:
         if self._window is not None and depth > self._window:
             raise TrieError(f"sequences of up to {depth} tokens exceed the model's sliding window of {self._window}")
-        self._lengthen(depth)
 
     def _lengthen(self, depth: int) -> None:
         """Make the rotary table long enough."""
@@ -420,7 +441,9 @@ class TokenTrie:
                 for head in range(heads):
                     moved = old.view(-1, dim).index_select(0, slots + head * held).view(batch, width, dim)
                     new[:, head, first:last] = moved
-                store[layer] = self._replaced(old, new, aside=moved.nbytes)
+                    aside = moved.nbytes
+                    del moved  # else the next head's would be built beside it
+                store[layer] = self._replaced(old, new, aside=aside)
         index = order[..., None].expand(-1, -1, self.used)
         ancestry = self._ancestry[:, : self.used, : self.used].gather(1, index).gather(2, order[:, None].expand(-1, width, -1))
         self._ancestry = torch.zeros(self.batch, capacity, capacity, dtype=torch.bool, device=self.device)
@@ -522,9 +545,8 @@ class TokenTrie:
     # ------------------------------------------------------------------------------------------------------ forward
     def _prefill(self, prompts: Sequence[Sequence[int]], lengths: list[int], logits: bool) -> Tensor | None:
         width = self._prompt_width
-        self._reach(width)
-        if self.fixed_shapes:
-            self._lengthen(width + self.capacity)
+        self._refuse_beyond(width)
+        self._lengthen(width + (self.capacity if self.fixed_shapes else 0))
         padded = [[*prompt, *([0] * (width - len(prompt)))] for prompt in prompts]
         tokens = torch.tensor(padded, device=self.device)
         positions = torch.arange(width, device=self.device).expand(self.batch, -1)
@@ -629,7 +651,7 @@ class TokenTrie:
             self._row_values = [torch.empty(size, dtype=self.dtype, device=self.device) for _ in self._layers]
         if rows != self._rows:
             raise TrieError(f"the rows layout holds {self._rows} rows per prompt, {rows} tokens were given")
-        self._reserve(rows, 1)
+        self._reserve(rows, 1, parents, alive)
         if (self.used + rows) // rows > self._row_keys[0].shape[3]:
             every = torch.arange(rows, device=self.device).expand(self.batch, -1)
             self._move_rows(every, max(self.capacity, self.used + rows + room))
@@ -673,6 +695,7 @@ class TokenTrie:
                     moved = old[:, head, :, :steps].gather(1, index)
                     new[:, head, :, :steps] = moved
                     aside = moved.nbytes
+                    del moved
                 store[layer] = self._replaced(old, new, aside=aside)
         for name in NODE_FIELDS:
             kept = getattr(self, name)[:, : self.used].view(self.batch, steps, old_rows)

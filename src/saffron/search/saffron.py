@@ -572,7 +572,9 @@ def saffron(
             semantics=settings.semantics,
             record_tree=record_tree,
         )
-        policy, reward = outcome.ledger, scorer.ledger
+        columns = [counts.tolist() for ledger in (outcome.ledger, scorer.ledger) for counts in (ledger.nominal, ledger.executed)]
+        policy, executed_policy, reward, executed_reward = columns
+        calls = scorer.calls.tolist()
         results += [
             SearchResult(
                 prompt_id=prompt.prompt_id,
@@ -580,11 +582,11 @@ def saffron(
                 output_ids=outcome.tokens[place],
                 reward=outcome.rewards[place] if np.isfinite(outcome.rewards[place]) else None,
                 finished=outcome.finished[place],
-                flops_policy=float(policy.nominal[place]),
-                flops_reward=float(reward.nominal[place]),
-                flops_executed_policy=float(policy.executed[place]),
-                flops_executed_reward=float(reward.executed[place]),
-                reward_calls=int(scorer.calls[place]),
+                flops_policy=policy[place],
+                flops_reward=reward[place],
+                flops_executed_policy=executed_policy[place],
+                flops_executed_reward=executed_reward[place],
+                reward_calls=calls[place],
                 tree=None if outcome.trees is None else outcome.trees[place],
             )
             for place, prompt in enumerate(prompts)
