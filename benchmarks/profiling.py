@@ -165,7 +165,11 @@ def steps(models: Pair, width: int) -> Steps:
     with counter:
         marks, ledger = _at_forwards(models, ids, width, lambda: (len(counter.calls), counter.functions))
     gc.collect()
-    objects, _ = _at_forwards(models, ids, width, lambda: len(gc.get_objects()))
+    gc.disable()  # so that no garbage of earlier work is collected between two counts
+    try:
+        objects, _ = _at_forwards(models, ids, width, lambda: len(gc.get_objects()))
+    finally:
+        gc.enable()
     period = compaction_period(width, NEW_TOKENS)
     step: Counter[str] = Counter()
     compaction: Counter[str] = Counter()

@@ -191,7 +191,8 @@ def test_a_search_that_selects_on_the_device_reads_once_per_compaction_whatever_
     assert (narrow.nodes, wide.nodes) == (6 * 16, 6 * 32)
     for found in (narrow, wide):
         assert found.step.total() == 0 and found.compaction == {"tolist": 1}
-    assert narrow.reads == wide.reads and narrow.objects == wide.objects
+    assert narrow.reads == wide.reads
+    assert wide.objects - narrow.objects < 16  # what other tests left behind may be freed meanwhile; 96 more nodes were read
     assert narrow.functions[0] == wide.functions[0] > 0
 
 
