@@ -85,8 +85,8 @@ def host_reads(models: Pair, sharp: Pair, chat: ChatFormats, width: int = 32) ->
     rows = []
     ids = ids_of(models, 1)
     for steps in (2, period, period + 2, 2 * period + 2, NEW_TOKENS):
-        with HostReads() as reads:
-            ours(models, ids, width, steps, listed=False)
+        with as_on_gpu(), HostReads() as reads:
+            ours(models, ids, width, steps)
         compactions = max(0, (steps - 2) // compaction_period(width, steps))
         rows.append({"steps": steps, "compactions": compactions, "reads": len(reads.calls), "calls": sorted(set(reads.calls))})
     return {"width": width, "period": period, "runs": rows, "methods": reads_by_method(sharp, chat)}
@@ -191,7 +191,8 @@ def _at_forwards(models: Pair, ids: list[list[int]], width: int, count: Callable
     marks: list[Any] = []
     hook = models.policy.model.embed_tokens.register_forward_pre_hook(lambda *_: marks.append(count()))
     try:
-        return marks, ours(models, ids, width, NEW_TOKENS, listed=False)[0]
+        with as_on_gpu():
+            return marks, ours(models, ids, width, NEW_TOKENS)[0]
     finally:
         hook.remove()
 
@@ -205,8 +206,8 @@ def operations(models: Pair, widths: Sequence[int] = (4, 32)) -> str:
     found = [steps(models, width) for width in widths]
     gpu = models.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if gpu else [])]
-    with profile(activities=activities) as profiler:
-        ours(models, ids_of(models, 1), widths[-1], NEW_TOKENS, listed=False)
+    with as_on_gpu(), profile(activities=activities) as profiler:
+        ours(models, ids_of(models, 1), widths[-1], NEW_TOKENS)
     averages = profiler.key_averages()
     counts = {event.key: event.count for event in averages}
     lines = [
@@ -227,7 +228,7 @@ def _reads_table(found: Steps) -> list[str]:
     total = [("together", *(count.total() for count in (found.reads, found.step, found.compaction)))]
     rows = [(name, found.reads[name], found.step[name], found.compaction[name]) for name in sorted(found.reads)]
     return [
-        f"Saffron-1, N = {found.width}, {NEW_TOKENS} new tokens, one prompt, selection on the device (listed=False):",
+        f"Saffron-1, N = {found.width}, {NEW_TOKENS} new tokens, one prompt, as on a GPU (selection on the device):",
         "calls that read a tensor or make the host wait for one; those outside steps and compactions read the answers.",
         "",
         f"{'call':16}" + "".join(f"{column:>24}" for column in columns),

@@ -24,11 +24,11 @@ def ids_of(models: Pair, count: int) -> list[list[int]]:
     return prompts(count, PROMPT_TOKENS, models.policy.config.vocab_size)
 
 
-def ours(models: Pair, ids: list[list[int]], width: int, new_tokens: int, listed: bool | None = None) -> tuple[Ledger, Ledger]:
+def ours(models: Pair, ids: list[list[int]], width: int, new_tokens: int) -> tuple[Ledger, Ledger]:
     """The ledgers of the engine's search, EOS forbidden throughout so that every run does the same work."""
     scorer = MRMScorer(models.mrm, ids, None, width=width, max_new_tokens=new_tokens)
     limits = {"max_new_tokens": new_tokens, "min_new_tokens": new_tokens}
-    outcome = search(models.policy, scorer, ids, width=width, top_p=0.8, eos_token_id=EOS, listed=listed, **limits)
+    outcome = search(models.policy, scorer, ids, width=width, top_p=0.8, eos_token_id=EOS, **limits)
     return outcome.ledger, scorer.ledger
 
 
