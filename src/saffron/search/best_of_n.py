@@ -16,7 +16,7 @@ from torch import Tensor
 from saffron.compute import Ledger, ModelShape
 from saffron.config import BestOfN
 from saffron.search.base import RandomKey, SearchModels, SearchPrompt, SearchResult
-from saffron.search.frontier import COMPACT_EVERY, Chosen, first_occurrence, look, steps_ahead, take, unfinished
+from saffron.search.frontier import COMPACT_EVERY, Chosen, first_occurrence, look, steps_ahead, take, true_first, unfinished
 from saffron.search.random import inverse_cdf
 from saffron.search.verdicts import Verdicts
 from saffron.trie import ROOT, TokenTrie
@@ -68,7 +68,7 @@ def draw_samples(
             keep = unfinished(growing, device)
             policy.drop_prompts(keep)
             block, samples, alive, nodes, drawn = (x[keep] for x in (block, samples, alive, nodes, drawn))
-            rows = (~alive).to(torch.uint8).sort(dim=1, stable=True).indices[:, : max(growing)]
+            rows = true_first(alive, max(growing))
             samples, alive, drawn = take(samples, rows), take(alive, rows), take(drawn, rows)
             nodes = policy.compact(take(nodes, rows), room=rows.shape[1] * steps_ahead(step, max_new_tokens))
         extension = policy.extend(nodes, drawn, alive=alive, room=drawn.shape[1] * (steps_ahead(step, max_new_tokens) - 1))

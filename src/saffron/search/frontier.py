@@ -34,6 +34,11 @@ def best_first(values: Tensor) -> Tensor:
     return values.sort(dim=1, descending=True, stable=True).indices
 
 
+def true_first(mask: Tensor, count: int) -> Tensor:
+    """Positions [B, count] of the true entries of mask [B, R], in order, then of others."""
+    return (~mask).to(torch.uint8).sort(dim=1, stable=True).indices[:, :count]
+
+
 def take(entries: Tensor, index: Tensor) -> Tensor:
     """``entries[b, index[b, r]]`` for entries [B, R, ...] and index [B, R']."""
     tail = entries.shape[2:]
@@ -82,7 +87,7 @@ class Chosen:
     def of(cls, chosen: Tensor) -> Chosen:
         """R' is the most that any prompt has, where the host has that at hand, and R elsewhere."""
         count = max(1, int(chosen.sum(1).amax())) if at_hand(chosen.device) else chosen.shape[1]
-        index = (~chosen).to(torch.uint8).sort(dim=1, stable=True).indices[:, :count]
+        index = true_first(chosen, count)
         return cls(index, take(chosen, index), (chosen.cumsum(1) - 1).clamp(min=0))
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from saffron.compute import Ledger
 from saffron.config import Saffron
 from saffron.search.base import RandomKey, SearchModels, SearchPrompt, SearchResult, SearchTree, TreeCandidate, TreeStep
-from saffron.search.frontier import at_hand, look, unfinished
+from saffron.search.frontier import at_hand, look, true_first, unfinished
 from saffron.search.selection import (
     UNSEEN_REWARD,
     Best,
@@ -107,7 +107,7 @@ class Rows:
     def of(cls, beam: Beam, count: int) -> Rows:
         """The first ``count`` places of the beam, growing ones first, in beam order."""
         growing = beam.growing
-        place = torch.argsort(~growing, dim=1, stable=True)[:, :count]
+        place = true_first(growing, count)
         return cls(place, growing.gather(1, place))
 
     def of_prompts(self, keep: Tensor) -> Rows:
