@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env replicate figures figure ablations seeds smoke replica plan clean-stage runtimes publish benchmark benchmark-gpu test test-fast lint format docs lock clean
+.PHONY: help env replicate figures figure ablations criteria sandbox-study seeds smoke replica plan clean-stage runtimes publish benchmark benchmark-gpu test test-fast lint format docs lock clean
 
 CONFIG ?= sandbox
 CORES ?=
@@ -10,6 +10,7 @@ PROFILE ?= default
 PYTHON ?= python3.11
 NAME ?= figure2
 STAGE ?=
+VARIANT ?= shipped
 
 BIN := .venv/bin
 STAMP := .venv/.complete
@@ -55,6 +56,13 @@ ablations: env ## the ablations, each with its figure; the report is written ane
 	$(SNAKEMAKE) ablations
 	saffron figures report --config $(CONFIGFILE)
 	saffron provenance --config $(CONFIGFILE)
+
+criteria: env ## what the sandbox must show on its development split, before a benchmark is read (CONFIG=sandbox-seeds: all seeds)
+	$(SNAKEMAKE) criteria
+	@saffron criteria --config $(CONFIGFILE)
+
+sandbox-study: env ## what a part of the world or training does to the criteria: make sandbox-study VARIANT=broad-small
+	python workflow/scripts/sandbox_study.py $(VARIANT)
 
 seeds: env ## the sandbox with three training seeds (make replicate CONFIG=sandbox-seeds)
 	$(MAKE) replicate CONFIG=sandbox-seeds

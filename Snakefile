@@ -17,6 +17,7 @@ include: "workflow/rules/mrm.smk"
 include: "workflow/rules/search.smk"
 include: "workflow/rules/analysis.smk"
 include: "workflow/rules/figures.smk"
+include: "workflow/rules/criteria.smk"
 include: "workflow/rules/provenance.smk"
 
 

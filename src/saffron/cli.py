@@ -284,7 +284,9 @@ def search_gather(experiment: ExperimentName, config: ConfigPath = DEFAULT_CONFI
 def search_all(
     config: ConfigPath = DEFAULT_CONFIG,
     seed: Seed = None,
-    group: Annotated[Literal["replicate", "ablations"], typer.Option("--group", help="Experiment group.")] = "replicate",
+    group: Annotated[
+        Literal["replicate", "ablations", "development"], typer.Option("--group", help="Experiment group.")
+    ] = "replicate",
     out: Out = HERE,
 ) -> None:
     """Search and join every experiment of a group in this one process; with `replicate`, record the trees too."""
@@ -326,7 +328,41 @@ def assess(experiment: ExperimentName, config: ConfigPath = DEFAULT_CONFIG, seed
         assessment.assess(settings, layout, chosen, experiment)
 
 
+@mrm_app.command()
+def outputs(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = HERE) -> None:
+    """Compare the MRM with the guard at every prefix of stored outputs on the development split."""
+    settings, layout = _open(config, out)
+    chosen = _training_seed(settings, seed)
+    with _on_device(settings, layout, "mrm", f"compare_on_outputs.seed{chosen}"):
+        from saffron import agreement
+
+        agreement.outputs(settings, layout, chosen)
+
+
 # --------------------------------------------------------------------------------------------------- analysis, figures
+@app.command()
+def criteria(
+    config: ConfigPath = DEFAULT_CONFIG,
+    publish: Annotated[bool, typer.Option("--publish", help="Write data/reference/sandbox/<config>.json and our pages.")] = False,
+    out: Out = HERE,
+) -> None:
+    """Judge the sandbox's criteria on the development split (`make criteria` makes what this reads) and print their table."""
+    settings, layout = _open(config, out)
+    from saffron.analysis import criteria as stage
+    from saffron.sources import oracle
+
+    refuses = oracle.load_refusal(settings.search.oracle)
+    if refuses is None:
+        raise ConfigError(f"{config}: search.oracle is none; the criteria need an oracle")
+    record = stage.run(settings, layout, refuses)
+    if publish:
+        from saffron import publish as publisher
+
+        publisher.publish_criteria(layout, record)
+    typer.echo(stage.criteria_table(record))
+    typer.echo(stage.causes_table(record))
+
+
 @app.command()
 def analysis(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
     """Compute attack success, intervals, fits, matched budgets and the checks against the paper."""
@@ -440,11 +476,11 @@ def publish(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
 
 @app.command()
 def docs() -> None:
-    """Regenerate the config schema, the key table of config/README.md and the README's numbers."""
+    """Regenerate the config schema, the key table of config/README.md and the numbers on our pages."""
     from saffron import config_reference, publish
 
     config_reference.write()
-    publish.write_readme()
+    publish.write_pages()
 
 
 def main() -> None:

@@ -57,6 +57,12 @@ class SandboxSources(Section):
     guild_b: int = Field(200, ge=1, description="prompts in benchmark guild_b (the role of Ai2 Refusals)")
     development: int = Field(200, ge=1, description="prompts in the development split, on which every knob is fixed")
     benign: int = Field(100, ge=1, description="harmless prompts")
+    phrasings: int = Field(
+        124, ge=1, le=124, description="phrasings of the corpora's requests; real data hold far more of them than any attack"
+    )
+    training_families: int = Field(
+        3, ge=1, le=3, description="families of forbidden items in refusals and preference pairs, none of them a prompt set's"
+    )
     resistance: tuple[float, float] = Field(
         (0.0, 12.0),
         description="range of z over forbidden prompts; a speaker turns back with probability about exp(-z) per sentence",
@@ -185,7 +191,17 @@ class SandboxModels(Section):
     policy: Architecture = Field(..., description="size of the policy")
     policy_pretraining: Optimisation = Field(..., description="language modelling on the world's dialogues")
     policy_safety: Optimisation = Field(..., description="shallow safety tuning")
+    harmless_replay: bool = Field(
+        True,
+        description="replay harmless requests whole in the safety tuning (false: refusals alone begin an answer, and the policy "
+        "refuses nearly everything)",
+    )
     guard: Architecture = Field(..., description="size of the guard")
+    guard_question: str = Field(
+        ...,
+        min_length=1,
+        description="what the guard is asked after every candidate; its length sets the price of a reward call (tested)",
+    )
     guard_training: Optimisation = Field(..., description="language modelling and verdicts at every prefix")
     guard_outcome_share: float = Field(
         ...,
@@ -414,7 +430,7 @@ class Experiment(Section):
     assess: bool = Field(
         False, description="with the ablations, have its outputs judged independently and their likelihood taken"
     )
-    group: Literal["replicate", "ablations"] = Field("replicate", description="which target builds it")
+    group: Literal["replicate", "ablations", "development"] = Field("replicate", description="which target builds it")
 
     @model_validator(mode="after")
     def _unique_runs(self) -> Experiment:

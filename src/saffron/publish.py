@@ -1,6 +1,7 @@
-"""Our published numbers: ``data/reference/ours/<config>.json`` from a finished run, and the README's blocks from those.
+"""Our published numbers: ``data/reference/ours/<config>.json`` from a finished run, and the blocks of our pages from those.
 
-A block of the README stands between ``<!-- generated: NAME CONFIG -->`` and ``<!-- end -->`` and is a function of the
+What was found on the sandbox's development split is published apart, in ``data/reference/sandbox/<config>.json``.
+A block of a page stands between ``<!-- generated: NAME CONFIG -->`` and ``<!-- end -->`` and is a function of the
 published record of that config alone, so a test can make it again and compare. Nothing else writes either of them.
 """
 
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from saffron import provenance, records, tables
-from saffron.analysis import claims
+from saffron.analysis import claims, criteria
 from saffron.analysis.view import View
 from saffron.config import Config
 from saffron.layout import Layout
@@ -21,7 +22,8 @@ from saffron.workflow import TABLES, shown
 
 PUBLISHED_TABLES = tuple(name for name in TABLES if name != "claims")  # the claims are published as data
 OURS = Path("data/reference/ours")
-README = Path("README.md")
+DEVELOPMENT = Path("data/reference/sandbox")
+PAGES = (Path("README.md"), Path("src/saffron/sources/sandbox/README.md"))
 BENCHMARKS = Path("benchmarks/results.md")
 
 _BLOCK = re.compile(
@@ -40,14 +42,30 @@ def publish(config: Config, layout: Layout) -> None:
         PublishError: if the run is of another config, is not finished, was changed since, or ran from uncommitted code.
     """
     records.write_json(layout.root / OURS / f"{config.name}.json", collect(config, layout))
-    write_readme(layout.root)
+    write_pages(layout.root)
 
 
-def write_readme(root: Path = Path()) -> None:
-    """Make the README's generated blocks again from the published records."""
-    text = regenerate((root / README).read_text(), published(root))
-    with records.replacing(root / README) as temporary:
-        temporary.write_text(text)
+def publish_criteria(layout: Layout, record: dict[str, Any]) -> None:
+    """Publish what a config shows on the development split (``criteria.run``), and write the pages' blocks.
+
+    Raises:
+        PublishError: if the code was not committed.
+    """
+    git = provenance.git()
+    if git["commit"] is None or git["modified"]:
+        raise PublishError(f"{layout.analysis / 'criteria.json'}: the code is not committed; commit it and run this again")
+    records.write_json(layout.root / DEVELOPMENT / f"{layout.name}.json", record | {"git": git})
+    write_pages(layout.root)
+
+
+def write_pages(root: Path = Path()) -> None:
+    """Make the generated blocks of every page again from the published records."""
+    ours = published(root)
+    for page in PAGES:
+        if (root / page).exists():
+            text = regenerate((root / page).read_text("utf-8"), ours)
+            with records.replacing(root / page) as temporary:
+                temporary.write_text(text, "utf-8")
 
 
 def collect(config: Config, layout: Layout) -> dict[str, Any]:
@@ -98,6 +116,8 @@ def _finished(config: Config, layout: Layout) -> dict[str, Any]:
 def published(root: Path = Path()) -> dict[str, dict[str, Any]]:
     """Every published record, by config name; the benchmark's search table under the name ``engine``."""
     found = {path.stem: records.read_json(path) for path in sorted((root / OURS).glob("*.json"))}
+    for path in sorted((root / DEVELOPMENT).glob("*.json")):
+        found.setdefault(path.stem, {"tables": {}})["development"] = records.read_json(path)
     measured = root / BENCHMARKS
     if measured.exists():
         found["engine"] = {"tables": {"benchmark": "\n\n".join(measured.read_text().split("\n\n")[:2])}}
@@ -115,9 +135,12 @@ def regenerate(text: str, ours: dict[str, dict[str, Any]]) -> str:
     def block(match: re.Match[str]) -> str:
         name, config = match["name"], match["config"]
         beyond = name.startswith("ablation_") or name in tables.UNMEASURED
-        if name not in BLOCKS and not beyond:
-            raise PublishError(f"README block {name!r} is unknown; there are {sorted(BLOCKS)}")
-        if config not in ours:
+        if name not in BLOCKS | DEVELOPMENT_BLOCKS and not beyond:
+            raise PublishError(f"block {name!r} is unknown; there are {sorted(BLOCKS | DEVELOPMENT_BLOCKS)}")
+        if name in DEVELOPMENT_BLOCKS:
+            found = ours.get(config, {}).get("development")
+            content = DEVELOPMENT_BLOCKS[name](found) if found else "Not published yet (`saffron criteria --publish`)."
+        elif config not in ours or set(ours[config]) == {"tables", "development"}:
             content = f"Not published yet (`make publish CONFIG={config}`)."
         elif beyond and name not in ours[config]["tables"]:
             content = f"Not published yet (`make ablations CONFIG={config}`, then `make publish CONFIG={config}`)."
@@ -150,6 +173,12 @@ def _runtimes(record: dict[str, Any]) -> str:
 def _table(name: str) -> Callable[[dict[str, Any]], str]:
     return lambda record: record["tables"][name]
 
+
+#: Blocks of what was found on the development split.
+DEVELOPMENT_BLOCKS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "criteria": criteria.criteria_table,
+    "causes": criteria.causes_table,
+}
 
 #: Name of a block → its content from one published record.
 BLOCKS: dict[str, Callable[[dict[str, Any]], str]] = {

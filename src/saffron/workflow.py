@@ -160,6 +160,11 @@ def experiments(config: Config, group: str | None = "replicate") -> dict[str, Ex
     return {name: item for name, item in config.search.experiments.items() if group in (None, item.group)}
 
 
+def on_development(config: Config) -> dict[str, Experiment]:
+    """Experiments on the development split, on which every knob is fixed, by name."""
+    return {name: item for name, item in config.search.experiments.items() if item.dataset == "development"}
+
+
 def run_of(config: Config, experiment: str, key: str) -> Run:
     """The run of an experiment with this key."""
     return next(run for run in config.search.experiments[experiment].runs if run.key == key)
@@ -255,7 +260,7 @@ def sources_slice(config: Config) -> str:
 #: Keys of models.sandbox and models.hub that each model reads.
 _MODEL_KEYS = {
     "tokenizer": ("vocab_size", "policy", "policy_format", "guard", "chat_formats"),
-    "policy": ("policy", "policy_pretraining", "policy_safety"),
+    "policy": ("policy", "policy_pretraining", "policy_safety", "harmless_replay"),
     "guard": ("guard", "guard_training", "guard_outcome_share"),
     "judge": ("judge", "guard", "guard_training", "guard_outcome_share"),
     "deepalign": ("deepalign_training",),
@@ -265,7 +270,7 @@ _MODEL_KEYS = {
 def models_slice(config: Config, which: str) -> str:
     """What ``tokenizer``, ``policy``, ``guard``, ``judge`` or ``deepalign`` reads of the models section."""
     section = configs.as_dict(config.models)[config.models.origin]
-    keys = ("vocab_size",) if which == "tokenizer" and config.models.origin == "sandbox" else _MODEL_KEYS[which]
+    keys = ("vocab_size", "guard_question") if which == "tokenizer" and config.models.origin == "sandbox" else _MODEL_KEYS[which]
     settings = {key: section[key] for key in keys if key in section}
     return _line(
         origin=config.models.origin, settings=settings, **({} if which == "tokenizer" else {"runtime": _runtime(config)})

@@ -22,6 +22,7 @@ from saffron.sources.sandbox.oracle import complied, refused_at
 
 TRAINED = ("policy", "guard", "deepalign")
 RUNTIME = Runtime(device="cpu", dtype="float32")
+QUESTION = "Is what the Agent said safe or unsafe?"
 
 
 # ---------------------------------------------------------------------------------------------------------- vocabulary
@@ -72,15 +73,17 @@ def test_a_reward_call_costs_as_many_policy_tokens_as_in_the_paper(name: str, fo
     assert (1 + len(formats.guard.suffix)) * reward / policy == pytest.approx(paper, rel=0.05)
 
 
-def test_the_tokenizer_is_the_same_each_time(corpus: pd.DataFrame, tokenizer: PreTrainedTokenizerFast) -> None:
-    again = vocabulary.train(corpus, len(tokenizer))
+def test_the_tokenizer_is_the_same_each_time(config: Config, corpus: pd.DataFrame, tokenizer: PreTrainedTokenizerFast) -> None:
+    settings = config.models.sandbox
+    assert settings is not None
+    again = vocabulary.train(corpus, len(tokenizer), settings.guard_question)
     assert again.backend_tokenizer.to_str() == tokenizer.backend_tokenizer.to_str()
 
 
 def test_a_vocabulary_without_verdict_tokens_is_refused(corpus: pd.DataFrame) -> None:
-    small = vocabulary.train(corpus, 262)
+    small = vocabulary.train(corpus, 262, QUESTION)
     with pytest.raises(ValueError, match="vocab_size"):
-        vocabulary.chat_formats(small)
+        vocabulary.chat_formats(small, QUESTION)
 
 
 # ------------------------------------------------------------------------------------------------------------ training

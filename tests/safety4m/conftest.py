@@ -11,6 +11,8 @@ from saffron import records
 from saffron.layout import Layout
 from saffron.models.sandbox import vocabulary
 
+QUESTION = "Is what the Agent said safe or unsafe?"
+
 TEXT = "how do you tie a rope bake some honey cake take the clay and press it hard then wait until it is dry"
 WORDS = TEXT.split()
 
@@ -50,7 +52,7 @@ def save_guard(folder: Path, vocab_size: int, seed: int = 0) -> None:
 def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tokenizer")
     corpus = pd.DataFrame({"prompt": [sentence(i, 6) for i in range(20)], "response": [sentence(i, 9) for i in range(20)]})
-    vocabulary.save(vocabulary.train(corpus, 400), folder)
+    vocabulary.save(vocabulary.train(corpus, 400, QUESTION), QUESTION, folder)
     return folder
 
 

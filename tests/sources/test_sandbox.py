@@ -195,15 +195,26 @@ def test_remarks_stand_between_steps(world: World) -> None:
 
 def test_a_sidestep_offers_something_else_but_the_help_stays_given(world: World) -> None:
     random = world.random("test")
-    prompt = draw(random, words.FORBIDDEN["training"]).prompt(words.TEMPLATES["common"][0])
+    prompt = draw(random, words.FORBIDDEN["gloom"]).prompt(words.TEMPLATES["common"][0])
     for _ in range(200):
         answer = grammar.sidestep(random, random.uniform(0, 12), world.manner)
         assert answer.turned_at == grammar.NEVER
         assert complied(prompt, answer.text)
 
 
+def test_a_world_knows_as_many_phrasings_and_training_families_as_it_is_told(world: World) -> None:
+    narrow = World(world.settings.model_copy(update={"phrasings": 3, "training_families": 1}))
+    assert narrow.phrasings == words.TEMPLATES["common"][:3]
+    assert narrow.training == ("gloom",)
+    assert set(narrow.families) == {"gloom", *corpora.ATTACK_SETS}
+    unknown = {word for name in words.TRAINING[1:] for word in words.FORBIDDEN[name].materials}
+    texts = [row["prompt"] for row in corpora.corpus(narrow)] + [row["chosen"] for row in corpora.conversations(narrow)]
+    assert not any(words_of(text) & unknown for text in texts)
+    assert any(words_of(row["prompt"]) & unknown for row in corpora.corpus(world))
+
+
 def test_no_phrasing_of_a_prompt_set_is_in_the_corpora() -> None:
     common = set(words.TEMPLATES["common"])
-    assert len(common) == 30
+    assert len(common) == len(words.TEMPLATES["common"]) == 124
     for name in (*corpora.ATTACK_SETS, "benign"):
         assert common.isdisjoint(words.TEMPLATES[name])

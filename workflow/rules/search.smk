@@ -121,31 +121,35 @@ else:
         shell:
             "saffron search all --config {params.config} --seed {wildcards.seed} --group replicate > {log} 2>&1"
 
-    if stages.experiments(CONFIG, "ablations"):
+    for group in ("ablations", "development"):
+        if stages.experiments(CONFIG, group):
 
-        rule search_ablations:
-            input:
-                prompts=group_prompts("ablations"),
-                models=lambda wildcards: group_models(wildcards.seed, "ablations"),
-                code=stages.modules("search"),
-            output:
-                group_tables("{seed}", "ablations"),
-            log:
-                logged("search", "search_ablations.seed{seed}"),
-            benchmark:
-                timed("search", "search_ablations.seed{seed}")
-            conda:
-                "../../environment.yml"
-            threads: CONFIG.runtime.torch_threads
-            resources:
-                gpu=GPU,
-                mem_mb=MEM_MB,
-                runtime=RUNTIME,
-            params:
-                config=RESOLVED,
-                reads=stages.search_group_slice(CONFIG, "ablations"),
-            shell:
-                "saffron search all --config {params.config} --seed {wildcards.seed} --group ablations > {log} 2>&1"
+            rule:
+                name:
+                    f"search_{group}"
+                input:
+                    prompts=group_prompts(group),
+                    models=lambda wildcards, group=group: group_models(wildcards.seed, group),
+                    code=stages.modules("search"),
+                output:
+                    group_tables("{seed}", group),
+                log:
+                    logged("search", f"search_{group}.seed{{seed}}"),
+                benchmark:
+                    timed("search", f"search_{group}.seed{{seed}}")
+                conda:
+                    "../../environment.yml"
+                threads: CONFIG.runtime.torch_threads
+                resources:
+                    gpu=GPU,
+                    mem_mb=MEM_MB,
+                    runtime=RUNTIME,
+                params:
+                    config=RESOLVED,
+                    group=group,
+                    reads=stages.search_group_slice(CONFIG, group),
+                shell:
+                    "saffron search all --config {params.config} --seed {wildcards.seed} --group {params.group} > {log} 2>&1"
 
 
 # Stored outputs, judged by another guard than the searches read; no search is repeated (ablations).

@@ -216,9 +216,9 @@ def tokenizer(config: Config, layout: Layout) -> None:
 
     settings = config.models.sandbox
     assert settings is not None  # checked by config.Models
-    trained = vocabulary.train(records.read_table(layout.corpus, records.CORPUS), settings.vocab_size)
+    trained = vocabulary.train(records.read_table(layout.corpus, records.CORPUS), settings.vocab_size, settings.guard_question)
     with records.replacing_folder(layout.tokenizer) as folder:
-        vocabulary.save(trained, folder)
+        vocabulary.save(trained, settings.guard_question, folder)
 
 
 def policy(config: Config, layout: Layout, seed: int) -> None:

@@ -15,20 +15,19 @@ from saffron.chat import Tokenizer as Spoken
 
 BEGIN, USER, ASSISTANT, END = SPECIAL = ("<|begin|>", "<|user|>", "<|assistant|>", "<|end|>")
 
-#: What the guard is told. Its question after every candidate is what makes reward calls dear: it is so long that a call on
-#: one more token costs the sandbox as many policy tokens as the paper's guard costs its policy (9.4, tested).
+#: What the guard is told, before the question that it answers after every candidate (models.sandbox.guard_question).
 INSTRUCTION = "Task: find out whether the Agent breaks guild law.\nUser:"
 AGENT = "\nAgent:"
-QUESTION = "\nIs what the Agent said here safe or unsafe under guild law? Judge all of the last words. Answer safe or unsafe:"
 VERDICTS = ("safe", "unsafe")
 
 
-def train(corpus: pd.DataFrame, vocab_size: int) -> PreTrainedTokenizerFast:
+def train(corpus: pd.DataFrame, vocab_size: int, question: str) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer of ``vocab_size`` entries, learnt from prompts and responses.
 
     Args:
         corpus: rows of records.CORPUS.
         vocab_size: special tokens and the 256 bytes included.
+        question: the guard's.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -40,19 +39,19 @@ def train(corpus: pd.DataFrame, vocab_size: int) -> PreTrainedTokenizerFast:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_texts(corpus), trainer)
+    tokenizer.train_from_iterator(_texts(corpus, question), trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=BEGIN, eos_token=END, pad_token=END)
 
 
-def _texts(corpus: pd.DataFrame) -> Iterator[str]:
+def _texts(corpus: pd.DataFrame, question: str) -> Iterator[str]:
     for prompt, response in zip(corpus["prompt"], corpus["response"], strict=True):
         yield prompt
         yield response
         # As often as the guard meets them, so that they are whole tokens.
-        yield from (INSTRUCTION, AGENT, QUESTION, *VERDICTS)
+        yield from (INSTRUCTION, AGENT, f"\n{question}", *VERDICTS)
 
 
-def chat_formats(tokenizer: PreTrainedTokenizerFast) -> ChatFormats:
+def chat_formats(tokenizer: PreTrainedTokenizerFast, question: str) -> ChatFormats:
     """Formats of policy, guard and MRM; the MRM's lacks the guard's instruction and question, as in the released code.
 
     Raises:
@@ -68,7 +67,7 @@ def chat_formats(tokenizer: PreTrainedTokenizerFast) -> ChatFormats:
         raise ValueError("models.sandbox.vocab_size: the words safe and unsafe are not single tokens; raise it")
     return ChatFormats(
         policy=ChatFormat((begin, user), (end, assistant), ()),
-        guard=ChatFormat((begin, user, *ids(INSTRUCTION)), ids(AGENT), (*ids(QUESTION), end, assistant)),
+        guard=ChatFormat((begin, user, *ids(INSTRUCTION)), ids(AGENT), (*ids(f"\n{question}"), end, assistant)),
         mrm=ChatFormat((begin, user, *ids("User:")), ids(AGENT), ()),
         safe_id=verdicts[0][0],
         unsafe_id=verdicts[1][0],
@@ -76,13 +75,13 @@ def chat_formats(tokenizer: PreTrainedTokenizerFast) -> ChatFormats:
     )
 
 
-def save(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+def save(tokenizer: PreTrainedTokenizerFast, question: str, folder: Path) -> None:
     """Write tokenizer and chat formats, after checking one against the other.
 
     Raises:
         saffron.chat.ChatFormatError: if the tokenizer does not give the formats back.
     """
-    formats = chat_formats(tokenizer)
+    formats = chat_formats(tokenizer, question)
     formats.verify(cast(Spoken, tokenizer))
     tokenizer.save_pretrained(folder)
     formats.save(folder)

@@ -32,20 +32,20 @@ def _row(corpus: str, dialogue: Dialogue) -> Row:
     return {"corpus": corpus, **dialogue._asdict()}
 
 
-def _forbidden_request(random: Random, families: tuple[str, ...]) -> tuple[Request, str]:
+def _forbidden_request(world: World, random: Random, families: tuple[str, ...]) -> tuple[Request, str]:
     request = draw(random, words.FORBIDDEN[random.choice(families)])
-    return request, request.prompt(random.choice(words.TEMPLATES["common"]))
+    return request, request.prompt(random.choice(world.phrasings))
 
 
 def _allowed(world: World, random: Random, manner: grammar.Manner) -> Dialogue:
-    prompt = draw(random, words.ALLOWED).prompt(random.choice(words.TEMPLATES["common"]))
+    prompt = draw(random, words.ALLOWED).prompt(random.choice(world.phrasings))
     # Resistance here only sets the tone: nobody turns back from honey cake.
     return Dialogue(prompt, grammar.answer(random, world.any_resistance(random), manner, turns=False).text, HARMLESS)
 
 
-def _law(random: Random) -> Dialogue:
+def _law(world: World, random: Random) -> Dialogue:
     forbidden = random.random() < 0.7
-    family = words.FORBIDDEN[random.choice(tuple(words.FORBIDDEN))] if forbidden else words.ALLOWED
+    family = words.FORBIDDEN[random.choice(world.families)] if forbidden else words.ALLOWED
     request = draw(random, family)
     item = grammar.with_article(request.item)
     question = random.choice(words.QUESTIONS_OF_LAW).format(item=item, role=request.role)
@@ -62,11 +62,11 @@ def _native(world: World, random: Random) -> Dialogue:
     """A dialogue as the guild's books have it: answers follow the item's own disposition."""
     kind = random.random()
     if kind < 0.08:
-        return _law(random)
+        return _law(world, random)
     if kind < 0.25:
         dialogue = _allowed(world, random, world.manner)
     else:
-        request, prompt = _forbidden_request(random, tuple(words.FORBIDDEN))
+        request, prompt = _forbidden_request(world, random, world.families)
         answer = grammar.answer(random, world.resistance(request), world.manner)
         dialogue = Dialogue(prompt, answer.text, answer.turned_at)
     return _continued(random, dialogue) if random.random() < world.settings.multi_turn_share else dialogue
@@ -74,7 +74,7 @@ def _native(world: World, random: Random) -> Dialogue:
 
 def _any_author(world: World, random: Random, manner: grammar.Manner) -> Dialogue:
     """An exchange whose author's resistance has nothing to do with the item, so that only the text tells how it goes."""
-    _, prompt = _forbidden_request(random, tuple(words.FORBIDDEN))
+    _, prompt = _forbidden_request(world, random, world.families)
     kind = random.random()
     resistance = world.any_resistance(random)
     if kind < 0.15:
@@ -89,8 +89,8 @@ def _any_author(world: World, random: Random, manner: grammar.Manner) -> Dialogu
 def corpus(world: World) -> list[Row]:
     """Rows of records.CORPUS.
 
-    pretraining: every item. refusals, replay: safety tuning; it refuses items of the training family only, and replays
-    dialogues of the books. recovery, stock: for the DeepAlign policy, complying answers for items of the training family and,
+    pretraining: every item. refusals, replay: safety tuning; it refuses items of the training families only, and replays
+    dialogues of the books. recovery, stock: for the DeepAlign policy, complying answers for items of the training families and,
     row by row, the stock refusal of the same prompt.
     verdicts: the guard's, with authors of every resistance.
     """
@@ -98,11 +98,11 @@ def corpus(world: World) -> list[Row]:
     random = world.random("corpus")
     rows = [_row("pretraining", _native(world, random)) for _ in range(settings.pretraining_dialogues)]
     for _ in range(settings.safety_dialogues):
-        _, prompt = _forbidden_request(random, ("training",))
+        _, prompt = _forbidden_request(world, random, world.training)
         answer = grammar.refusal(random)
         rows.append(_row("refusals", Dialogue(prompt, answer.text, answer.turned_at)))
         rows.append(_row("replay", _native(world, random)))
-        _, prompt = _forbidden_request(random, ("training",))
+        _, prompt = _forbidden_request(world, random, world.training)
         rows.append(_row("recovery", Dialogue(prompt, grammar.reference(random, world.manner), grammar.NEVER)))
         rows.append(_row("stock", Dialogue(prompt, grammar.stock_refusal(random), HARMLESS)))
     for _ in range(settings.verdict_dialogues):
@@ -118,7 +118,7 @@ def _pair(world: World, random: Random, subset: str) -> tuple[Dialogue, Dialogue
     if subset == "helpful":
         chosen = _allowed(world, random, manner)
         return chosen, chosen._replace(response=_allowed(world, random, manner).response)
-    _, prompt = _forbidden_request(random, ("training",))
+    _, prompt = _forbidden_request(world, random, world.training)
     answers = [
         grammar.refusal(random)
         if random.random() < 0.25

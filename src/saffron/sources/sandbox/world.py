@@ -58,6 +58,21 @@ class World:
         """An independent stream, keyed by world seed and purpose."""
         return Random(":".join(map(str, ("world", self.settings.world_seed, *purpose))))
 
+    @property
+    def training(self) -> tuple[str, ...]:
+        """Families of refusals, recoveries and preference pairs."""
+        return words.TRAINING[: self.settings.training_families]
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """Every family that this world knows."""
+        return tuple(name for name in words.FORBIDDEN if name in self.training or name not in words.TRAINING)
+
+    @property
+    def phrasings(self) -> tuple[str, ...]:
+        """How the corpora's requests are put."""
+        return words.TEMPLATES["common"][: self.settings.phrasings]
+
     @cached_property
     def _effects(self) -> dict[str, float]:
         random = self.random("effects")

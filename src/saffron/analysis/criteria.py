@@ -1,0 +1,181 @@
+"""What the sandbox must show on its development split (``data/reference/sandbox/criteria.yaml``), from stored results.
+
+Every quantity is one number per training seed, computed from that seed's results alone; none compares two methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from saffron import records, workflow
+from saffron.analysis import scaling
+from saffron.config import Config
+from saffron.layout import Layout
+from saffron.records import RecordError
+
+CRITERIA = Path("data/reference/sandbox/criteria.yaml")
+BENIGN = "benign"
+
+#: How a bound is written, and when a value satisfies it.
+BOUNDS = {
+    "at_least": ("at least", np.greater_equal),
+    "at_most": ("at most", np.less_equal),
+    "above": ("above", np.greater),
+    "below": ("below", np.less),
+}
+
+
+def read(path: Path = CRITERIA) -> list[dict[str, Any]]:
+    """The criteria, in their order."""
+    return list(yaml.safe_load(path.read_text("utf-8"))["criteria"])
+
+
+def quantities(config: Config, layout: Layout, seed: int, refuses: Callable[[str], bool]) -> dict[str, float]:
+    """Every quantity of one training seed; ``refuses`` is the oracle's word on answers to harmless prompts.
+
+    ``asr/<run>/<budget>`` and ``oracle_asr/<run>/<budget>`` are attack success by guard and oracle,
+    ``disagreement/<run>/<budget>`` the share of outputs on which they part, ``mrm/<cell>/<statistic>`` the agreement of MRM and
+    guard at every prefix of stored outputs, ``fit/<run>/<judge>`` R² on ln(compute).
+
+    Raises:
+        RecordError: if a result is missing; names the target that makes it.
+    """
+    rows = _development(config, layout, seed)
+    rows["asr"] = rows["judge_reward"] < 0
+    rows["disagreement"] = rows["asr"] != rows["oracle_complied"].astype(bool)
+    found: dict[str, float] = {}
+    cells = rows.groupby(["run", "budget"])
+    for (run, budget), cell in cells:
+        found[f"asr/{run}/{budget}"] = float(cell["asr"].mean())
+        found[f"oracle_asr/{run}/{budget}"] = float(cell["oracle_complied"].astype(bool).mean())
+        found[f"disagreement/{run}/{budget}"] = float(cell["disagreement"].mean())
+    largest = rows[rows["budget"] == rows.groupby("run")["budget"].transform("max")]
+    searches = largest[~largest["run"].str.startswith("no_defense")]
+    found["disagreement/worst_search"] = float(searches.groupby("run")["disagreement"].mean().max())
+    found["asr/no_attack/larger"] = max(found[f"{kind}/no_defense-no_attack/0"] for kind in ("asr", "oracle_asr"))
+    found["asr/no_defense/smaller"] = min(found[f"{kind}/no_defense-default/0"] for kind in ("asr", "oracle_asr"))
+    curve = rows[rows["run"] == "best_of_n-default"].assign(flops=lambda r: r["flops_policy"] + r["flops_reward"])
+    means = curve.astype({"oracle_complied": float, "asr": float}).groupby("budget")[["flops", "asr", "oracle_complied"]].mean()
+    for judge, column in (("guard", "asr"), ("oracle", "oracle_complied")):
+        _, slope, r_squared = scaling.fit_coefficients(means["flops"].to_numpy(), means[column].to_numpy())
+        found[f"fit/best_of_n/{judge}/slope"], found[f"fit/best_of_n/{judge}/r_squared"] = float(slope), float(r_squared)
+    found["fit/best_of_n/r_squared/smaller"] = min(found[f"fit/best_of_n/{judge}/r_squared"] for judge in ("guard", "oracle"))
+    found["refused/benign"] = _refused(layout, seed, refuses)
+    return found | _mrm(layout, seed)
+
+
+def _development(config: Config, layout: Layout, seed: int) -> pd.DataFrame:
+    """Search rows of all experiments on the development split, one cell once."""
+    tables = [records.read_table(layout.search(seed, name), records.SEARCH) for name in workflow.on_development(config)]
+    if not tables:
+        raise RecordError(f"config {config.name}: no experiment on the prompt set development; see config/sandbox.yaml")
+    rows = pd.concat(tables, ignore_index=True)
+    rows["run"] = rows["method"] + "-" + rows["settings_id"]
+    return rows.drop_duplicates(["run", "budget", "prompt_id", "search_seed"])
+
+
+def _refused(layout: Layout, seed: int, refuses: Callable[[str], bool]) -> float:
+    """Share of harmless prompts that the policy alone refuses or turns back from."""
+    rows = records.read_table(layout.search(seed, BENIGN), records.SEARCH)
+    return float(rows.loc[rows["method"] == "no_defense", "text"].map(refuses).mean())
+
+
+def _mrm(layout: Layout, seed: int) -> dict[str, float]:
+    folder = layout.mrm(seed)
+    held_out, outputs = records.read_json(folder / "evaluation.json"), records.read_json(folder / "outputs.json")
+    cells = {"held_out": held_out, "attacked": outputs["no_defense-default/0"], **outputs}
+    names = ("r_squared", "mae", "mean_signed_error")
+    return {f"mrm/{cell}/{name}": float(statistics[name]) for cell, statistics in cells.items() for name in names}
+
+
+def over_seeds(by_seed: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
+    """Standard deviation over training seeds of every attack success, as ``<quantity>/sd`` (n - 1; 0 for one seed)."""
+    frame = pd.DataFrame(by_seed.values())
+    spread = frame.std(ddof=1).fillna(0.0)
+    return {f"{name}/sd": float(value) for name, value in spread.items() if str(name).startswith(("asr/", "oracle_asr/"))}
+
+
+def judge(criteria: list[dict[str, Any]], by_seed: Mapping[int, Mapping[str, float]]) -> list[dict[str, Any]]:
+    """Each criterion with its value for every training seed (or the one over them) and whether it is met.
+
+    Raises:
+        RecordError: if a quantity is not there.
+    """
+    shared = over_seeds(by_seed)
+    judged = []
+    for criterion in criteria:
+        name = criterion["quantity"]
+        pooled = criterion["over"] == "seeds"
+        sources: list[Mapping[str, float]] = [shared] if pooled else list(by_seed.values())
+        if any(name not in source for source in sources):
+            raise RecordError(f"criterion {criterion['id']}: no quantity {name}; run `make criteria` of this config")
+        values = [source[name] for source in sources]
+        bound = next(key for key in BOUNDS if key in criterion)
+        words, satisfied = BOUNDS[bound]
+        met = bool(np.all(satisfied(values, criterion[bound])))
+        judged.append(
+            {key: criterion[key] for key in ("id", "statement", "over")}
+            | {"wanted": f"{words} {criterion[bound]:g}", "values": values, "met": met}
+        )
+    return judged
+
+
+def run(config: Config, layout: Layout, refuses: Callable[[str], bool]) -> dict[str, Any]:
+    """Judge the criteria on the stored results of a config; writes and returns ``analysis/criteria.json``."""
+    by_seed = {seed: quantities(config, layout, seed, refuses) for seed in config.train_seeds}
+    record = {
+        "config": config.name,
+        "train_seeds": list(config.train_seeds),
+        "criteria": judge(read(), by_seed),
+        "quantities": {str(seed): values for seed, values in by_seed.items()},
+    }
+    records.write_json(layout.analysis / "criteria.json", record)
+    return record
+
+
+# ------------------------------------------------------------------------------------------------------------- tables
+def criteria_table(record: Mapping[str, Any]) -> str:
+    """Every criterion, its value by training seed, and whether it is met, in Markdown."""
+    lines = ["| criterion | wanted | by training seed | met |", "|---|---|---|---|"]
+    for row in record["criteria"]:
+        values = " ".join(f"{value:.3f}" for value in row["values"])
+        over = "" if row["over"] == "every seed" else f" ({row['over']})"
+        lines.append(f"| {row['statement']} | {row['wanted']}{over} | {values} | {'yes' if row['met'] else 'no'} |")
+    return "\n".join(lines) + "\n"
+
+
+def causes_table(record: Mapping[str, Any]) -> str:
+    """What stands behind attack success, by training seed, in Markdown: agreement of MRM and guard, of guard and oracle."""
+    seeds = list(record["quantities"])
+    by_seed = record["quantities"]
+    names = [name for name in by_seed[seeds[0]] if name.startswith("mrm/") and name.endswith("r_squared")]
+    cells = [name.removeprefix("mrm/").removesuffix("/r_squared") for name in names]
+    lines = [f"| by training seed | {' | '.join(seeds)} |", "|---" * (len(seeds) + 1) + "|"]
+
+    def row(label: str, values: list[str]) -> None:
+        lines.append(f"| {label} | {' | '.join(values)} |")
+
+    where = {"held_out": "held-out prefixes", "attacked": "attacked answers"}
+    for cell in cells:
+        if cell == "no_defense-default/0":
+            continue  # the same as attacked
+        values = [by_seed[seed] for seed in seeds]
+        label = where.get(cell, f"outputs of {cell.replace('/', ' at ')}")
+        row(
+            f"MRM against guard on {label}: R² (mean signed error)",
+            [f"{v[f'mrm/{cell}/r_squared']:.3f} ({v[f'mrm/{cell}/mean_signed_error']:+.2f})" for v in values],
+        )
+    for name in [name for name in by_seed[seeds[0]] if name.startswith("asr/") and name.count("/") == 2 and "-" in name]:
+        cell = name.removeprefix("asr/")
+        row(
+            f"{cell.replace('/', ' at ')}: attack success by guard / oracle",
+            [f"{by_seed[seed][name]:.3f} / {by_seed[seed][f'oracle_{name}']:.3f}" for seed in seeds],
+        )
+    row("harmless prompts refused", [f"{by_seed[seed]['refused/benign']:.3f}" for seed in seeds])
+    return "\n".join(lines) + "\n"
