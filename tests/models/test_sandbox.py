@@ -54,9 +54,11 @@ def test_the_guards_question_is_dear_and_the_mrms_format_is_short(formats: ChatF
 
 
 @pytest.mark.parametrize("name", ["sandbox", "sandbox-seeds"])
-def test_a_reward_call_costs_as_many_policy_tokens_as_in_the_paper(name: str, formats: ChatFormats) -> None:
+def test_a_reward_call_costs_as_many_policy_tokens_as_in_the_paper(name: str, corpus: pd.DataFrame) -> None:
     settings = configs.load(Path(__file__).parents[2] / "config" / f"{name}.yaml").models.sandbox
     assert settings is not None
+    question = settings.guard_question
+    formats = vocabulary.chat_formats(vocabulary.train(corpus, settings.vocab_size, question), question)
     reward, policy = (
         ModelShape(
             hidden_size=size.hidden_size,
