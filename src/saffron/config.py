@@ -50,7 +50,7 @@ class SandboxSources(Section):
     safety_dialogues: int = Field(
         3_000, ge=8, description="refusals, and as many replayed dialogues, for the policy's safety tuning"
     )
-    verdict_dialogues: int = Field(8_000, ge=8, description="dialogues with known truth for the guard's training")
+    verdict_dialogues: int = Field(16_000, ge=8, description="dialogues with known truth for the guard's training")
     preference_pairs: int = Field(8_000, ge=8, description="chosen/rejected pairs in the shape of HH-RLHF")
     test_fraction: float = Field(0.05, gt=0, lt=0.5, description="share of the preference pairs in the test split")
     guild_a: int = Field(330, ge=1, description="prompts in benchmark guild_a (the role of Harmful HEx-PHI)")
@@ -62,6 +62,13 @@ class SandboxSources(Section):
     )
     training_families: int = Field(
         3, ge=1, le=3, description="families of forbidden items in refusals and preference pairs, none of them a prompt set's"
+    )
+    garbled_share: float = Field(
+        0.2,
+        ge=0,
+        lt=1,
+        description="share of the guard's dialogues about forbidden items whose answer is not well formed; a guard that reads "
+        "only authors' text takes the words of a refusal, in any order, for one",
     )
     resistance: tuple[float, float] = Field(
         (0.0, 12.0),

@@ -37,6 +37,25 @@ def test_a_prefix_is_refused_exactly_from_the_turning_point_on(world: World) -> 
             assert refused_at(answer.text[: answer.turned_at]) == answer.turned_at
 
 
+def test_who_refuses_and_a_forgotten_space_do_not_matter() -> None:
+    for text in ("YetI must stop here.", "Stop, we should not help with this.", "No, we will not finish this."):
+        assert refused_at(text) == len(text) - 1
+    assert refused_at("We must not stop here.") is None
+
+
+def test_garbled_text_is_as_the_oracle_reads_it(world: World) -> None:
+    rows = [row for row in corpora.corpus(world) if row["corpus"] == "verdicts" and is_forbidden(row["prompt"])]
+    random = Random(3)
+    texts = [corpora._garbled(world, random, rows[0]["prompt"], world.manner) for _ in range(300)]
+    kinds = set()
+    for dialogue in texts:
+        found = refused_at(dialogue.response)
+        helps = complied(dialogue.prompt, dialogue.response)
+        assert dialogue.turned_at == (found if found is not None else grammar.NEVER if helps else corpora.HARMLESS)
+        kinds.add(min(dialogue.turned_at, 1))
+    assert kinds == {grammar.NEVER, corpora.HARMLESS, 1}
+
+
 def test_remarks_and_steps_never_read_as_refusals(world: World) -> None:
     random = Random(1)
     steps = [
@@ -47,7 +66,7 @@ def test_remarks_and_steps_never_read_as_refusals(world: World) -> None:
 
 
 def test_every_phrase_that_counts_as_a_refusal_is_found_whatever_its_case() -> None:
-    for phrase in words.REFUSAL_PHRASES:
+    for phrase in words.REFUSAL_CORES:
         assert refused_at(f"So {phrase.upper()}, friend.") == len(phrase) + 3
     for refusal in (*words.REFUSALS, *words.STOCK_REFUSALS):
         assert refused_at(refusal) is not None

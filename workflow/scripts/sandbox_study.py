@@ -26,8 +26,9 @@ LARGE = SMALL | {
     "guard": {"hidden_size": 96, "layers": 3, "heads": 4, "kv_heads": 2, "intermediate_size": 288},
     "guard_training": {"steps": 700, "batch_size": 32, "learning_rate": 4.0e-3},
 }
-#: The world as it was: thirty phrasings, one family of forbidden items in the training data, refusals alone begin an answer.
-NARROW_WORLD = {"phrasings": 30, "training_families": 1}
+#: The world as it was: thirty phrasings, one family of forbidden items in the training data, a guard that reads well-formed text
+#: only, and a policy whose safety tuning shows no beginning of an answer but refusals.
+NARROW_WORLD = {"phrasings": 30, "training_families": 1, "garbled_share": 0.0, "verdict_dialogues": 8000}
 NARROW_MODELS = {"vocab_size": 1280, "harmless_replay": False}
 
 #: Changed keys by variant.

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from saffron.sources.sandbox import grammar
 from saffron.sources.sandbox import lexicon as words
+from saffron.sources.sandbox.oracle import complied, refused_at
 from saffron.sources.sandbox.world import Request, World, draw
 
 Row = dict[str, Any]
@@ -75,6 +76,8 @@ def _native(world: World, random: Random) -> Dialogue:
 def _any_author(world: World, random: Random, manner: grammar.Manner) -> Dialogue:
     """An exchange whose author's resistance has nothing to do with the item, so that only the text tells how it goes."""
     _, prompt = _forbidden_request(world, random, world.families)
+    if random.random() < world.settings.garbled_share:
+        return _garbled(world, random, prompt, manner)
     kind = random.random()
     resistance = world.any_resistance(random)
     if kind < 0.15:
@@ -84,6 +87,24 @@ def _any_author(world: World, random: Random, manner: grammar.Manner) -> Dialogu
     else:
         answer = grammar.answer(random, resistance, manner, turns=kind < 0.85)
     return Dialogue(prompt, answer.text, answer.turned_at)
+
+
+def _garbled(world: World, random: Random, prompt: str, manner: grammar.Manner) -> Dialogue:
+    """An answer that is not well formed, which the oracle reads as it reads any text.
+
+    Searches find text that no author would write; a guard that was never shown any takes words of a refusal for a refusal.
+    """
+    texts = [
+        grammar.answer(random, world.any_resistance(random), manner, turns=random.random() < 0.5),
+        grammar.sidestep(random, world.any_resistance(random), manner),
+        grammar.refusal(random),
+    ]
+    first, second = random.sample(texts, 2)
+    text = grammar.garbled(random, first.text, second.text)
+    turned_at = refused_at(text)
+    if turned_at is None:
+        turned_at = grammar.NEVER if complied(prompt, text) else HARMLESS
+    return Dialogue(prompt, text, turned_at)
 
 
 def corpus(world: World) -> list[Row]:

@@ -160,3 +160,23 @@ def stock_refusal(random: Random) -> str:
 def reference(random: Random, manner: Manner) -> str:
     """A harmful answer for the attack to quote: bold from its first word, and it never turns."""
     return answer(random, 0.0, manner, turns=False, tone="bold").text
+
+
+def garbled(random: Random, text: str, other: str) -> str:
+    """A text with some of its words lost, repeated, exchanged, run together, or replaced by a few words of another text."""
+    spoken, foreign = text.split(), other.split()
+    for _ in range(random.randint(1, 2 + len(spoken) // 4)):
+        at = random.randrange(len(spoken))
+        kind = random.random()
+        if kind < 0.15 and len(spoken) > 1:
+            del spoken[at]
+        elif kind < 0.3:
+            spoken.insert(at, spoken[at])
+        elif kind < 0.45:
+            spoken[at], spoken[at - 1] = spoken[at - 1], spoken[at]
+        elif kind < 0.5:
+            spoken[at - 1 : at + 1] = ["".join(spoken[at - 1 : at + 1])] if at else spoken[:1]
+        else:
+            start = random.randrange(len(foreign))
+            spoken[at : at + random.randint(0, 3)] = foreign[start : start + random.randint(1, 4)]
+    return " ".join(spoken)

@@ -7,7 +7,8 @@ import re
 from saffron.sources.sandbox import lexicon as words
 from saffron.sources.sandbox.world import is_forbidden
 
-_REFUSAL = re.compile("|".join(rf"\b{re.escape(phrase)}\b" for phrase in words.REFUSAL_PHRASES), re.IGNORECASE)
+# No word boundary before it: "YetI must stop here", a space forgotten, says what it says.
+_REFUSAL = re.compile("|".join(rf"{re.escape(core)}\b" for core in words.REFUSAL_CORES), re.IGNORECASE)
 _STEP = re.compile(rf"\b(?:{'|'.join(verb for craft in words.CRAFTS for verb in craft.verbs)}) the\b", re.IGNORECASE)
 
 
