@@ -156,10 +156,11 @@ def _claims(view: View) -> str:
         verdict = _badge(record["verdict"], claims.describe(record))
         rows.append((escape(record["source"]), escape(claims.statement(record)) + cause, theirs, ours, verdict, oracle))
     rule = captions.prose(
-        """Verdicts follow rules that were written down before any result existed (data/reference/paper/claims.yaml). An
-        ordering is reproduced or not reproduced when the paired 95 % interval (bootstrap over prompts, training seeds
-        resampled as clusters) excludes 0 and all training seeds agree, undecided otherwise; a single training seed gives
-        “one seed”, with what its interval says in parentheses."""
+        """Verdicts follow rules that were written down before the results they judge (data/reference/paper/claims.yaml). An
+        ordering is reproduced or not reproduced when the paired 95 % interval (bootstrap over prompts, training seeds as
+        clusters) excludes 0, undecided otherwise; a single training seed gives “one seed”, with what its interval says in
+        parentheses. “k of n seeds”: by their own estimates k of n training seeds are on the claimed side; it decides
+        nothing."""
     )
     columns = ("source", "claim", "paper", "ours [95 % interval]", "verdict", "by the oracle")
     return _html_table(columns, rows, raw=True) + f'<p class="caption">{rule}</p>'

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -21,8 +21,9 @@ def _estimate(low: float, high: float, per_seed: tuple[float, ...]) -> Estimate:
     [
         (_estimate(-0.3, -0.1, (-0.2, -0.1, -0.3)), "reproduced", "as claimed"),
         (_estimate(0.1, 0.3, (0.2, 0.1, 0.3)), "not reproduced", "opposite"),
+        (_estimate(-0.3, -0.1, (-0.4, -0.4, 0.1)), "reproduced", "as claimed"),
+        (_estimate(0.1, 0.3, (0.4, 0.4, -0.1)), "not reproduced", "opposite"),
         (_estimate(-0.3, 0.1, (-0.2, -0.1, -0.3)), "undecided", "open"),
-        (_estimate(-0.3, -0.1, (-0.4, -0.4, 0.1)), "undecided", "as claimed"),
         (_estimate(-0.3, -0.1, (-0.2,)), "one seed", "as claimed"),
         (_estimate(0.1, 0.3, (0.2,)), "one seed", "opposite"),
         (Estimate(None, note="undefined"), "one seed", "open"),
@@ -32,6 +33,45 @@ def _estimate(low: float, high: float, per_seed: tuple[float, ...]) -> Estimate:
 )
 def test_orderings(estimate: Estimate, verdict: str, leaning: str) -> None:
     assert claims.sign_verdict(estimate, -1) == (verdict, leaning)
+
+
+@given(st.lists(st.floats(-1, 1), min_size=2, max_size=8), st.sampled_from([1, -1]))
+def test_seeds_own_estimates_decide_nothing(per_seed: list[float], sign: Literal[1, -1]) -> None:
+    assert claims.sign_verdict(_estimate(-0.3, -0.1, tuple(per_seed)), sign)[0] != "undecided"
+    assert claims.sign_verdict(_estimate(-0.3, 0.1, tuple(per_seed)), sign)[0] == "undecided"
+
+
+@pytest.mark.parametrize(
+    ("claim", "quantities", "counted"),
+    [
+        ({}, {"a": (-0.2, -0.1, 0.1)}, [2, 3]),
+        ({"test": "positive"}, {"a": (-0.2, -0.1, 0.1)}, [1, 3]),
+        ({}, {"a": (-0.2, -0.1, 0.1), "b": (0.1, -0.1, -0.1)}, [1, 3]),  # a seed counts where all its estimates do
+        ({}, {"a": (-0.2, None, 0.0)}, [1, 3]),
+        ({"test": "at_most", "threshold": 0.5}, {"a": (0.4, 0.6)}, [1, 2]),
+        ({"test": "numbers", "numbers": {"a": 0.5}, "tolerance": 0.1}, {"a": (0.45, 0.61, 0.3, None)}, [1, 4]),
+        ({"test": "exact", "tolerance": 0.0}, {"a": (0.0, 1e-9)}, [1, 2]),
+        ({}, {"a": (-0.2,)}, None),
+        ({}, {"a": (-0.2, -0.1), "b": ()}, None),
+    ],
+)
+def test_seeds_on_the_claimed_side_are_counted(
+    claim: dict[str, Any], quantities: dict[str, tuple[float | None, ...]], counted: list[int] | None
+) -> None:
+    ours = {name: _estimate(-0.3, 0.1, per_seed) for name, per_seed in quantities.items()}
+    record = claims.judge(_claim(**{"quantities": list(quantities), **claim}), ours, paper_models=True)
+    assert record["seeds_as_claimed"] == counted
+    k_of_n = f" ({counted[0]} of {counted[1]} seeds)" if counted else ""
+    assert claims.describe(record) == ("one seed (open)" if record["verdict"] == "one seed" else record["verdict"] + k_of_n)
+
+
+def test_the_count_of_seeds_is_that_of_either_judge() -> None:
+    config = configs.load(PROJECT / "config/sandbox.yaml")
+    guard, oracle = ({"a": _estimate(-0.3, -0.1, own)} for own in ((-0.2, -0.1), (-0.2, 0.1)))
+    (record,) = claims.judge_all([_claim()], guard, oracle, config)
+    assert (record["seeds_as_claimed"], record["oracle"]["seeds_as_claimed"]) == ([2, 2], [1, 2])
+    row = claims.markdown([record]).splitlines()[-1]
+    assert row.endswith("| reproduced (2 of 2 seeds) | reproduced (1 of 2 seeds) |")
 
 
 @given(st.floats(-1, 1), st.floats(0, 1), st.lists(st.floats(-1, 1), min_size=2, max_size=4))

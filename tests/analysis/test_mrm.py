@@ -54,6 +54,21 @@ def test_intervals_hold_the_value_and_conversations_are_the_unit(frame: pd.DataF
     assert wide["mae"].n == 400
 
 
+def test_seeds_on_the_same_conversations_do_not_make_them_more(frame: pd.DataFrame) -> None:
+    one, many = (
+        mrm.estimates({seed: frame for seed in range(seeds)}, samples=2000, seed=0, confidence=0.95)["mae"] for seeds in (1, 6)
+    )
+    assert many.standard_error == pytest.approx(one.standard_error, rel=0.1)
+
+
+def test_conversations_that_one_seed_lacks_are_drawn_with_the_others(frame: pd.DataFrame) -> None:
+    ids = frame["conversation_id"].unique()
+    parts = {seed: frame[frame["conversation_id"].isin(half)] for seed, half in enumerate((ids[: len(ids) // 2], ids[1:]))}
+    found = mrm.estimates(parts, samples=200, seed=0, confidence=0.95)["mae"]
+    assert found.low is not None and found.high is not None and found.low < found.value < found.high
+    assert found.per_seed == pytest.approx([mrm.summary(part)["mae"] for part in parts.values()])
+
+
 def test_a_reward_that_is_not_finite_is_named(frame: pd.DataFrame, tmp_path: Path) -> None:
     layout = Layout("made", tmp_path)
     frame.loc[5, "mrm_reward"] = float("nan")

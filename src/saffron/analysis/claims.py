@@ -38,29 +38,18 @@ def _side(value: float | None, low: float | None, high: float | None) -> int:
     return 0
 
 
-def _shifted(estimate: Estimate, threshold: float) -> Estimate:
-    """The estimate less a threshold."""
-
-    def less(value: float | None) -> float | None:
-        return None if value is None else value - threshold
-
-    per_seed = tuple(less(value) for value in estimate.per_seed)
-    return Estimate(less(estimate.value), less(estimate.low), less(estimate.high), per_seed, estimate.n, estimate.exact)
-
-
 def sign_verdict(estimate: Estimate, sign: Literal[1, -1]) -> tuple[Verdict, str]:
     """Verdict on "the quantity has this sign", and which way it leans.
 
-    Reproduced / not reproduced when the interval excludes 0 with the claim's / the opposite sign and all training seeds
-    agree; with one training seed a sampled quantity gets "one seed" whatever its interval says. The second value is "as
-    claimed", "opposite" or "open": what the interval alone says.
+    Reproduced / not reproduced when the interval, of prompts with training seeds as clusters, excludes 0 with the claim's /
+    the opposite sign; with one training seed a sampled quantity gets "one seed" whatever its interval says, as nothing is
+    known of the next seed. The second value is "as claimed", "opposite" or "open": what the interval alone says.
     """
     side = _side(estimate.value, estimate.low, estimate.high)
     leaning = "open" if side == 0 else "as claimed" if side == sign else "opposite"
     if not estimate.exact and len(estimate.per_seed) < 2:
         return "one seed", leaning
-    agree = all(value is not None and value * side > 0 for value in estimate.per_seed)
-    if side == 0 or not agree:
+    if side == 0:
         return "undecided", leaning
     return ("reproduced" if side == sign else "not reproduced"), leaning
 
@@ -76,6 +65,18 @@ def number_verdict(estimate: Estimate, published: float, tolerance: float) -> Ve
     if high < published - tolerance or low > published + tolerance:
         return "not reproduced"
     return "undecided"
+
+
+def seeds_as_claimed(by_seed: Sequence[Sequence[bool]]) -> list[int] | None:
+    """How many of how many training seeds, each by its own estimates, are on the claimed side; None below two seeds.
+
+    Args:
+        by_seed: for each quantity of a claim, whether each training seed's own estimate is; all of them must be.
+    """
+    seeds = {len(own) for own in by_seed}
+    if len(seeds) != 1 or min(seeds) < 2:
+        return None
+    return [sum(all(own) for own in zip(*by_seed, strict=True)), seeds.pop()]
 
 
 def combine(verdicts: list[Verdict]) -> Verdict:
@@ -101,7 +102,8 @@ def judge(claim: Mapping[str, Any], quantities: Mapping[str, Estimate], *, paper
 
     Returns:
         The claim's id, source, statement and test, every quantity with the paper's value beside ours, the verdict, which
-        way the intervals lean, and the cause where it cannot be tested.
+        way the intervals lean, how many of how many training seeds are on the claimed side, each by its own estimates, and
+        the cause where it cannot be tested.
     """
     test = claim["test"]
     published: dict[str, float] = claim.get("numbers", {})
@@ -116,28 +118,35 @@ def judge(claim: Mapping[str, Any], quantities: Mapping[str, Estimate], *, paper
         return record | {
             "verdict": "not testable",
             "leaning": None,
+            "seeds_as_claimed": None,
             "cause": "an absolute number of the paper's own models and datasets",
         }
     if missing:
-        return record | {"verdict": "not testable", "leaning": None, "cause": f"this config gives no {', '.join(missing)}"}
+        cause = f"this config gives no {', '.join(missing)}"
+        return record | {"verdict": "not testable", "leaning": None, "seeds_as_claimed": None, "cause": cause}
     estimates = [quantities[name] for name in names]
     causes = sorted({estimate.note for estimate in estimates if estimate.note})
     if test == "numbers":
         tolerances = [claim.get("tolerance") or claim["relative_tolerance"] * abs(published[name]) for name in names]
-        verdicts = [number_verdict(e, published[n], t) for e, n, t in zip(estimates, names, tolerances, strict=True)]
+        each = list(zip(estimates, [published[name] for name in names], tolerances, strict=True))
+        verdicts = [number_verdict(*one) for one in each]
+        by_seed = [[value is not None and abs(value - p) <= t for value in e.per_seed] for e, p, t in each]
         leaning = None
     elif test == "exact":
-        verdicts = [
-            "reproduced" if e.value is not None and abs(e.value) <= claim["tolerance"] else "not reproduced" for e in estimates
-        ]
+        tolerance = claim["tolerance"]
+        by_seed = [[value is not None and abs(value) <= tolerance for value in e.per_seed] for e in estimates]
+        verdicts = ["reproduced" if e.value is not None and abs(e.value) <= tolerance else "not reproduced" for e in estimates]
         leaning = None
     else:
         sign: Literal[1, -1] = 1 if test in ("positive", "at_least") else -1
-        shifted = [_shifted(estimate, claim.get("threshold", 0.0)) for estimate in estimates]
+        threshold = claim.get("threshold", 0.0)
+        shifted = [estimate.mapped(lambda value: value - threshold) for estimate in estimates]
+        by_seed = [[value is not None and value * sign > 0 for value in e.per_seed] for e in shifted]
         pairs = [sign_verdict(estimate, sign) for estimate in shifted]
         pairs += [_step_verdict(quantities[name]) for name in steps]
         verdicts, leaning = [verdict for verdict, _ in pairs], _combine_leanings([lean for _, lean in pairs])
-    return record | {"verdict": combine(verdicts), "leaning": leaning, "cause": "; ".join(causes) or None}
+    found = {"verdict": combine(verdicts), "leaning": leaning, "seeds_as_claimed": seeds_as_claimed(by_seed)}
+    return record | found | {"cause": "; ".join(causes) or None}
 
 
 def _ours(quantities: Mapping[str, Estimate], name: str) -> dict[str, Any] | None:
@@ -167,15 +176,17 @@ def judge_all(
         names = claim.get("quantities", [])
         if oracle is not None and names and all(name in oracle for name in names):
             by_oracle = judge(claim, oracle, paper_models=paper_models)
-            record["oracle"] = {key: by_oracle[key] for key in ("verdict", "leaning", "quantities")}
+            record["oracle"] = {key: by_oracle[key] for key in ("verdict", "leaning", "seeds_as_claimed", "quantities")}
         records.append(record)
     return records
 
 
 def describe(record: Mapping[str, Any]) -> str:
-    """A verdict in words, e.g. ``one seed (as claimed)``."""
+    """A verdict in words, e.g. ``reproduced (8 of 8 seeds)`` or ``one seed (as claimed)``."""
     if record["verdict"] == "one seed" and record["leaning"]:
         return f"one seed ({record['leaning']})"
+    if record.get("seeds_as_claimed"):  # records published before this count have none
+        return f"{record['verdict']} ({' of '.join(map(str, record['seeds_as_claimed']))} seeds)"
     return str(record["verdict"])
 
 

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from saffron import records
-from saffron.analysis.statistics import Estimate, percentile_interval
+from saffron.analysis.statistics import (
+    ANY,
+    AT_MOST_1,
+    NOT_NEGATIVE,
+    SHARE,
+    Estimate,
+    Range,
+    interval,
+    jackknife_error,
+    student_t,
+)
 from saffron.config import Config
 from saffron.layout import Layout
 from saffron.records import RecordError
@@ -32,6 +44,17 @@ STATISTICS = (
 
 _RESAMPLED = STATISTICS[3:]
 
+#: Where an interval ends: what each statistic can be.
+_WITHIN: dict[str, Range] = {
+    "fraction_prm_negative": SHARE,
+    "mae": NOT_NEGATIVE,
+    "rmse": NOT_NEGATIVE,
+    "fraction_within_1": SHARE,
+    "pearson_r": (-1.0, 1.0),
+    "r_squared": AT_MOST_1,
+    "sign_agreement": SHARE,
+}
+
 
 def load(config: Config, layout: Layout, seed: int, variant: str = "default") -> pd.DataFrame:
     """Held-out prefixes with both rewards (records.MRM_EVALUATION).
@@ -55,16 +78,21 @@ def load(config: Config, layout: Layout, seed: int, variant: str = "default") ->
     return frame
 
 
-def _sums(frame: pd.DataFrame) -> Array:
-    """Sufficient statistics per conversation, [conversations, 10]."""
+def _sums(frame: pd.DataFrame, conversations: pd.Index | None = None) -> Array:
+    """Sufficient statistics per conversation, [conversations, 10]; the frame's own, sorted, if none are given."""
     p, m = frame["prm_reward"].to_numpy(float), frame["mrm_reward"].to_numpy(float)
     columns = np.stack(
         [np.ones_like(p), p, m, p * p, m * m, p * m, np.abs(m - p), np.abs(m - p) <= 1, np.sign(p) == np.sign(m), p < 0], axis=1
     )
-    groups = frame["conversation_id"].astype("category").cat.codes.to_numpy()
-    sums = np.zeros((groups.max() + 1, columns.shape[1]))
+    ids = _conversations([frame]) if conversations is None else conversations
+    groups = ids.get_indexer(frame["conversation_id"])
+    sums = np.zeros((len(ids), columns.shape[1]))
     np.add.at(sums, groups, columns)
     return sums
+
+
+def _conversations(frames: Iterable[pd.DataFrame]) -> pd.Index:
+    return pd.Index(np.unique(np.concatenate([frame["conversation_id"].to_numpy() for frame in frames])))
 
 
 def _from_sums(sums: Array) -> dict[str, Array]:
@@ -109,22 +137,22 @@ def at_outputs(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def estimates(frames: dict[int, pd.DataFrame], *, samples: int, seed: int, confidence: float) -> dict[str, Estimate]:
-    """Statistics with intervals: conversations resampled, training seeds as clusters."""
+    """Statistics with intervals: conversations resampled, the same for every training seed, and seeds as clusters."""
     generator = np.random.default_rng([seed, len(frames)])
     summaries = [summary(frame) for frame in frames.values()]
-    resampled = []
-    for frame in frames.values():
-        sums = _sums(frame)
-        weights = generator.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=samples)
-        resampled.append(_from_sums(weights.astype(float) @ sums))
-    seeds = len(frames)
-    by_seed = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=samples) / seeds
+    ids = _conversations(frames.values())
+    weights = generator.multinomial(len(ids), np.full(len(ids), 1 / len(ids)), size=samples).astype(float)
+    resampled = [_from_sums(weights @ _sums(frame, ids)) for frame in frames.values()]
+    draws = student_t(generator, len(frames), samples)
     result = {}
     for name in STATISTICS:
         per_seed = tuple(values[name] for values in summaries)
-        low = high = None
+        low = high = error = None
         if name in _RESAMPLED:
-            draws = np.stack([values[name] for values in resampled], axis=1)
-            low, high = percentile_interval((draws * by_seed).sum(axis=1), confidence)
-        result[name] = Estimate(float(np.mean(per_seed)), low, high, per_seed, n=sum(len(frame) for frame in frames.values()))
+            means = np.mean([values[name] for values in resampled], axis=0)
+            own = np.array(per_seed)
+            between = jackknife_error((own.sum() - own) / max(len(own) - 1, 1))
+            low, high, error = interval(means, between, draws, confidence, _WITHIN.get(name, ANY))
+        n = sum(len(frame) for frame in frames.values())
+        result[name] = Estimate(float(np.mean(per_seed)), low, high, per_seed, n=n, standard_error=error)
     return result

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from saffron.analysis import matching, mrm, quality, scaling, tries
 from saffron.analysis.matching import FLOPS, Convention, Matched
 from saffron.analysis.results import ExperimentResults, Key, load
-from saffron.analysis.statistics import Bootstrap, Cells, Estimate, exact
+from saffron.analysis.statistics import ANY, AT_MOST_1, NOT_NEGATIVE, Bootstrap, Cells, Estimate, exact
 from saffron.config import Config, Match
 from saffron.layout import Layout
 
@@ -139,7 +139,9 @@ class Study:
             slope = boot.estimate(lambda f, a: scaling.fit_coefficients(f[..., curve], a[..., curve])[1], "flops", "asr")
             rows.append(("slope of Best-of-N per ln(compute)", "interval below 0", slope, "interval<", 0.0))
         if len(budgets) > 2:
-            fit = boot.estimate(lambda f, a: scaling.fit_coefficients(f[..., curve], a[..., curve])[2], "flops", "asr")
+            fit = boot.estimate(
+                lambda f, a: scaling.fit_coefficients(f[..., curve], a[..., curve])[2], "flops", "asr", within=AT_MOST_1
+            )
             rows.append(("R² of Best-of-N's logarithmic fit", "at least 0.9", fit, ">=", 0.9))
         return [
             {"gate": name, "demand": demand, "estimate": estimate.as_record(), "passed": _passes(estimate, relation, bound)}
@@ -495,6 +497,7 @@ def _scaling_quantities(study: Study, judge: str) -> dict[str, Estimate]:
                     lambda f, a, c=curve, p=position: scaling.fit_coefficients(f[..., c] / 1e12, a[..., c])[p],
                     FLOPS[convention],
                     outcome,
+                    within=AT_MOST_1 if name == "r_squared" else ANY,
                 )
     found |= _saffron_curve_quantities(study, judge)
     return found
@@ -533,7 +536,7 @@ def _saffron_curve_quantities(study: Study, judge: str) -> dict[str, Estimate]:
         for convention in CONVENTIONS:
             name = f"compute_ratio/scaling/fit/{convention}"
             found[f"{name}/log"] = boot.estimate(log_ratio, FLOPS[convention], outcome, note=note)
-            found[name] = boot.estimate(lambda f, a: np.exp(log_ratio(f, a)), FLOPS[convention], outcome, note=note)
+            found[name] = found[f"{name}/log"].mapped(np.exp)
     return found
 
 
@@ -571,7 +574,7 @@ def _exploration_quantities(study: Study, judge: str) -> dict[str, Estimate]:
             found[f"asr/exploration/{method}/{key.settings_id}"] = boot.rate(outcome, i)
             for convention in CONVENTIONS:
                 found[f"compute/exploration/{convention}/{method}/{key.settings_id}"] = boot.estimate(
-                    lambda f, i=i: f[..., i] / 1e12, FLOPS[convention]
+                    lambda f, i=i: f[..., i] / 1e12, FLOPS[convention], within=NOT_NEGATIVE
                 )
             found[f"scaleff/{method}/{key.settings_id}"] = boot.estimate(
                 lambda f, a, i=i, limit=limit: np.where(a[..., i] > 0, np.log(limit / f[..., i]) / a[..., i], np.nan),
