@@ -39,6 +39,7 @@ def test_help_lists_every_stage() -> None:
         ["analysis"],
         *(["figures", name] for name in ("notebook", "check", "report", "all")),
         ["plan"],
+        ["power"],
     ],
     ids=" ".join,
 )

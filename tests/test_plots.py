@@ -271,4 +271,14 @@ def test_seeds_are_compared_where_there_are_several(tmp_path: Path) -> None:
     seeded = View.of(config, layout)
     table = tables.seed_variance(seeded)
     assert table.columns == ("method", "seed 0", "seed 1", "standard deviation") and len(table.rows) == 6
-    assert table.caption in report.render(seeded)
+    page = report.render(seeded)
+    assert table.caption in page
+    record = next(claim for claim in seeded.claims if claim["difference_seen"] is not None)
+    k, n = record["seeds_as_claimed"]
+    assert n == 2 and record["verdict"] == "undecided"
+    seen = f"a difference of {record['difference_seen']:.3f} would have been seen"
+    assert f'undecided">undecided ({k} of 2 seeds)</span><br><span class="note">{seen}</span>' in page
+    claimed = tables.claims_table(seeded)
+    assert f"undecided ({k} of 2 seeds): {seen}" in {row[4] for row in claimed.rows}
+    assert claimed.caption.endswith("“Would have been seen”: with power 0.8.")
+    assert "seeds agree" not in page

@@ -440,6 +440,25 @@ def validate(config: ConfigPath = DEFAULT_CONFIG) -> None:
 
 
 @app.command()
+def power(
+    cell: Annotated[str, typer.Argument(metavar="CELL", help="METHOD-SETTINGS/BUDGET.")] = "saffron-default/32",
+    reference: Annotated[str, typer.Argument(metavar="REFERENCE", help="What it is compared with.")] = "best_of_n-default/32",
+    experiment: ExperimentName = "development",
+    difference: Annotated[float, typer.Option("--difference", min=0, help="Difference of attack success to be seen.")] = 0.1,
+    prompts: Annotated[int | None, typer.Option("--prompts", min=2, help="Prompts to plan for [default: as stored].")] = None,
+    config: ConfigPath = DEFAULT_CONFIG,
+    out: Out = HERE,
+) -> None:
+    """Print how many training seeds show a difference of attack success, from the spread of a stored experiment."""
+    settings, layout = _open(config, out)
+    from saffron.analysis import power as planning
+
+    found = planning.differences(settings, layout, experiment, cell, reference)
+    title = f"attack success of {cell} less that of {reference}, {experiment}"
+    typer.echo(planning.render(found, title, prompts or found.shape[1], difference, settings.analysis.confidence))
+
+
+@app.command()
 def pin(config: ConfigPath = DEFAULT_CONFIG) -> None:
     """Print the hub's current commit of every dataset and model of a config; changes nothing."""
     from saffron import hub

@@ -151,19 +151,25 @@ def _claims(view: View) -> str:
         theirs = "<br>".join(claims.format_number(q["paper"]) for q in main if q["paper"] is not None) or "–"
         labels = claims.labels([q["name"] for q in main])
         ours = "<br>".join(_labelled(q["ours"], label, len(main)) for q, label in zip(main, labels, strict=True))
-        oracle = _badge(record["oracle"]["verdict"], claims.describe(record["oracle"])) if record["oracle"] else "–"
+        oracle = _verdict(record["oracle"]) if record["oracle"] else "–"
         cause = f'<br><span class="note">{escape(record["cause"])}</span>' if record["cause"] else ""
-        verdict = _badge(record["verdict"], claims.describe(record))
-        rows.append((escape(record["source"]), escape(claims.statement(record)) + cause, theirs, ours, verdict, oracle))
+        statement = escape(claims.statement(record)) + cause
+        rows.append((escape(record["source"]), statement, theirs, ours, _verdict(record), oracle))
     rule = captions.prose(
         """Verdicts follow rules that were written down before the results they judge (data/reference/paper/claims.yaml). An
         ordering is reproduced or not reproduced when the paired 95 % interval (bootstrap over prompts, training seeds as
         clusters) excludes 0, undecided otherwise; a single training seed gives “one seed”, with what its interval says in
         parentheses. “k of n seeds”: by their own estimates k of n training seeds are on the claimed side; it decides
-        nothing."""
+        nothing. “A difference of x would have been seen”: with power 0.8, from the standard error of prompts and seeds."""
     )
     columns = ("source", "claim", "paper", "ours [95 % interval]", "verdict", "by the oracle")
     return _html_table(columns, rows, raw=True) + f'<p class="caption">{rule}</p>'
+
+
+def _verdict(record: dict[str, Any]) -> str:
+    """A verdict's badge, with what it could have seen below it."""
+    badge, seen = _badge(record["verdict"], claims.describe(record)), claims.power(record)
+    return f'{badge}<br><span class="note">{escape(seen)}</span>' if seen else badge
 
 
 def _labelled(estimate: dict[str, Any] | None, label: str, of: int) -> str:

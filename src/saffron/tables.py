@@ -342,13 +342,15 @@ def claims_table(view: View) -> Table:
         main = [q for q in record["quantities"] if not q["name"].startswith("step/")]
         theirs = "; ".join(claims.format_number(q["paper"]) for q in main if q["paper"] is not None) or "–"
         ours = claims.labelled(main)
-        oracle = claims.describe(record["oracle"]) if record["oracle"] else "–"
+        oracle = claims.verdict_line(record["oracle"]) if record["oracle"] else "–"
         rows.append(
-            (record["source"], claims.statement(record), theirs, ours, claims.describe(record), oracle, record["cause"] or "")
+            (record["source"], claims.statement(record), theirs, ours, claims.verdict_line(record), oracle, record["cause"] or "")
         )
     counts = {verdict: sum(record["verdict"] == verdict for record in view.claims) for verdict in claims.VERDICTS}
     summary = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
     caption = f"Claim by claim ({summary}), {_seeds(view)}; 95 % intervals."
+    if any(claims.power(record) for record in view.claims):
+        caption += " “Would have been seen”: with power 0.8."
     return Table(("source", "claim", "paper", "ours", "verdict", "verdict by the oracle", "note"), tuple(rows), caption)
 
 

@@ -65,6 +65,35 @@ def test_seeds_on_the_claimed_side_are_counted(
     assert claims.describe(record) == ("one seed (open)" if record["verdict"] == "one seed" else record["verdict"] + k_of_n)
 
 
+def _difference(low: float, high: float, error: float | None = 0.1) -> Estimate:
+    return Estimate((low + high) / 2, low, high, (low, high), standard_error=error)
+
+
+OPEN, DECIDED = _difference(-0.3, 0.1), _difference(-0.9, -0.1)
+
+
+@pytest.mark.parametrize(
+    ("quantities", "seen"),
+    [
+        ({"matched/x": OPEN}, 0.2842),
+        ({"matched/x": OPEN, "matched/y": _difference(-0.5, 0.1)}, 0.3842),  # enough for either
+        ({"matched/x": OPEN, "matched/y": DECIDED}, 0.2842),  # what is decided needs no more
+        ({"below_no_defense/x": OPEN}, 0.2842),
+        ({"matched/x": DECIDED}, None),
+        ({"matched/x": OPEN, "matched/y": _difference(0.1, 0.2)}, None),  # not reproduced
+        ({"matched/x": OPEN, "matched/y": _difference(-0.3, 0.1, None)}, None),
+        ({"matched/x": OPEN, "matched/y": Estimate(None, per_seed=(None, None))}, None),
+        ({"compute_ratio/x": OPEN}, None),  # no difference of attack success
+        ({"matched/x": Estimate(-0.1, -0.3, 0.1, (-0.1,), standard_error=0.1)}, None),  # one seed
+    ],
+)
+def test_an_undecided_ordering_says_what_it_could_have_seen(quantities: dict[str, Estimate], seen: float | None) -> None:
+    record = claims.judge(_claim(quantities=list(quantities)), quantities, paper_models=False)
+    assert record["difference_seen"] == (None if seen is None else pytest.approx(seen, abs=1e-4))
+    words = f": a difference of {seen:.3f} would have been seen" if seen else ""
+    assert claims.verdict_line(record) == claims.describe(record) + words
+
+
 def test_the_count_of_seeds_is_that_of_either_judge() -> None:
     config = configs.load(PROJECT / "config/sandbox.yaml")
     guard, oracle = ({"a": _estimate(-0.3, -0.1, own)} for own in ((-0.2, -0.1), (-0.2, 0.1)))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from saffron.analysis.statistics import Estimate
+from saffron.analysis.statistics import Estimate, detectable
 from saffron.analysis.study import LABELS
 from saffron.config import Config
 
@@ -18,6 +18,10 @@ VERDICTS: tuple[Verdict, ...] = ("reproduced", "not reproduced", "undecided", "o
 #: The models of the paper's tables: only with them are its absolute numbers expected.
 PAPER_POLICY = "Meta-Llama-3-8B-Instruct"
 PAPER_GUARD = "Llama-Guard-3-1B"
+
+
+#: Beginnings of the names of quantities that are differences of attack success.
+DIFFERENCES = ("matched/", "below_no_defense/")
 
 
 def has_paper_models(config: Config) -> bool:
@@ -79,6 +83,25 @@ def seeds_as_claimed(by_seed: Sequence[Sequence[bool]]) -> list[int] | None:
     return [sum(all(own) for own in zip(*by_seed, strict=True)), seeds.pop()]
 
 
+def difference_seen(quantities: Mapping[str, Estimate], verdicts: Sequence[Verdict]) -> float | None:
+    """The least difference of attack success that would have decided a claim whose verdict is open (power 0.8).
+
+    Args:
+        quantities: the claim's.
+        verdicts: on each of them.
+
+    Returns:
+        The largest over its undecided differences; None if there are none, or any is not known.
+    """
+    undecided = [
+        detectable(estimate)
+        for (name, estimate), verdict in zip(quantities.items(), verdicts, strict=True)
+        if verdict == "undecided" and name.startswith(DIFFERENCES)
+    ]
+    known = [value for value in undecided if value is not None]
+    return max(known) if known and len(known) == len(undecided) else None
+
+
 def combine(verdicts: list[Verdict]) -> Verdict:
     """Verdict on a statement whose parts must all hold."""
     order: tuple[Verdict, ...] = ("not testable", "not reproduced", "undecided", "one seed", "reproduced")
@@ -102,14 +125,15 @@ def judge(claim: Mapping[str, Any], quantities: Mapping[str, Estimate], *, paper
 
     Returns:
         The claim's id, source, statement and test, every quantity with the paper's value beside ours, the verdict, which
-        way the intervals lean, how many of how many training seeds are on the claimed side, each by its own estimates, and
-        the cause where it cannot be tested.
+        way the intervals lean, how many of how many training seeds are on the claimed side, each by its own estimates, the
+        difference that would have been seen where differences of attack success leave it undecided, and the cause where it
+        cannot be tested.
     """
     test = claim["test"]
     published: dict[str, float] = claim.get("numbers", {})
     names = list(published) if test == "numbers" else list(claim["quantities"])
     record: dict[str, Any] = {key: claim[key] for key in ("id", "source", "statement", "test")}
-    record["threshold"] = claim.get("threshold")
+    record |= {"threshold": claim.get("threshold"), "leaning": None, "seeds_as_claimed": None, "difference_seen": None}
     record["quantities"] = [{"name": name, "paper": published.get(name), "ours": _ours(quantities, name)} for name in names]
     missing = [name for name in names if name not in quantities]
     steps = [name for prefix in claim.get("steps", ()) for name in quantities if name.startswith(f"{prefix}/")]
@@ -117,13 +141,10 @@ def judge(claim: Mapping[str, Any], quantities: Mapping[str, Estimate], *, paper
     if test == "numbers" and not paper_models:
         return record | {
             "verdict": "not testable",
-            "leaning": None,
-            "seeds_as_claimed": None,
             "cause": "an absolute number of the paper's own models and datasets",
         }
     if missing:
-        cause = f"this config gives no {', '.join(missing)}"
-        return record | {"verdict": "not testable", "leaning": None, "seeds_as_claimed": None, "cause": cause}
+        return record | {"verdict": "not testable", "cause": f"this config gives no {', '.join(missing)}"}
     estimates = [quantities[name] for name in names]
     causes = sorted({estimate.note for estimate in estimates if estimate.note})
     if test == "numbers":
@@ -131,22 +152,23 @@ def judge(claim: Mapping[str, Any], quantities: Mapping[str, Estimate], *, paper
         each = list(zip(estimates, [published[name] for name in names], tolerances, strict=True))
         verdicts = [number_verdict(*one) for one in each]
         by_seed = [[value is not None and abs(value - p) <= t for value in e.per_seed] for e, p, t in each]
-        leaning = None
     elif test == "exact":
         tolerance = claim["tolerance"]
         by_seed = [[value is not None and abs(value) <= tolerance for value in e.per_seed] for e in estimates]
         verdicts = ["reproduced" if e.value is not None and abs(e.value) <= tolerance else "not reproduced" for e in estimates]
-        leaning = None
     else:
         sign: Literal[1, -1] = 1 if test in ("positive", "at_least") else -1
         threshold = claim.get("threshold", 0.0)
         shifted = [estimate.mapped(lambda value: value - threshold) for estimate in estimates]
         by_seed = [[value is not None and value * sign > 0 for value in e.per_seed] for e in shifted]
         pairs = [sign_verdict(estimate, sign) for estimate in shifted]
+        seen = difference_seen(dict(zip(names, estimates, strict=True)), [verdict for verdict, _ in pairs])
         pairs += [_step_verdict(quantities[name]) for name in steps]
-        verdicts, leaning = [verdict for verdict, _ in pairs], _combine_leanings([lean for _, lean in pairs])
-    found = {"verdict": combine(verdicts), "leaning": leaning, "seeds_as_claimed": seeds_as_claimed(by_seed)}
-    return record | found | {"cause": "; ".join(causes) or None}
+        verdicts = [verdict for verdict, _ in pairs]
+        record["leaning"] = _combine_leanings([lean for _, lean in pairs])
+        record["difference_seen"] = seen if combine(verdicts) == "undecided" else None
+    record["seeds_as_claimed"] = seeds_as_claimed(by_seed)
+    return record | {"verdict": combine(verdicts), "cause": "; ".join(causes) or None}
 
 
 def _ours(quantities: Mapping[str, Estimate], name: str) -> dict[str, Any] | None:
@@ -176,7 +198,8 @@ def judge_all(
         names = claim.get("quantities", [])
         if oracle is not None and names and all(name in oracle for name in names):
             by_oracle = judge(claim, oracle, paper_models=paper_models)
-            record["oracle"] = {key: by_oracle[key] for key in ("verdict", "leaning", "seeds_as_claimed", "quantities")}
+            kept = ("verdict", "leaning", "seeds_as_claimed", "difference_seen", "quantities")
+            record["oracle"] = {key: by_oracle[key] for key in kept}
         records.append(record)
     return records
 
@@ -188,6 +211,17 @@ def describe(record: Mapping[str, Any]) -> str:
     if record.get("seeds_as_claimed"):  # records published before this count have none
         return f"{record['verdict']} ({' of '.join(map(str, record['seeds_as_claimed']))} seeds)"
     return str(record["verdict"])
+
+
+def power(record: Mapping[str, Any]) -> str:
+    """What an undecided verdict could have seen, in words; empty where that is not known."""
+    seen = record.get("difference_seen")  # records published before this have none
+    return "" if seen is None else f"a difference of {seen:.3f} would have been seen"
+
+
+def verdict_line(record: Mapping[str, Any]) -> str:
+    """A verdict in one line, with what it could have seen if it is undecided."""
+    return ": ".join(part for part in (describe(record), power(record)) if part)
 
 
 #: What parts of a quantity's name are called in labels; empty: left out.
@@ -284,6 +318,6 @@ def markdown(records: list[dict[str, Any]]) -> str:
         main = [q for q in record["quantities"] if not q["name"].startswith("step/")]
         paper = "; ".join(format_number(q["paper"]) for q in main if q["paper"] is not None) or "–"
         ours = labelled(main)
-        oracle = describe(record["oracle"]) if record["oracle"] else "–"
-        lines.append(f"| {record['source']} | {statement(record)} | {paper} | {ours} | {describe(record)} | {oracle} |")
+        oracle = verdict_line(record["oracle"]) if record["oracle"] else "–"
+        lines.append(f"| {record['source']} | {statement(record)} | {paper} | {ours} | {verdict_line(record)} | {oracle} |")
     return "\n".join(lines) + "\n"

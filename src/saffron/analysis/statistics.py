@@ -33,6 +33,10 @@ SHARE: Range = (0.0, 1.0)
 NOT_NEGATIVE: Range = (0.0, math.inf)
 AT_MOST_1: Range = (-math.inf, 1.0)
 
+#: Power at which a difference counts as seen, and its quantile of the normal distribution (0.84).
+POWER = 0.8
+Z_POWER = NormalDist().inv_cdf(POWER)
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -235,6 +239,17 @@ def interval(
     low, high = (None if end is None else min(max(end, within[0]), within[1]) for end in (low, high))
     with np.errstate(invalid="ignore"):
         return low, high, _finite(float(np.hypot(np.std(resampled), error)))
+
+
+def detectable(estimate: Estimate) -> float | None:
+    """The difference that a verdict would have seen with power 0.8: half of the interval and 0.84 standard errors.
+
+    With many training seeds that is (1.96 + 0.84) standard errors; with few the interval is wider than 1.96 of them, and a
+    difference has to be larger to be seen. None where the interval is not of resamples or not known.
+    """
+    if estimate.low is None or estimate.high is None or estimate.standard_error is None:
+        return None
+    return (estimate.high - estimate.low) / 2 + Z_POWER * estimate.standard_error
 
 
 def percentile_interval(resampled: Array, confidence: float) -> tuple[float | None, float | None]:
