@@ -441,20 +441,22 @@ def validate(config: ConfigPath = DEFAULT_CONFIG) -> None:
 
 @app.command()
 def power(
-    cell: Annotated[str, typer.Argument(metavar="CELL", help="METHOD-SETTINGS/BUDGET.")] = "saffron-default/32",
-    reference: Annotated[str, typer.Argument(metavar="REFERENCE", help="What it is compared with.")] = "best_of_n-default/32",
-    experiment: ExperimentName = "development",
+    cell: Annotated[str, typer.Argument(metavar="CELL", help="EXPERIMENT/METHOD-SETTINGS/BUDGET.")],
+    reference: Annotated[str, typer.Argument(metavar="REFERENCE", help="What it is compared with.")],
     difference: Annotated[float, typer.Option("--difference", min=0, help="Difference of attack success to be seen.")] = 0.1,
-    prompts: Annotated[int | None, typer.Option("--prompts", min=2, help="Prompts to plan for [default: as stored].")] = None,
+    prompts: Annotated[int | None, typer.Option("--prompts", min=2, help="Prompts to plan for (default: those stored).")] = None,
     config: ConfigPath = DEFAULT_CONFIG,
     out: Out = HERE,
 ) -> None:
-    """Print how many training seeds show a difference of attack success, from the spread of a stored experiment."""
+    """Print how many training seeds show a difference of attack success, from the spread of stored searches.
+
+    For instance of development_searches/saffron-default/32 and development/best_of_n-default/32 (`make criteria`).
+    """
     settings, layout = _open(config, out)
     from saffron.analysis import power as planning
 
-    found = planning.differences(settings, layout, experiment, cell, reference)
-    title = f"attack success of {cell} less that of {reference}, {experiment}"
+    found = planning.differences(settings, layout, cell, reference)
+    title = f"attack success of {cell} less that of {reference}"
     typer.echo(planning.render(found, title, prompts or found.shape[1], difference, settings.analysis.confidence))
 
 

@@ -79,21 +79,35 @@ def test_a_difference_below_what_prompts_alone_allow_needs_more_seeds_than_there
 
 def test_differences_are_of_the_two_cells_by_the_guard(three_seeds: Study) -> None:
     config, layout = three_seeds.config, three_seeds.layout
-    found = power.differences(config, layout, "scaling", "saffron-default/32", "best_of_n-default/32")
+    found = power.differences(config, layout, "scaling/saffron-default/32", "scaling/best_of_n-default/32")
     assert found.shape == (3, len(three_seeds.results("scaling").prompt_ids))
     frame = three_seeds.results("scaling").frame
     rate = frame[frame["budget"] == 32].groupby(["method", "train_seed"])["asr"].mean()
     assert found.mean(axis=1) == pytest.approx((rate["saffron"] - rate["best_of_n"]).to_numpy())
 
 
-@pytest.mark.parametrize("cell", ["saffron", "saffron/32", "saffron-default", "saffron-default/x", "-/1"])
+def test_cells_may_stand_in_two_experiments_on_the_same_prompts(three_seeds: Study) -> None:
+    config, layout = three_seeds.config, three_seeds.layout
+    found = power.differences(config, layout, "deepalign/no_defense-deepalign/0", "scaling/no_defense-default/0")
+    assert found.shape[0] == 3 and (found != 0).any()
+    for other in ("matched", "exploration"):  # other prompts, and the first of the same ones
+        cell = "no_defense-default/0" if other == "matched" else "beam_search-children2/8"
+        with pytest.raises(ConfigError, match=f"scaling and {other} are on different prompts"):
+            power.differences(config, layout, "scaling/saffron-default/32", f"{other}/{cell}")
+
+
+@pytest.mark.parametrize(
+    "cell", ["scaling", "scaling/saffron/32", "saffron-default/32", "scaling/saffron-default/x", "scaling/-/1"]
+)
 def test_a_cell_that_is_not_written_so_is_refused(three_seeds: Study, cell: str) -> None:
-    with pytest.raises(ConfigError, match="METHOD-SETTINGS/BUDGET, for instance saffron-default/32"):
-        power.differences(three_seeds.config, three_seeds.layout, "scaling", cell, "best_of_n-default/32")
+    with pytest.raises(ConfigError, match="EXPERIMENT/METHOD-SETTINGS/BUDGET, like development/best_of_n-default/32"):
+        power.differences(three_seeds.config, three_seeds.layout, cell, "scaling/best_of_n-default/32")
 
 
 def test_one_training_seed_shows_no_spread(tmp_path: Path) -> None:
-    result = CliRunner().invoke(cli.app, ["power", "--config", str(synthetic_results.PROJECT / "config/smoke.yaml")])
+    result = CliRunner().invoke(
+        cli.app, ["power", "a/b-c/1", "a/d-e/1", "--config", str(synthetic_results.PROJECT / "config/smoke.yaml")]
+    )
     assert isinstance(result.exception, ConfigError) and "train_seeds has one seed" in str(result.exception)
 
 

@@ -78,33 +78,38 @@ def seeds_needed(parts: Spread, prompts: int, difference: float, confidence: flo
     return next((seeds for seeds in counts if detectable(parts, seeds, prompts, confidence) <= difference), None)
 
 
-def differences(config: Config, layout: Layout, experiment: str, cell: str, reference: str) -> Array:
+def differences(config: Config, layout: Layout, cell: str, reference: str) -> Array:
     """Attack success of one cell less that of another on the same prompts, [training seeds, prompts], by the guard.
 
     Args:
         config: of the stored results.
         layout: where they lie.
-        experiment: its name.
-        cell: ``<method>-<settings_id>/<budget>``, for instance ``saffron-default/32``.
-        reference: the same of the cell it is compared with.
+        cell: ``<experiment>/<method>-<settings_id>/<budget>``, for instance ``development/best_of_n-default/32``.
+        reference: the same of the cell it is compared with; its experiment may be another one on the same prompts.
 
     Raises:
-        ConfigError: if a cell is not written so, or the config has one training seed.
+        ConfigError: if a cell is not written so, the two are on different prompts, or the config has one training seed.
         RecordError: if the results are missing or incomplete, or lack a cell.
     """
     if len(config.train_seeds) < 2:
         raise ConfigError(f"config {config.name}: train_seeds has one seed, which shows no spread between seeds; add another")
-    results = load(config, layout, experiment)
-    cells = results.cells([_key(cell), _key(reference)])
-    return cells.values["asr"][0] - cells.values["asr"][1]
+    chosen = [_parsed(text) for text in (cell, reference)]
+    (one, _), (other, _) = chosen
+    results = {name: load(config, layout, name) for name in dict.fromkeys((one, other))}
+    if len({(found.dataset, found.prompt_ids) for found in results.values()}) > 1:
+        raise ConfigError(f"experiments {one} and {other} are on different prompts; only cells on the same ones are paired")
+    minuend, subtrahend = (results[name].cells([key]).values["asr"][0] for name, key in chosen)
+    return minuend - subtrahend
 
 
-def _key(cell: str) -> Key:
-    run, _, budget = cell.partition("/")
-    method, dash, settings_id = run.partition("-")
-    if not (dash and settings_id and budget.isdigit()):
-        raise ConfigError(f"{cell}: a cell is written METHOD-SETTINGS/BUDGET, for instance saffron-default/32")
-    return Key(method, settings_id, int(budget))
+def _parsed(cell: str) -> tuple[str, Key]:
+    """Experiment and key of a cell."""
+    experiment, _, rest = cell.partition("/")
+    run, _, budget = rest.partition("/")
+    method, _, settings_id = run.partition("-")
+    if not (experiment and method and settings_id and budget.isdigit()):
+        raise ConfigError(f"{cell}: a cell is written EXPERIMENT/METHOD-SETTINGS/BUDGET, like development/best_of_n-default/32")
+    return experiment, Key(method, settings_id, int(budget))
 
 
 def render(found: Array, title: str, prompts: int, difference: float, confidence: float) -> str:
