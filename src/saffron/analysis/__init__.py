@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from saffron import records
+from saffron import records, workflow
 from saffron.analysis import claims, paper
 from saffron.analysis.statistics import Estimate
-from saffron.analysis.study import CORE, Study, ordered, proposition1_quantities, quantities, safety4m_quantities
+from saffron.analysis.study import Study, ordered, proposition1_quantities, quantities, safety4m_quantities
 from saffron.config import Config
 from saffron.layout import Layout
 from saffron.plan import shape_of
@@ -100,8 +100,7 @@ def all_quantities(study: Study) -> dict[str, Estimate]:
 
 def inputs(config: Config, layout: Layout) -> list[Path]:
     """Files that the analysis reads, except models and reference data."""
-    study = Study(config, layout)
-    found = [layout.search(seed, name) for name in CORE if study.has(name) for seed in config.train_seeds]
+    found = [layout.search(seed, name) for name in workflow.experiments(config) for seed in config.train_seeds]
     found += [layout.mrm(seed) / "evaluation.parquet" for seed in config.train_seeds]
     return found + [layout.search_trees(seed) for seed in config.train_seeds]
 
@@ -113,8 +112,7 @@ def run(config: Config, layout: Layout) -> None:
         RecordError: if a result is missing, incomplete or not finite; names file, column and cause.
     """
     study = Study(config, layout)
-    present = [name for name in CORE if study.has(name)]
-    cells = pd.concat([study.cells(name) for name in present], ignore_index=True)
+    cells = pd.concat([study.cells(name) for name in workflow.experiments(config)], ignore_index=True)
     ours = all_quantities(study)
     by_oracle = quantities(study, "oracle") if "oracle" in study.judges else None
     verdicts = claims.judge_all(paper.claims(), ours, by_oracle, config)

@@ -34,9 +34,6 @@ LABELS = {
 #: Methods in the order of every table and legend.
 METHODS = ("no_defense", "deal", "rebase", "beam_search", "best_of_n", "saffron")
 
-#: Experiments that Figures 2-4a and Tables 1-3 are made of; an ablation is any other one.
-CORE = ("development", "scaling", "exploration", "matched", "matched_paper", "deepalign")
-
 #: What decides whether an attack succeeded: the guard, as in the paper, and the text oracle, where there is one.
 OUTCOMES = {"guard": "asr", "oracle": "oracle_asr"}
 
