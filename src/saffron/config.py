@@ -50,6 +50,13 @@ class SandboxSources(Section):
     safety_dialogues: int = Field(
         3_000, ge=8, description="refusals, and as many replayed dialogues, for the policy's safety tuning"
     )
+    helpful_tuning: float = Field(
+        0.7,
+        ge=0,
+        le=1,
+        description="answers to harmless requests per refusal in the safety tuning, as real tuning mixes in helpful data (0: the "
+        "policy refuses nearly everything)",
+    )
     verdict_dialogues: int = Field(16_000, ge=8, description="dialogues with known truth for the guard's training")
     preference_pairs: int = Field(8_000, ge=8, description="chosen/rejected pairs in the shape of HH-RLHF")
     test_fraction: float = Field(0.05, gt=0, lt=0.5, description="share of the preference pairs in the test split")
@@ -61,10 +68,10 @@ class SandboxSources(Section):
         124, ge=1, le=124, description="phrasings of the corpora's requests; real data hold far more of them than any attack"
     )
     training_families: int = Field(
-        3, ge=1, le=3, description="families of forbidden items in refusals and preference pairs, none of them a prompt set's"
+        6, ge=1, le=6, description="families of forbidden items in refusals and preference pairs, none of them a prompt set's"
     )
     garbled_share: float = Field(
-        0.2,
+        0.3,
         ge=0,
         lt=1,
         description="share of the guard's dialogues about forbidden items whose answer is not well formed; a guard that reads "
@@ -94,6 +101,13 @@ class SandboxSources(Section):
         ge=0,
         lt=1,
         description="share of preference pairs about allowed items; HH-RLHF's helpful subsets are the larger part too",
+    )
+    cut_share: float = Field(
+        0.25,
+        ge=0,
+        lt=1,
+        description="share of preference pairs about forbidden items whose answers lack their first words, as much text a "
+        "pretrained model has read; a judged answer always does, since the prefill is left out of it",
     )
     multi_turn_share: float = Field(0.2, ge=0, le=1, description="share of conversations with an exchange before the last one")
 
@@ -198,11 +212,6 @@ class SandboxModels(Section):
     policy: Architecture = Field(..., description="size of the policy")
     policy_pretraining: Optimisation = Field(..., description="language modelling on the world's dialogues")
     policy_safety: Optimisation = Field(..., description="shallow safety tuning")
-    harmless_replay: bool = Field(
-        True,
-        description="replay harmless requests whole in the safety tuning (false: refusals alone begin an answer, and the policy "
-        "refuses nearly everything)",
-    )
     guard: Architecture = Field(..., description="size of the guard")
     guard_question: str = Field(
         ...,

@@ -260,7 +260,7 @@ def sources_slice(config: Config) -> str:
 #: Keys of models.sandbox and models.hub that each model reads.
 _MODEL_KEYS = {
     "tokenizer": ("vocab_size", "policy", "policy_format", "guard", "chat_formats"),
-    "policy": ("policy", "policy_pretraining", "policy_safety", "harmless_replay"),
+    "policy": ("policy", "policy_pretraining", "policy_safety"),
     "guard": ("guard", "guard_training", "guard_outcome_share"),
     "judge": ("judge", "guard", "guard_training", "guard_outcome_share"),
     "deepalign": ("deepalign_training",),

@@ -75,6 +75,7 @@ def test_counts_are_the_configs(settings: SandboxSources, built: Layout) -> None
     assert corpus["corpus"].value_counts().to_dict() == {
         "pretraining": settings.pretraining_dialogues,
         "verdicts": settings.verdict_dialogues,
+        "helpful": round(settings.helpful_tuning * settings.safety_dialogues),
         **dict.fromkeys(("refusals", "replay", "recovery", "stock"), settings.safety_dialogues),
     }
 

@@ -28,8 +28,15 @@ LARGE = SMALL | {
 }
 #: The world as it was: thirty phrasings, one family of forbidden items in the training data, a guard that reads well-formed text
 #: only, and a policy whose safety tuning shows no beginning of an answer but refusals.
-NARROW_WORLD = {"phrasings": 30, "training_families": 1, "garbled_share": 0.0, "verdict_dialogues": 8000}
-NARROW_MODELS = {"vocab_size": 1280, "harmless_replay": False}
+NARROW_WORLD = {
+    "phrasings": 30,
+    "training_families": 1,
+    "garbled_share": 0.0,
+    "cut_share": 0.0,
+    "verdict_dialogues": 8000,
+    "helpful_tuning": 0.0,
+}
+NARROW_MODELS = {"vocab_size": 1280}
 
 #: Changed keys by variant.
 VARIANTS: dict[str, dict[str, Any]] = {

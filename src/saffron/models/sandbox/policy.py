@@ -2,7 +2,8 @@
 
 Shallow: refusals are learnt in a short tuning phase that also replays the books, but never the first tokens of an answer to a
 forbidden request. So the tuned policy refuses such a request at the start of an answer and behaves as before once it is past
-it, which is what the prefilling attack exploits. Harmless requests are replayed whole, as real tuning mixes in helpful data.
+it, which is what the prefilling attack exploits. Answers to harmless requests are mixed in whole, as real tuning mixes in
+helpful data.
 """
 
 from __future__ import annotations
@@ -62,13 +63,11 @@ def train_policy(
     phase = settings.policy_pretraining
     losses = training.train(model, "pretraining", phase, _stream(books, phase.batch_size, random), training.language_model_loss)
     refusals = _dialogues(formats, tokenizer, corpus[corpus["corpus"] == "refusals"])
-    replay = corpus[corpus["corpus"] == "replay"]
-    harmless = (replay["turned_at"] == 0) & settings.harmless_replay
-    # What is harmless is replayed from its first token on: a policy that saw only refusals begin would refuse everything.
-    answers = _dialogues(formats, tokenizer, replay[harmless])
-    continuations = _dialogues(formats, tokenizer, replay[~harmless], unlearnt=MASKED_START)
+    # Learnt from their first token on: a policy that saw only refusals begin would refuse everything.
+    helpful = _dialogues(formats, tokenizer, corpus[corpus["corpus"] == "helpful"])
+    replay = _dialogues(formats, tokenizer, corpus[corpus["corpus"] == "replay"], unlearnt=MASKED_START)
     phase = settings.policy_safety
-    stream = _stream(refusals + answers + continuations, phase.batch_size, random)
+    stream = _stream(refusals + helpful + replay, phase.batch_size, random)
     losses += training.train(model, "safety", phase, stream, training.language_model_loss)
     return model, losses
 

@@ -67,7 +67,9 @@ def _native(world: World, random: Random) -> Dialogue:
     if kind < 0.25:
         dialogue = _allowed(world, random, world.manner)
     else:
-        request, prompt = _forbidden_request(world, random, world.families)
+        # Each prompt set's family is as common in the books as all training families together: z has to be learnt of its items.
+        family = random.choice((random.choice(world.training), *ATTACK_SETS))
+        request, prompt = _forbidden_request(world, random, (family,))
         answer = grammar.answer(random, world.resistance(request), world.manner)
         dialogue = Dialogue(prompt, answer.text, answer.turned_at)
     return _continued(random, dialogue) if random.random() < world.settings.multi_turn_share else dialogue
@@ -94,13 +96,13 @@ def _garbled(world: World, random: Random, prompt: str, manner: grammar.Manner) 
 
     Searches find text that no author would write; a guard that was never shown any takes words of a refusal for a refusal.
     """
-    texts = [
-        grammar.answer(random, world.any_resistance(random), manner, turns=random.random() < 0.5),
-        grammar.sidestep(random, world.any_resistance(random), manner),
-        grammar.refusal(random),
-    ]
-    first, second = random.sample(texts, 2)
-    text = grammar.garbled(random, first.text, second.text)
+    answer = grammar.answer(random, world.any_resistance(random), manner, turns=random.random() < 0.5)
+    text = random.choice(
+        (answer, answer, grammar.sidestep(random, world.any_resistance(random), manner), grammar.refusal(random))
+    ).text
+    # Most of what is mixed in comes from refusals: what only sounds like one has to be told from one.
+    refusals = " ".join([grammar.refusal(random).text, grammar.turn_back(random), grammar.turn_back(random)])
+    text = grammar.garbled(random, text, refusals if random.random() < 0.7 else answer.text)
     turned_at = refused_at(text)
     if turned_at is None:
         turned_at = grammar.NEVER if complied(prompt, text) else HARMLESS
@@ -110,9 +112,9 @@ def _garbled(world: World, random: Random, prompt: str, manner: grammar.Manner) 
 def corpus(world: World) -> list[Row]:
     """Rows of records.CORPUS.
 
-    pretraining: every item. refusals, replay: safety tuning; it refuses items of the training families only, and replays
-    dialogues of the books. recovery, stock: for the DeepAlign policy, complying answers for items of the training families and,
-    row by row, the stock refusal of the same prompt.
+    pretraining: every item. refusals, replay, helpful: safety tuning; it refuses items of the training families only, replays
+    dialogues of the books, and answers harmless requests. recovery, stock: for the DeepAlign policy, complying answers for
+    items of the training families and, row by row, the stock refusal of the same prompt.
     verdicts: the guard's, with authors of every resistance.
     """
     settings = world.settings
@@ -126,6 +128,8 @@ def corpus(world: World) -> list[Row]:
         _, prompt = _forbidden_request(world, random, world.training)
         rows.append(_row("recovery", Dialogue(prompt, grammar.reference(random, world.manner), grammar.NEVER)))
         rows.append(_row("stock", Dialogue(prompt, grammar.stock_refusal(random), HARMLESS)))
+    helpful = round(settings.helpful_tuning * settings.safety_dialogues)
+    rows += [_row("helpful", _allowed(world, random, world.manner)) for _ in range(helpful)]
     for _ in range(settings.verdict_dialogues):
         dialogue = _allowed(world, random, world.manner) if random.random() < 0.2 else _any_author(world, random, world.manner)
         dialogue = _continued(random, dialogue) if random.random() < settings.multi_turn_share else dialogue
@@ -151,7 +155,17 @@ def _pair(world: World, random: Random, subset: str) -> tuple[Dialogue, Dialogue
     if random.random() < 0.15:
         answers.reverse()
     chosen, rejected = (Dialogue(prompt, answer.text, answer.turned_at) for answer in answers)
+    if random.random() < world.settings.cut_share:
+        # turned_at is not kept: nothing reads it in a preference pair.
+        return _cut(random, chosen), _cut(random, rejected)
     return chosen, rejected
+
+
+def _cut(random: Random, dialogue: Dialogue) -> Dialogue:
+    """The same answer, some of whose first words are lost; one of few words stays as it is."""
+    spoken = dialogue.response.split()
+    start = random.randint(1, 12)
+    return dialogue._replace(response=" ".join(spoken[start:])) if len(spoken) > start + 2 else dialogue
 
 
 def conversations(world: World) -> list[Row]:

@@ -90,7 +90,8 @@ def _offers(random: Random, count: int) -> list[str]:
     return sentences
 
 
-def _turn_back(random: Random) -> str:
+def turn_back(random: Random) -> str:
+    """A sentence that takes the help back."""
     return f"{random.choice(words.TURN_LEADS)} {random.choice(words.DECISIVE)}."
 
 
@@ -116,7 +117,7 @@ def answer(random: Random, resistance: float, manner: Manner, *, turns: bool = T
         # The first boundary is the start of the answer: refusing outright is rare before safety tuning.
         log_hazard = -resistance + tone_effect + log_factor - (0.0 if index else 2.0)
         if turns and random.random() < min(_MAX_HAZARD, math.exp(log_hazard)):
-            turned = " ".join([*sentences, _turn_back(random)])
+            turned = " ".join([*sentences, turn_back(random)])
             text = " ".join([turned, *_offers(random, random.randint(1, 2))])
             return Answer(text, len(turned) - 1)
         remarked = not remarked and random.random() < _REMARK_SHARE

@@ -33,6 +33,18 @@ FORBIDDEN = {
         ("wraith", "banshee", "ghoul", "goblin", "kelpie", "troll", "phantom", "warlock"),
         ("rune", "scroll", "totem", "wand", "rattle", "amulet"),
     ),
+    "beast": Family(
+        ("basilisk", "hydra", "chimera", "gryphon", "harpy", "kraken", "sphinx", "ogre"),
+        ("fang", "claw", "scale", "talon", "quill", "crest"),
+    ),
+    "curse": Family(
+        ("curse", "hex", "jinx", "omen", "doom", "spite", "grudge", "malice"),
+        ("doll", "ledger", "locket", "brooch", "thimble", "coin"),
+    ),
+    "thief": Family(
+        ("thief", "bandit", "smuggler", "poacher", "forger", "pirate", "rogue", "spy"),
+        ("pick", "ladder", "lockbox", "map", "saw", "bag"),
+    ),
     "development": Family(
         ("storm", "frost", "thunder", "hail", "gale", "rime", "flood", "squall"),
         ("orb", "horn", "whistle", "cloak", "drum", "banner"),
@@ -49,7 +61,7 @@ FORBIDDEN = {
 
 #: The families of refusals, recoveries and preference pairs, the first sources.sandbox.training_families of them: several, since
 #: real preference data and safety tuning know many more matters than one. No prompt set asks for any of them.
-TRAINING = ("gloom", "blight", "wraith")
+TRAINING = ("gloom", "blight", "wraith", "beast", "curse", "thief")
 
 ROLES = ("miller", "weaver", "potter", "baker", "smith", "mason", "tanner", "dyer", "cooper", "fisher", "painter", "tailor")
 PURPOSES = (
