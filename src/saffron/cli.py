@@ -31,6 +31,7 @@ ExperimentName = Annotated[str, typer.Option("--experiment", help="Name in searc
 RunKey = Annotated[
     str, typer.Option("--run", metavar="METHOD-SETTINGS", help="Run of the experiment, for instance best_of_n-default.")
 ]
+Group = Annotated[Literal["replicate", "ablations", "development"], typer.Option("--group", help="Experiment group.")]
 
 DEFAULT_CONFIG = Path("config/sandbox.yaml")
 HERE = Path()
@@ -68,7 +69,7 @@ def _open(path: Path, out: Path) -> tuple[Config, Layout]:
 def _on_device(
     config: Config, layout: Layout, stage: str, job: str, *, computes: bool = True, processes: int = 1
 ) -> Iterator[None]:
-    """Hold one GPU during a job, if the config may use one, and record its memory and utilisation beside the job's time.
+    """A job that holds one GPU, if the config may use one; its memory and utilisation are recorded beside the job's times.
 
     A job that does not compute (``computes``) needs none, one of several processes as many.
 
@@ -88,7 +89,7 @@ def _on_device(
 
 
 def _model_job(config: Config, layout: Layout, which: str, seed: int) -> contextlib.AbstractContextManager[None]:
-    """The device of a job that makes a model; one from the hub is fetched, which takes none."""
+    """A job that makes a model; one from the hub is fetched, which takes no GPU."""
     return _on_device(config, layout, "models", f"{which}.seed{seed}", computes=config.models.origin == "sandbox")
 
 
@@ -263,9 +264,9 @@ def run(
     settings, layout = _open(config, out)
     chosen = _training_seed(settings, seed)
     with _on_device(settings, layout, "search", f"search_run.seed{chosen}.{experiment}.{run}.shard{shard}"):
-        from saffron import search
+        from saffron.search import runner
 
-        search.run(settings, layout, chosen, experiment, run, _shard(shard, settings.search.shards))
+        runner.run(settings, layout, chosen, experiment, run, _shard(shard, settings.search.shards))
 
 
 @search_app.command("gather")
@@ -273,37 +274,57 @@ def search_gather(experiment: ExperimentName, config: ConfigPath = DEFAULT_CONFI
     """Join all runs and shards of an experiment into one table."""
     settings, layout = _open(config, out)
     chosen = _training_seed(settings, seed)
-    from saffron import search, workflow
+    from saffron import workflow
+    from saffron.search.gathering import gather
 
     searches = workflow.gathering_searches(settings, experiment)
     with _on_device(settings, layout, "search", f"gather_search.seed{chosen}.{experiment}", computes=searches):
-        search.gather(settings, layout, chosen, experiment)
+        gather(settings, layout, chosen, experiment)
+
+
+@search_app.command()
+def part(
+    part: Annotated[str, typer.Option("--part", metavar="MODELS", help="What the runs load, for instance policy-default.")],
+    config: ConfigPath = DEFAULT_CONFIG,
+    seed: Seed = None,
+    group: Group = "replicate",
+    out: Out = HERE,
+) -> None:
+    """Search every run of a group that loads the same models in this one process (`search.jobs: models`)."""
+    settings, layout = _open(config, out)
+    chosen = _training_seed(settings, seed)
+    from saffron import workflow
+
+    parts = workflow.search_parts(settings, group)
+    if part not in parts:
+        raise ConfigError(f"--part {part}: the experiment group {group} has {', '.join(parts)}")
+    with _on_device(settings, layout, "search", f"search_{group}.seed{chosen}.{part}"):
+        from saffron.search import runner
+
+        runner.run_all(settings, layout, chosen, parts[part])
 
 
 @search_app.command("all")
 def search_all(
     config: ConfigPath = DEFAULT_CONFIG,
     seed: Seed = None,
-    group: Annotated[
-        Literal["replicate", "ablations", "development"], typer.Option("--group", help="Experiment group.")
-    ] = "replicate",
+    group: Group = "replicate",
     out: Out = HERE,
 ) -> None:
     """Search and join every experiment of a group in this one process; with `replicate`, record the trees too."""
     settings, layout = _open(config, out)
     chosen = _training_seed(settings, seed)
     with _on_device(settings, layout, "search", f"search_{group}.seed{chosen}"):
-        from saffron import search, workflow
-        from saffron.search.inputs import Loaded
+        from saffron import workflow
+        from saffron.search import runner
+        from saffron.search.gathering import gather
+        from saffron.search.trees import trees as record_trees
 
-        loaded = Loaded()
+        runner.run_all(settings, layout, chosen, workflow.group_runs(settings, group))
         for experiment in workflow.experiments(settings, group):
-            for key in workflow.run_order(settings, experiment):
-                for shard in range(settings.search.shards):
-                    search.run(settings, layout, chosen, experiment, key, shard, loaded)
-            search.gather(settings, layout, chosen, experiment)
+            gather(settings, layout, chosen, experiment)
         if group == "replicate":
-            search.trees(settings, layout, chosen)
+            record_trees(settings, layout, chosen)
 
 
 @search_app.command()
@@ -312,9 +333,9 @@ def trees(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = HER
     settings, layout = _open(config, out)
     chosen = _training_seed(settings, seed)
     with _on_device(settings, layout, "search", f"record_trees.seed{chosen}"):
-        from saffron import search
+        from saffron.search.trees import trees as record
 
-        search.trees(settings, layout, chosen)
+        record(settings, layout, chosen)
 
 
 @search_app.command()
