@@ -66,6 +66,15 @@ def _open(path: Path, out: Path) -> tuple[Config, Layout]:
 
 
 @contextlib.contextmanager
+def _job(layout: Layout, stage: str, job: str) -> Iterator[None]:
+    """A job of the workflow, which ends with the record of its CPU time beside Snakemake's of its wall time."""
+    yield
+    from saffron import provenance
+
+    provenance.write_cpu_time(layout.benchmarks / stage / f"{job}.cpu.json")
+
+
+@contextlib.contextmanager
 def _on_device(
     config: Config, layout: Layout, stage: str, job: str, *, computes: bool = True, processes: int = 1
 ) -> Iterator[None]:
@@ -76,16 +85,17 @@ def _on_device(
     Raises:
         ConfigError: if the config asks for a GPU and there is none.
     """
-    if config.runtime.device == "cpu" or not computes:
-        yield
-        return
-    from saffron import gpus
+    with _job(layout, stage, job):
+        if config.runtime.device == "cpu" or not computes:
+            yield
+            return
+        from saffron import gpus
 
-    with gpus.job(layout.benchmarks / stage / f"{job}.gpu.json", processes):
-        from saffron import models  # torch looks for GPUs once the job's own is the only one it can see
+        with gpus.job(layout.benchmarks / stage / f"{job}.gpu.json", processes):
+            from saffron import models  # torch looks for GPUs once the job's own is the only one it can see
 
-        models.require_device(config.runtime)
-        yield
+            models.require_device(config.runtime)
+            yield
 
 
 def _model_job(config: Config, layout: Layout, which: str, seed: int) -> contextlib.AbstractContextManager[None]:
@@ -118,9 +128,10 @@ def _shard(shard: int, shards: int) -> int:
 def sources(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
     """Write conversations and attack prompts."""
     settings, layout = _open(config, out)
-    from saffron import sources as stage
+    with _job(layout, "sources", "build_sources"):
+        from saffron import sources as stage
 
-    stage.build(settings, layout)
+        stage.build(settings, layout)
 
 
 # ------------------------------------------------------------------------------------------------------------- models
@@ -128,9 +139,10 @@ def sources(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
 def tokenizer(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
     """Make the tokenizer and its chat formats."""
     settings, layout = _open(config, out)
-    from saffron import models
+    with _job(layout, "models", "tokenizer"):
+        from saffron import models
 
-    models.tokenizer(settings, layout)
+        models.tokenizer(settings, layout)
 
 
 @models_app.command()
@@ -193,9 +205,11 @@ def label(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, shard: Shard =
 def safety4m_gather(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = HERE) -> None:
     """Join the shards; write the seen-token mask and the dataset card."""
     settings, layout = _open(config, out)
-    from saffron import safety4m
+    chosen = _training_seed(settings, seed)
+    with _job(layout, "safety4m", f"gather_labels.seed{chosen}"):
+        from saffron import safety4m
 
-    safety4m.gather(settings, layout, _training_seed(settings, seed))
+        safety4m.gather(settings, layout, chosen)
 
 
 # ---------------------------------------------------------------------------------------------------------------- mrm
@@ -388,9 +402,10 @@ def criteria(
 def analysis(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
     """Compute attack success, intervals, fits, matched budgets and the checks against the paper."""
     settings, layout = _open(config, out)
-    from saffron import analysis as stage
+    with _job(layout, "analysis", "analyse"):
+        from saffron import analysis as stage
 
-    stage.run(settings, layout)
+        stage.run(settings, layout)
 
 
 @figures_app.command()
@@ -401,9 +416,10 @@ def notebook(
 ) -> None:
     """Execute one notebook; it writes its figure or table."""
     _, layout = _open(config, out)
-    from saffron import figures
+    with _job(layout, "figures", name):
+        from saffron import figures
 
-    figures.notebook(name, {"config": str(config), "root": str(out)}, figures.executed_copy(layout, name))
+        figures.notebook(name, {"config": str(config), "root": str(out)}, figures.executed_copy(layout, name))
 
 
 @figures_app.command()
@@ -421,11 +437,12 @@ def check(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
 def report(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
     """Write the self-contained HTML report, and the executed notebooks as HTML."""
     settings, layout = _open(config, out)
-    from saffron import figures
-    from saffron import report as stage
+    with _job(layout, "figures", "report"):
+        from saffron import figures
+        from saffron import report as stage
 
-    stage.write(settings, layout)
-    figures.pages(layout)
+        stage.write(settings, layout)
+        figures.pages(layout)
 
 
 @figures_app.command("all")
@@ -493,14 +510,15 @@ def pin(config: ConfigPath = DEFAULT_CONFIG) -> None:
 def provenance(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
     """Write data/<config>/provenance.json: versions, commit, seeds, hardware and the sha256 of every output."""
     settings, layout = _open(config, out)
-    from saffron import provenance as recorder
+    with _job(layout, "provenance", "provenance"):
+        from saffron import provenance as recorder
 
-    recorder.write(settings, layout)
+        recorder.write(settings, layout)
 
 
 @app.command()
 def runtimes(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
-    """Write data/<config>/runtimes.json and print the wall time of every stage."""
+    """Write data/<config>/runtimes.json and print wall time and CPU time of every stage."""
     settings, layout = _open(config, out)
     from saffron import provenance as recorder
 
