@@ -35,7 +35,7 @@ def test_help_lists_every_stage() -> None:
         *(["models", name] for name in ("tokenizer", "policy", "guard", "deepalign")),
         *(["safety4m", name] for name in ("label", "gather")),
         *(["mrm", name] for name in ("train", "evaluate", "export")),
-        *(["search", name] for name in ("run", "gather", "all", "trees")),
+        *(["search", name] for name in ("run", "part", "gather", "all", "trees")),
         ["analysis"],
         *(["figures", name] for name in ("notebook", "check", "report", "all")),
         ["plan"],
@@ -55,6 +55,41 @@ def test_startup_loads_no_heavy_library() -> None:
         "import sys, saffron.cli; print([name for name in ('torch', 'transformers', 'datasets', 'numpy') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "saffron.sources",
+        "saffron.models.sandbox.vocabulary",
+        "saffron.safety4m",
+        "saffron.search.gathering",
+        "saffron.analysis",
+        "saffron.figures",
+        "saffron.report",
+        "saffron.provenance",
+        "saffron.publish",
+        "saffron.plan",
+    ],
+)
+def test_a_command_that_runs_no_model_loads_no_torch(module: str) -> None:
+    """It takes seconds to import, which is more than these commands compute."""
+    code = f"import sys, {module}; print([name for name in ('torch', 'datasets', 'peft', 'accelerate') if name in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == "[]"
+
+
+def test_searching_and_reading_an_mrm_load_no_training_library() -> None:
+    code = "import sys, saffron.search.runner, saffron.search.trees, saffron.mrm.model, saffron.mrm.targets\n"
+    code += "print([name for name in ('peft', 'datasets', 'sklearn') if name in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == "[]"
+
+
+def test_an_unknown_part_is_named_with_the_known_ones() -> None:
+    result = run("search", "part", "--config", "config/sandbox.yaml", "--part", "guard")
+    assert result.returncode == 2
+    assert "--part guard: the experiment group replicate has policy, policy-default, matched, deepalign" in result.stderr
 
 
 def test_a_config_error_is_one_message_and_exit_code_2(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,8 +56,12 @@ def test_the_configs_digest_follows_its_values_alone() -> None:
     assert provenance.config_sha256(other) != provenance.config_sha256(CONFIG)
 
 
-def benchmark(layout: Layout, stage: str, job: str, end: float, seconds: float, memory: str = "100.0") -> None:
+def benchmark(
+    layout: Layout, stage: str, job: str, end: float, seconds: float, memory: str = "100.0", cpu: float | None = 1.5
+) -> None:
     path = layout.benchmarks / stage / f"{job}.tsv"
+    if cpu is not None:
+        records.write_json(path.with_suffix(".cpu.json"), {"cpu_s": cpu})
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"s\th:m:s\tmax_rss\n{seconds}\t0:00:00\t{memory}\n")
     os.utime(path, (end, end))
@@ -67,13 +73,40 @@ def test_wall_time_counts_jobs_side_by_side_once(layout: Layout) -> None:
     benchmark(layout, "search", "c", end=2003, seconds=3, memory="250.5")  # rerun much later: the gap is not counted
     benchmark(layout, "analysis", "analyse", end=2005, seconds=2)
     record = provenance.write_runtimes(CONFIG, layout)
-    assert record["stages"]["search"] == {"jobs": 3, "wall_s": 15.0, "job_s": 21.0, "max_rss_mb": 250.5}
+    assert record["stages"]["search"] == {"jobs": 3, "wall_s": 15.0, "job_s": 21.0, "cpu_s": 4.5, "max_rss_mb": 250.5}
     assert record["total"]["wall_s"] == 17.0
     assert list(record["stages"]) == ["search", "analysis"]
     assert records.read_json(layout.runtimes) == record
     table = provenance.render_runtimes(record)
     assert [line.split()[0] for line in table.splitlines()] == ["stage", "search", "analysis", "total"]
     assert "0:00:15" in table
+
+
+def test_a_job_without_its_cpu_time_leaves_a_dash(layout: Layout) -> None:
+    benchmark(layout, "search", "a", end=1010, seconds=10)
+    benchmark(layout, "search", "b", end=1020, seconds=10, cpu=None)
+    benchmark(layout, "analysis", "analyse", end=1030, seconds=10)
+    record = provenance.runtimes(CONFIG, layout)
+    assert record["stages"]["search"]["cpu_s"] is None and record["total"]["cpu_s"] is None
+    assert [line.split()[4] for line in provenance.render_runtimes(record).splitlines()[1:]] == ["–", "0:00:02", "–"]
+
+
+def test_records_from_before_cpu_time_was_recorded_can_be_shown() -> None:
+    row = {"jobs": 1, "wall_s": 1.0, "job_s": 2.0, "max_rss_mb": 3.0}
+    old = {"stages": {"search": row}, "total": row | {"cpu_s": 1.6}}
+    assert provenance.runtime_cells(old) == [
+        ("search", "1", "1 s", "2 s", "–", "3 MB"),
+        ("total", "1", "1 s", "2 s", "2 s", "3 MB"),
+    ]
+
+
+def test_cpu_time_is_of_the_process_and_of_those_it_waited_for(tmp_path: Path) -> None:
+    computes = "import time\nwhile time.process_time() < 0.3: pass\n"
+    parent = f"import subprocess, sys\nfrom pathlib import Path\nfrom saffron import provenance\n{computes}"
+    path = tmp_path / "job.cpu.json"
+    parent += f"subprocess.run([sys.executable, '-c', {computes!r}])\nprovenance.write_cpu_time(Path({str(path)!r}))\n"
+    subprocess.run([sys.executable, "-c", parent], check=True)
+    assert records.read_json(path)["cpu_s"] >= 0.55
 
 
 def test_the_times_of_ablations_stand_apart(layout: Layout) -> None:

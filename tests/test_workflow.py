@@ -75,7 +75,7 @@ def sandbox(**edits: Any) -> Config:
         ("search__experiments__scaling__runs__2__budgets", [1, 2], {"scaling/saffron"}),
         ("search__experiments__matched__match__tolerance", 1.1, {"matched/saffron"}),
         ("search__experiments__scaling__prompts", 5, {"scaling/saffron", "scaling/best_of_n"}),
-        ("search__jobs", "seeds", set()),
+        ("search__jobs", "runs", set()),
         ("analysis__confidence", 0.9, {"analysis"}),
         ("report__show_text", False, {"report"}),
         ("runtime__dtype", "float64", MODELS | SEARCHES | {"safety4m", "train_mrm", "evaluate_mrm", "trees"}),
@@ -101,6 +101,53 @@ def test_matched_runs_wait_for_the_run_they_are_matched_to() -> None:
     assert workflow.references(config, "scaling", "saffron-default") == []
     assert workflow.run_order(config, "matched")[0] == "best_of_n-default"
     assert sorted(workflow.run_order(config, "matched")) == sorted(run.key for run in config.search.experiments["matched"].runs)
+
+
+def test_of_two_runs_of_the_matched_method_the_first_is_the_reference_and_the_other_waits_for_it() -> None:
+    runs = [
+        {"method": "saffron", "budgets": [1, 2]},
+        {"method": "best_of_n", "budgets": [8]},
+        {"method": "best_of_n", "settings_id": "reads_prefill", "budgets": [2, 4], "settings": {"reward_reads_prefill": True}},
+    ]
+    matched = {"dataset": "guild_b", "match": {"method": "best_of_n", "budget": 8}, "runs": runs}
+    config = sandbox(search__experiments__matched=matched)
+    assert workflow.references(config, "matched", "best_of_n-reads_prefill") == ["best_of_n-default"]
+    assert workflow.run_order(config, "matched")[0] == "best_of_n-default"
+
+
+def test_runs_that_load_the_same_models_are_one_job_and_matched_ones_another() -> None:
+    variants = {"default": {}, "other": {"bias": "absent"}}
+    extra = {
+        "dataset": "guild_a",
+        "group": "ablations",
+        "runs": [
+            {"method": "best_of_n", "budgets": [2]},
+            {"method": "saffron", "settings_id": "prm", "budgets": [2], "settings": {"scorer": "prm"}},
+            {"method": "saffron", "settings_id": "other", "budgets": [2], "settings": {"mrm": "other"}},
+        ],
+    }
+    config = sandbox(mrm__variants=variants, search__experiments__extra=extra)
+    parts = workflow.search_parts(config, "replicate")
+    assert set(parts) == {"policy", "policy-default", "deepalign", "matched"}
+    assert parts["deepalign"] == [("deepalign", "no_defense-deepalign")]
+    assert parts["policy-default"] == [("scaling", "saffron-default")]
+    assert ("matched", "best_of_n-default") in parts["policy"]  # the run that the others are matched to
+    assert {name for name, _ in parts["matched"]} == {"matched", "matched_paper"}
+    assert workflow.search_parts(config, "ablations") == {
+        "policy": [("extra", "best_of_n-default"), ("extra", "saffron-prm")],
+        "policy-other": [("extra", "saffron-other")],
+    }
+
+
+@pytest.mark.parametrize("group", ["replicate", "ablations"])
+def test_every_run_is_in_one_job_and_none_waits_for_a_run_of_its_own_job_or_of_one_that_waits(group: str) -> None:
+    """So that no two jobs wait for each other."""
+    config = configs.load(ROOT / "config/sandbox.yaml")
+    parts = workflow.search_parts(config, group)
+    assert sorted(run for runs in parts.values() for run in runs) == sorted(workflow.group_runs(config, group))
+    home = {run: part for part, runs in parts.items() for run in runs}
+    waits = {(home[name, key], home[name, other]) for name, key in home for other in workflow.references(config, name, key)}
+    assert all(part == "matched" and other != "matched" for part, other in waits)
 
 
 def test_a_prompt_set_is_the_sources_or_a_file_of_ones_own(tmp_path: Path) -> None:

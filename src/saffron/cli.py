@@ -31,6 +31,7 @@ ExperimentName = Annotated[str, typer.Option("--experiment", help="Name in searc
 RunKey = Annotated[
     str, typer.Option("--run", metavar="METHOD-SETTINGS", help="Run of the experiment, for instance best_of_n-default.")
 ]
+Group = Annotated[Literal["replicate", "ablations", "development"], typer.Option("--group", help="Experiment group.")]
 
 DEFAULT_CONFIG = Path("config/sandbox.yaml")
 HERE = Path()
@@ -65,30 +66,40 @@ def _open(path: Path, out: Path) -> tuple[Config, Layout]:
 
 
 @contextlib.contextmanager
+def _job(layout: Layout, stage: str, job: str) -> Iterator[None]:
+    """A job of the workflow, which ends with the record of its CPU time beside Snakemake's of its wall time."""
+    yield
+    from saffron import provenance
+
+    provenance.write_cpu_time(layout.benchmarks / stage / f"{job}.cpu.json")
+
+
+@contextlib.contextmanager
 def _on_device(
     config: Config, layout: Layout, stage: str, job: str, *, computes: bool = True, processes: int = 1
 ) -> Iterator[None]:
-    """Hold one GPU during a job, if the config may use one, and record its memory and utilisation beside the job's time.
+    """A job that holds one GPU, if the config may use one; its memory and utilisation are recorded beside the job's times.
 
     A job that does not compute (``computes``) needs none, one of several processes as many.
 
     Raises:
         ConfigError: if the config asks for a GPU and there is none.
     """
-    if config.runtime.device == "cpu" or not computes:
-        yield
-        return
-    from saffron import gpus
+    with _job(layout, stage, job):
+        if config.runtime.device == "cpu" or not computes:
+            yield
+            return
+        from saffron import gpus
 
-    with gpus.job(layout.benchmarks / stage / f"{job}.gpu.json", processes):
-        from saffron import models  # torch looks for GPUs once the job's own is the only one it can see
+        with gpus.job(layout.benchmarks / stage / f"{job}.gpu.json", processes):
+            from saffron import models  # torch looks for GPUs once the job's own is the only one it can see
 
-        models.require_device(config.runtime)
-        yield
+            models.require_device(config.runtime)
+            yield
 
 
 def _model_job(config: Config, layout: Layout, which: str, seed: int) -> contextlib.AbstractContextManager[None]:
-    """The device of a job that makes a model; one from the hub is fetched, which takes none."""
+    """A job that makes a model; one from the hub is fetched, which takes no GPU."""
     return _on_device(config, layout, "models", f"{which}.seed{seed}", computes=config.models.origin == "sandbox")
 
 
@@ -117,9 +128,10 @@ def _shard(shard: int, shards: int) -> int:
 def sources(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
     """Write conversations and attack prompts."""
     settings, layout = _open(config, out)
-    from saffron import sources as stage
+    with _job(layout, "sources", "build_sources"):
+        from saffron import sources as stage
 
-    stage.build(settings, layout)
+        stage.build(settings, layout)
 
 
 # ------------------------------------------------------------------------------------------------------------- models
@@ -127,9 +139,10 @@ def sources(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
 def tokenizer(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
     """Make the tokenizer and its chat formats."""
     settings, layout = _open(config, out)
-    from saffron import models
+    with _job(layout, "models", "tokenizer"):
+        from saffron import models
 
-    models.tokenizer(settings, layout)
+        models.tokenizer(settings, layout)
 
 
 @models_app.command()
@@ -192,9 +205,11 @@ def label(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, shard: Shard =
 def safety4m_gather(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = HERE) -> None:
     """Join the shards; write the seen-token mask and the dataset card."""
     settings, layout = _open(config, out)
-    from saffron import safety4m
+    chosen = _training_seed(settings, seed)
+    with _job(layout, "safety4m", f"gather_labels.seed{chosen}"):
+        from saffron import safety4m
 
-    safety4m.gather(settings, layout, _training_seed(settings, seed))
+        safety4m.gather(settings, layout, chosen)
 
 
 # ---------------------------------------------------------------------------------------------------------------- mrm
@@ -263,9 +278,9 @@ def run(
     settings, layout = _open(config, out)
     chosen = _training_seed(settings, seed)
     with _on_device(settings, layout, "search", f"search_run.seed{chosen}.{experiment}.{run}.shard{shard}"):
-        from saffron import search
+        from saffron.search import runner
 
-        search.run(settings, layout, chosen, experiment, run, _shard(shard, settings.search.shards))
+        runner.run(settings, layout, chosen, experiment, run, _shard(shard, settings.search.shards))
 
 
 @search_app.command("gather")
@@ -273,37 +288,57 @@ def search_gather(experiment: ExperimentName, config: ConfigPath = DEFAULT_CONFI
     """Join all runs and shards of an experiment into one table."""
     settings, layout = _open(config, out)
     chosen = _training_seed(settings, seed)
-    from saffron import search, workflow
+    from saffron import workflow
+    from saffron.search.gathering import gather
 
     searches = workflow.gathering_searches(settings, experiment)
     with _on_device(settings, layout, "search", f"gather_search.seed{chosen}.{experiment}", computes=searches):
-        search.gather(settings, layout, chosen, experiment)
+        gather(settings, layout, chosen, experiment)
+
+
+@search_app.command()
+def part(
+    part: Annotated[str, typer.Option("--part", metavar="MODELS", help="What the runs load, for instance policy-default.")],
+    config: ConfigPath = DEFAULT_CONFIG,
+    seed: Seed = None,
+    group: Group = "replicate",
+    out: Out = HERE,
+) -> None:
+    """Search every run of a group that loads the same models in this one process (`search.jobs: models`)."""
+    settings, layout = _open(config, out)
+    chosen = _training_seed(settings, seed)
+    from saffron import workflow
+
+    parts = workflow.search_parts(settings, group)
+    if part not in parts:
+        raise ConfigError(f"--part {part}: the experiment group {group} has {', '.join(parts)}")
+    with _on_device(settings, layout, "search", f"search_{group}.seed{chosen}.{part}"):
+        from saffron.search import runner
+
+        runner.run_all(settings, layout, chosen, parts[part])
 
 
 @search_app.command("all")
 def search_all(
     config: ConfigPath = DEFAULT_CONFIG,
     seed: Seed = None,
-    group: Annotated[
-        Literal["replicate", "ablations", "development"], typer.Option("--group", help="Experiment group.")
-    ] = "replicate",
+    group: Group = "replicate",
     out: Out = HERE,
 ) -> None:
     """Search and join every experiment of a group in this one process; with `replicate`, record the trees too."""
     settings, layout = _open(config, out)
     chosen = _training_seed(settings, seed)
     with _on_device(settings, layout, "search", f"search_{group}.seed{chosen}"):
-        from saffron import search, workflow
-        from saffron.search.inputs import Loaded
+        from saffron import workflow
+        from saffron.search import runner
+        from saffron.search.gathering import gather
+        from saffron.search.trees import trees as record_trees
 
-        loaded = Loaded()
+        runner.run_all(settings, layout, chosen, workflow.group_runs(settings, group))
         for experiment in workflow.experiments(settings, group):
-            for key in workflow.run_order(settings, experiment):
-                for shard in range(settings.search.shards):
-                    search.run(settings, layout, chosen, experiment, key, shard, loaded)
-            search.gather(settings, layout, chosen, experiment)
+            gather(settings, layout, chosen, experiment)
         if group == "replicate":
-            search.trees(settings, layout, chosen)
+            record_trees(settings, layout, chosen)
 
 
 @search_app.command()
@@ -312,9 +347,9 @@ def trees(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = HER
     settings, layout = _open(config, out)
     chosen = _training_seed(settings, seed)
     with _on_device(settings, layout, "search", f"record_trees.seed{chosen}"):
-        from saffron import search
+        from saffron.search.trees import trees as record
 
-        search.trees(settings, layout, chosen)
+        record(settings, layout, chosen)
 
 
 @search_app.command()
@@ -367,9 +402,10 @@ def criteria(
 def analysis(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
     """Compute attack success, intervals, fits, matched budgets and the checks against the paper."""
     settings, layout = _open(config, out)
-    from saffron import analysis as stage
+    with _job(layout, "analysis", "analyse"):
+        from saffron import analysis as stage
 
-    stage.run(settings, layout)
+        stage.run(settings, layout)
 
 
 @figures_app.command()
@@ -380,9 +416,10 @@ def notebook(
 ) -> None:
     """Execute one notebook; it writes its figure or table."""
     _, layout = _open(config, out)
-    from saffron import figures
+    with _job(layout, "figures", name):
+        from saffron import figures
 
-    figures.notebook(name, {"config": str(config), "root": str(out)}, figures.executed_copy(layout, name))
+        figures.notebook(name, {"config": str(config), "root": str(out)}, figures.executed_copy(layout, name))
 
 
 @figures_app.command()
@@ -400,11 +437,12 @@ def check(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
 def report(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
     """Write the self-contained HTML report, and the executed notebooks as HTML."""
     settings, layout = _open(config, out)
-    from saffron import figures
-    from saffron import report as stage
+    with _job(layout, "figures", "report"):
+        from saffron import figures
+        from saffron import report as stage
 
-    stage.write(settings, layout)
-    figures.pages(layout)
+        stage.write(settings, layout)
+        figures.pages(layout)
 
 
 @figures_app.command("all")
@@ -472,14 +510,15 @@ def pin(config: ConfigPath = DEFAULT_CONFIG) -> None:
 def provenance(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
     """Write data/<config>/provenance.json: versions, commit, seeds, hardware and the sha256 of every output."""
     settings, layout = _open(config, out)
-    from saffron import provenance as recorder
+    with _job(layout, "provenance", "provenance"):
+        from saffron import provenance as recorder
 
-    recorder.write(settings, layout)
+        recorder.write(settings, layout)
 
 
 @app.command()
 def runtimes(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
-    """Write data/<config>/runtimes.json and print the wall time of every stage."""
+    """Write data/<config>/runtimes.json and print wall time and CPU time of every stage."""
     settings, layout = _open(config, out)
     from saffron import provenance as recorder
 

@@ -456,11 +456,18 @@ class Experiment(Section):
             raise ValueError(f"runs {twice} stand twice: give each its own settings_id")
         if self.match and self.match.method not in {run.method for run in self.runs}:
             raise ValueError(f"match.method {self.match.method} is not among the runs: add it")
-        if self.match:
-            reference = next(run for run in self.runs if run.method == self.match.method)
-            if self.match.budget not in reference.budgets:
-                raise ValueError(f"match.budget {self.match.budget} is not among the budgets of {reference.key}: add it")
+        if self.match and self.reference and self.match.budget not in self.reference.budgets:
+            raise ValueError(f"match.budget {self.match.budget} is not among the budgets of {self.reference.key}: add it")
         return self
+
+    @property
+    def reference(self) -> Run | None:
+        """The run whose compute the others are matched to: the first of the method; None if nothing is matched."""
+        return next((run for run in self.runs if self.match and run.method == self.match.method), None)
+
+    def budgets_of(self, run: Run) -> list[int]:
+        """Budgets a run may use, increasing."""
+        return [self.match.budget] if self.match and run == self.reference else sorted(run.budgets)
 
 
 def _are_seeds(seeds: list[int]) -> bool:
@@ -476,7 +483,10 @@ class Search(Section):
     judge_reads_prefill: bool = Field(False, description="whether the judge reads the prefilled tokens")
     block_size: int = Field(16, ge=1, description="prompts per resumable block; a batch never crosses a block")
     shards: int = Field(1, ge=1, description="independent jobs per run")
-    jobs: Literal["runs", "seeds"] = Field("runs", description="one job: a shard of a run, or all searches of a training seed")
+    jobs: Literal["runs", "models", "seeds"] = Field(
+        "runs",
+        description="one job: a shard of a run; all runs of a training seed that load the same models; all its searches",
+    )
     oracle: Literal["sandbox", "none"] = Field(..., description="the text oracle that knows whether an output complied")
     methods: Methods = Field(default_factory=Methods, description="default settings of every method")
     experiments: Annotated[dict[str, Experiment], Field(min_length=1)] = Field(..., description="what is run, by name")

@@ -91,7 +91,7 @@ class Layout:
 
     @property
     def benchmarks(self) -> Path:
-        """Wall time and memory of every job, one file per job, by stage."""
+        """Times and memory of every job, by stage: ``<job>.tsv`` from Snakemake, ``<job>.cpu.json`` and ``.gpu.json`` from it."""
         return self.data / "benchmarks"
 
     @property
@@ -101,5 +101,5 @@ class Layout:
 
     @property
     def runtimes(self) -> Path:
-        """Wall time of every stage."""
+        """Times of every stage."""
         return self.data / "runtimes.json"

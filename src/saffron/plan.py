@@ -397,11 +397,9 @@ def _search(config: Config, layout: Layout) -> Row:
     costs = search_costs(config, layout)
     experiments = workflow.experiments(config)
     seeds = len(config.train_seeds)
-    if config.search.jobs == "runs":
-        runs = sum(len(experiment.runs) for experiment in experiments.values())
-        jobs = seeds * (runs * config.search.shards + len(experiments) + 1)
-    else:
-        jobs = seeds * 2
+    runs = sum(len(experiment.runs) for experiment in experiments.values())
+    searching = {"runs": runs * config.search.shards, "models": len(workflow.search_parts(config, "replicate")), "seeds": 1}
+    jobs = seeds * (searching[config.search.jobs] + (0 if config.search.jobs == "seeds" else len(experiments) + 1))
     widest = max(max(run.budgets) for experiment in experiments.values() for run in experiment.runs)
     width = _WIDTH[config.runtime.dtype]
     nodes = config.search.block_size * widest * config.search.max_new_tokens

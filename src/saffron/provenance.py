@@ -1,6 +1,8 @@
-"""Where a run's results come from: versions, commit, seeds, hardware, the digest of every output, and wall times.
+"""Where a run's results come from: versions, commit, seeds, hardware, the digest of every output, and times.
 
-Times never enter a result table; they are read here from the files that the workflow's ``benchmark`` directives leave.
+Times never enter a result table. Wall time and memory are read here from the files that the workflow's ``benchmark``
+directives leave; CPU time is recorded by the jobs themselves, as Snakemake's own (``cpu_time``) is sampled, every 30 s after
+the first 15, and leaves out what a job computes after the last sample.
 """
 
 from __future__ import annotations
@@ -11,7 +13,9 @@ import importlib.metadata
 import json
 import os
 import platform
+import resource
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -124,12 +128,19 @@ def write_runtimes(config: Config, layout: Layout) -> dict[str, Any]:
     return record
 
 
+def write_cpu_time(path: Path) -> None:
+    """Write the CPU time of this process so far, and of all it has started and waited for: ``{"cpu_s": seconds}``."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    records.write_json(path, {"cpu_s": round(sum(one.ru_utime + one.ru_stime for one in used), 2)})
+
+
 def runtimes(config: Config, layout: Layout) -> dict[str, Any]:
-    """Wall time and memory by stage, from the jobs' benchmark files.
+    """Wall time, CPU time and memory by stage, from what Snakemake and the jobs recorded.
 
     ``wall_s`` of a stage is the time during which at least one of its jobs ran (jobs run side by side, and a stage may
-    have been rerun in part); ``job_s`` adds up its jobs; ``max_rss_mb`` is the largest memory of one job. Jobs of `make
-    ablations` are in no stage and not in the total; they have a row of their own.
+    have been rerun in part); ``job_s`` adds up its jobs, ``cpu_s`` their CPU time (None if a job recorded none);
+    ``max_rss_mb`` is the largest memory of one job. Jobs of `make ablations` are in no stage and not in the total; they
+    have a row of their own.
 
     Raises:
         RecordError: if there are no benchmark files.
@@ -150,8 +161,14 @@ def runtimes(config: Config, layout: Layout) -> dict[str, Any]:
     return record
 
 
-#: Start, end and largest memory in MB.
-Job = tuple[float, float, float]
+@dataclass(frozen=True)
+class Job:
+    """What a job took: start and end in s, CPU time in s (None if it was not recorded), largest memory in MB."""
+
+    start: float
+    end: float
+    cpu: float | None
+    memory: float
 
 
 def _job(path: Path) -> Job:
@@ -164,7 +181,13 @@ def _job(path: Path) -> Job:
         row = next(csv.DictReader(stream, delimiter="\t"))
     end = path.stat().st_mtime
     memory = row.get("max_rss", "-")
-    return end - float(row["s"]), end, 0.0 if memory in ("-", "NA") else float(memory)
+    cpu = path.with_name(f"{path.stem}.cpu.json")
+    return Job(
+        start=end - float(row["s"]),
+        end=end,
+        cpu=records.read_json(cpu)["cpu_s"] if cpu.exists() else None,
+        memory=0.0 if memory in ("-", "NA") else float(memory),
+    )
 
 
 def runtime_rows(record: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
@@ -173,29 +196,48 @@ def runtime_rows(record: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     return [*rows, ("ablations", record["ablations"])] if "ablations" in record else rows
 
 
+#: Columns of a runtimes table as the README and the report show it.
+RUNTIME_COLUMNS = ("stage", "jobs", "wall time", "job time", "CPU time", "memory of the largest job")
+
+
+def runtime_cells(record: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Cells of RUNTIME_COLUMNS, a tuple per line; runs that were recorded without CPU time have a dash for it."""
+    return [
+        (name, str(row["jobs"]), *(_seconds(row.get(key)) for key in ("wall_s", "job_s", "cpu_s")), f"{row['max_rss_mb']:.0f} MB")
+        for name, row in runtime_rows(record)
+    ]
+
+
+def _seconds(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0f} s"
+
+
 def _summary(jobs: list[Job]) -> dict[str, Any]:
     wall, last = 0.0, float("-inf")
-    for start, end, _ in sorted(jobs):
-        wall += max(0.0, end - max(start, last))
-        last = max(last, end)
+    for job in sorted(jobs, key=lambda job: (job.start, job.end)):
+        wall += max(0.0, job.end - max(job.start, last))
+        last = max(last, job.end)
+    cpu = [job.cpu for job in jobs if job.cpu is not None]
     return {
         "jobs": len(jobs),
         "wall_s": round(wall, 1),
-        "job_s": round(sum(end - start for start, end, _ in jobs), 1),
-        "max_rss_mb": round(max(memory for *_, memory in jobs), 1),
+        "job_s": round(sum(job.end - job.start for job in jobs), 1),
+        "cpu_s": round(sum(cpu), 1) if len(cpu) == len(jobs) else None,
+        "max_rss_mb": round(max(job.memory for job in jobs), 1),
     }
 
 
 def render_runtimes(record: dict[str, Any]) -> str:
-    """The table of wall times, one line per stage."""
-    lines = [f"{'stage':<12}{'jobs':>6}{'wall':>10}{'job time':>11}{'memory':>10}"]
+    """The table of times, one line per stage."""
+    lines = [f"{'stage':<12}{'jobs':>6}{'wall':>10}{'job time':>11}{'CPU time':>11}{'memory':>10}"]
     for stage, row in runtime_rows(record):
-        lines.append(
-            f"{stage:<12}{row['jobs']:>6}{_time(row['wall_s']):>10}{_time(row['job_s']):>11}{row['max_rss_mb']:>7.0f} MB"
-        )
+        times = f"{_time(row['wall_s']):>10}{_time(row['job_s']):>11}{_time(row.get('cpu_s')):>11}"
+        lines.append(f"{stage:<12}{row['jobs']:>6}{times}{row['max_rss_mb']:>7.0f} MB")
     return "\n".join(lines)
 
 
-def _time(seconds: float) -> str:
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return "–"
     hours, rest = divmod(round(seconds), 3600)
     return f"{hours}:{rest // 60:02}:{rest % 60:02}"

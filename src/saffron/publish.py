@@ -162,12 +162,8 @@ def _run(record: dict[str, Any]) -> str:
 
 
 def _runtimes(record: dict[str, Any]) -> str:
-    lines = ["| stage | jobs | wall time | job time | memory of the largest job |", "|---|---|---|---|---|"]
-    lines += [
-        f"| {name} | {row['jobs']} | {row['wall_s']:.0f} s | {row['job_s']:.0f} s | {row['max_rss_mb']:.0f} MB |"
-        for name, row in provenance.runtime_rows(record["runtimes"])
-    ]
-    return "\n".join(lines)
+    rows = [provenance.RUNTIME_COLUMNS, ("---",) * len(provenance.RUNTIME_COLUMNS), *provenance.runtime_cells(record["runtimes"])]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _table(name: str) -> Callable[[dict[str, Any]], str]:

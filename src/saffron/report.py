@@ -276,15 +276,11 @@ def _runtimes(view: View) -> str:
     if not any(view.layout.benchmarks.glob("*/*.tsv")):
         return _missing("wall times, which Snakemake measures", f"make replicate CONFIG={view.config.name}")
     record = provenance.runtimes(view.config, view.layout)
-    rows = [
-        (stage, str(row["jobs"]), f"{row['wall_s']:.0f} s", f"{row['job_s']:.0f} s", f"{row['max_rss_mb']:.0f} MB")
-        for stage, row in provenance.runtime_rows(record)
-    ]
     note = captions.prose(
         """Wall time: while at least one job of the stage ran, by when its jobs' benchmark files were written (a copy of them
-        has to keep their times); job time: its jobs added up."""
+        has to keep their times); job time: its jobs added up; CPU time: what their processes computed, waiting left out."""
     )
-    table = _html_table(("stage", "jobs", "wall time", "job time", "memory of the largest job"), rows)
+    table = _html_table(provenance.RUNTIME_COLUMNS, provenance.runtime_cells(record))
     return f'{table}<p class="caption">{note}</p>'
 
 

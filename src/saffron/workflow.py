@@ -171,18 +171,34 @@ def run_of(config: Config, experiment: str, key: str) -> Run:
 
 
 def run_order(config: Config, experiment: str) -> list[str]:
-    """Keys of an experiment's runs, those whose compute the others are matched to first."""
+    """Keys of an experiment's runs, the one whose compute the others are matched to first."""
     item = config.search.experiments[experiment]
-    first = item.match.method if item.match else None
-    return [run.key for run in sorted(item.runs, key=lambda run: run.method != first)]
+    return [run.key for run in sorted(item.runs, key=lambda run: run != item.reference)]
+
+
+def group_runs(config: Config, group: str) -> list[tuple[str, str]]:
+    """Experiment and key of every run of a group, in an order in which they can run."""
+    return [(name, key) for name in experiments(config, group) for key in run_order(config, name)]
 
 
 def references(config: Config, experiment: str, key: str) -> list[str]:
-    """Keys of the runs that must be finished before this one: the method whose compute it is matched to."""
-    item = config.search.experiments[experiment]
-    if item.match is None or run_of(config, experiment, key).method == item.match.method:
-        return []
-    return [run.key for run in item.runs if run.method == item.match.method]
+    """Keys of the runs that must be finished before this one: the run whose compute it is matched to."""
+    reference = config.search.experiments[experiment].reference
+    return [] if reference is None or key == reference.key else [reference.key]
+
+
+def search_parts(config: Config, group: str) -> dict[str, list[tuple[str, str]]]:
+    """The runs of an experiment group, as experiment and key, by the job that searches them with ``search.jobs: models``.
+
+    A job takes the runs that load the same models, so that each is loaded once, by a process that waits for no other
+    model; runs that wait for the one they are matched to are a job of their own. Jobs are named after what they load.
+    """
+    parts: dict[str, list[tuple[str, str]]] = {}
+    for name, key in group_runs(config, group):
+        run = run_of(config, name, key)
+        part = "matched" if references(config, name, key) else "-".join(filter(None, (run.policy, mrm_of(config, run))))
+        parts.setdefault(part, []).append((name, key))
+    return parts
 
 
 def gathering_searches(config: Config, experiment: str) -> bool:
@@ -228,7 +244,9 @@ def beyond_replication(config: Config, job: str) -> bool:
     first, *parts = job.split(".")
     others = {name for name, item in config.search.experiments.items() if item.group != "replicate"}
     others |= set(variants(config, None)) - set(variants(config))
-    return first in ("assess", "judge", "search_ablations") or first.startswith("ablation_") or bool(others & set(parts))
+    if first in ("search_replicate", "search_ablations"):
+        return first == "search_ablations"
+    return first in ("assess", "judge") or first.startswith("ablation_") or bool(others & set(parts))
 
 
 def has_judge(config: Config) -> bool:
@@ -319,12 +337,14 @@ def search_run_slice(config: Config, experiment: str, key: str) -> str:
     return _line(**_search_common(config), **_run_values(config, run_of(config, experiment, key)), experiment=scope)
 
 
+def searches_slice(config: Config, runs: list[tuple[str, str]]) -> str:
+    """What several runs, given as experiment and key, read."""
+    return _line(runs=[(name, key, search_run_slice(config, name, key)) for name, key in runs])
+
+
 def search_group_slice(config: Config, group: str) -> str:
     """What all searches of an experiment group read."""
-    runs = {
-        name: {key: search_run_slice(config, name, key) for key in run_order(config, name)} for name in experiments(config, group)
-    }
-    return _line(**runs)
+    return searches_slice(config, group_runs(config, group))
 
 
 def search_gather_slice(config: Config, experiment: str) -> str:

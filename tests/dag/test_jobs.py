@@ -36,7 +36,11 @@ def expected(name: str) -> dict[str, int]:
     if config.search.jobs == "seeds":
         jobs["search_replicate"] = seeds
     else:
-        jobs["search_run"] = seeds * shards * sum(len(item.runs) for item in experiments.values())
+        if config.search.jobs == "runs":
+            jobs["search_run"] = seeds * shards * sum(len(item.runs) for item in experiments.values())
+        else:
+            parts = [f"search_replicate_{part}".replace("-", "_") for part in workflow.search_parts(config, "replicate")]
+            jobs |= dict.fromkeys(parts, seeds)
         jobs["gather_search"] = seeds * len(experiments)
         jobs["record_trees"] = seeds
     return jobs
@@ -51,8 +55,12 @@ def test_every_config_builds_the_jobs_it_describes(project: Project, name: str) 
 def test_the_sandbox_is_these_jobs(project: Project) -> None:
     """The counts themselves, so that the test above cannot err together with the workflow."""
     jobs = project.jobs(config="sandbox")
+    searches = {"policy", "policy_default", "deepalign", "matched"}
+    expected_searches = {f"search_replicate_{name}": 1 for name in searches}
+    assert {name: count for name, count in jobs.items() if name.startswith("search_")} == expected_searches
+    by_run = project.jobs("--config", "search={jobs: runs}", config="sandbox")
     experiments = [item for item in _yaml("sandbox")["search"]["experiments"].values() if item.get("group") != "ablations"]
-    assert jobs["search_run"] == sum(len(item["runs"]) for item in experiments)
+    assert by_run["search_run"] == sum(len(item["runs"]) for item in experiments)
     assert (jobs["figure"], jobs["table"], jobs["train_mrm"], jobs["label"]) == (6, 6, 1, 2)
 
 
@@ -141,9 +149,12 @@ def test_ablations_run_their_own_experiments_alone(project: Project) -> None:
 
 def test_a_matched_run_waits_for_its_reference(project: Project) -> None:
     target = "data/sandbox/search/seed0/matched/saffron-default.shard0.parquet"
-    alone = project.jobs(target, config="sandbox")
+    runs = ("--config", "search={jobs: runs}")
+    alone = project.jobs(target, *runs, config="sandbox")
     assert alone["search_run"] == 2  # itself and best_of_n
-    assert project.jobs(target.replace("saffron", "best_of_n"), config="sandbox")["search_run"] == 1
+    assert project.jobs(target.replace("saffron", "best_of_n"), *runs, config="sandbox")["search_run"] == 1
+    together = project.jobs(target, config="sandbox")
+    assert {name for name in together if name.startswith("search_")} == {"search_replicate_matched", "search_replicate_policy"}
 
 
 # ------------------------------------------------------------------------------------------------------------ refusals

@@ -52,11 +52,13 @@ def test_the_resolved_config_lies_beside_the_results(finished: Project) -> None:
     assert configs.load(finished.root / "data/smoke/config.yaml") == CONFIG
 
 
-def test_wall_time_and_log_of_every_job_are_kept(finished: Project) -> None:
+def test_times_and_log_of_every_job_are_kept(finished: Project) -> None:
     data = finished.root / "data/smoke"
     times = {path.relative_to(data / "benchmarks").with_suffix("") for path in (data / "benchmarks").rglob("*.tsv")}
     logs = {path.relative_to(data / "logs").with_suffix("") for path in (data / "logs").rglob("*.log")}
     assert times == logs
+    cpu = {path.relative_to(data / "benchmarks") for path in (data / "benchmarks").rglob("*.cpu.json")}
+    assert cpu == {path.with_name(f"{path.name}.cpu.json") for path in times}
     assert len(times) == sum(count for rule, count in finished.jobs("--forceall").items() if rule != "all")
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from saffron import analysis, mrm, safety4m, search, sources, workflow
+from saffron import analysis, mrm, safety4m, sources, workflow
 from saffron import models as stage_models
 from saffron.config import Config
 from saffron.layout import Layout
+from saffron.search import runner
+from saffron.search.gathering import gather
+from saffron.search.trees import trees
 
 
 def run(config: Config, layout: Layout) -> None:
@@ -24,7 +27,7 @@ def run(config: Config, layout: Layout) -> None:
         for experiment in workflow.experiments(config):
             for key in workflow.run_order(config, experiment):
                 for shard in range(config.search.shards):
-                    search.run(config, layout, seed, experiment, key, shard)
-            search.gather(config, layout, seed, experiment)
-        search.trees(config, layout, seed)
+                    runner.run(config, layout, seed, experiment, key, shard)
+            gather(config, layout, seed, experiment)
+        trees(config, layout, seed)
     analysis.run(config, layout)

@@ -16,7 +16,7 @@ import yaml
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from saffron import assessment, records, search
+from saffron import assessment, records
 from saffron import config as configs
 from saffron.analysis import tries
 from saffron.chat import ChatFormat, ChatFormats
@@ -25,7 +25,7 @@ from saffron.config import Config
 from saffron.layout import Layout
 from saffron.models import load_lm, save_mrm_head
 from saffron.records import RecordError
-from saffron.search import registry, runner
+from saffron.search import gathering, registry, runner, trees
 from saffron.search.base import SearchResult
 from saffron.search.inputs import Inputs
 
@@ -119,8 +119,8 @@ def layout(world: Path, tmp_path: Path) -> Layout:
 def run_all(config: Config, layout: Layout, keys: list[str] | None = None) -> pd.DataFrame:
     for key in keys or [run.key for run in config.search.experiments["tiny"].runs]:
         for shard in range(config.search.shards):
-            search.run(config, layout, 0, "tiny", key, shard)
-    search.gather(config, layout, 0, "tiny")
+            runner.run(config, layout, 0, "tiny", key, shard)
+    gathering.gather(config, layout, 0, "tiny")
     return records.read_table(layout.search(0, "tiny"), records.SEARCH)
 
 
@@ -207,7 +207,7 @@ def test_a_run_killed_with_sigkill_goes_on(layout: Layout, monkeypatch: pytest.M
             return block(*args)
 
         runner._Job._block = slowly  # type: ignore[method-assign]
-        search.run(config, layout, 0, "tiny", "deal-default", 0)
+        runner.run(config, layout, 0, "tiny", "deal-default", 0)
         os._exit(0)
     blocks = layout.search_run(0, "tiny", "deal-default", 0).parent / ".blocks"
     deadline = time.monotonic() + 120
@@ -306,16 +306,16 @@ def test_gather_names_what_is_missing_or_not_a_number(layout: Layout) -> None:
     path = layout.search_run(0, "tiny", "best_of_n-default", 0)
     records.write_table(path, table[table["prompt_id"] != 4], records.SEARCH)
     with pytest.raises(RecordError, match=r"best_of_n-default.shard0.parquet.*prompt_id.*first 4"):
-        search.gather(config, layout, 0, "tiny")
+        gathering.gather(config, layout, 0, "tiny")
     records.write_table(path, table.assign(judge_reward=table["judge_reward"].where(table["prompt_id"] != 3)), records.SEARCH)
     with pytest.raises(RecordError, match=r"best_of_n-default.shard0.parquet.*judge_reward: not a number at prompt 3"):
-        search.gather(config, layout, 0, "tiny")
+        gathering.gather(config, layout, 0, "tiny")
     records.write_table(path, pd.concat([table, table.head(1)]), records.SEARCH)
     with pytest.raises(RecordError, match="prompt_id"):
-        search.gather(config, layout, 0, "tiny")
+        gathering.gather(config, layout, 0, "tiny")
     path.unlink()
     with pytest.raises(RecordError, match="no such table"):
-        search.gather(config, layout, 0, "tiny")
+        gathering.gather(config, layout, 0, "tiny")
 
 
 def test_an_attack_needs_reference_answers(layout: Layout, world: Path) -> None:
@@ -324,17 +324,17 @@ def test_an_attack_needs_reference_answers(layout: Layout, world: Path) -> None:
     runs = [{"method": "no_defense", "budgets": [0]}]
     config = make_config(experiments={"tiny": {"dataset": "harmless", "runs": runs}})
     with pytest.raises(RecordError, match="column reference: prompt 5"):
-        search.run(config, layout, 0, "tiny", "no_defense-default", 0)
+        runner.run(config, layout, 0, "tiny", "no_defense-default", 0)
 
 
 def test_an_unknown_run_is_named_with_the_known_ones(layout: Layout) -> None:
     with pytest.raises(configs.ConfigError, match="no run deal-x; there are no_defense-default"):
-        search.run(make_config(**ALL), layout, 0, "tiny", "deal-x", 0)
+        runner.run(make_config(**ALL), layout, 0, "tiny", "deal-x", 0)
 
 
 def test_recorded_trees_can_be_read_back_and_spell_the_searches(layout: Layout) -> None:
     config = make_config(**ALL)
-    search.trees(config, layout, 0)
+    trees.trees(config, layout, 0)
     record = tries.load(layout.search_trees(0))
     assert [entry.method for entry in record.searches] == ["saffron", "best_of_n"] * 3
     for entry in record.searches:

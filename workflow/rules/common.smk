@@ -113,9 +113,19 @@ def mrm_folders(group):
     ]
 
 
-def search_models(seed, experiment, runs):
-    """Models that some runs of an experiment load: policies, guard and MRMs."""
-    chosen = [stages.run_of(CONFIG, experiment, key) for key in runs]
+def runs_of(experiment):
+    """Experiment and key of an experiment's runs, in the order in which they can run."""
+    return [(experiment, key) for key in stages.run_order(CONFIG, experiment)]
+
+
+def references_of(runs):
+    """Runs that some runs are matched to."""
+    return sorted({(name, key) for name, run in runs for key in stages.references(CONFIG, name, run)})
+
+
+def models_read(seed, runs):
+    """Models that some runs load: policies, guard and MRMs."""
+    chosen = [stages.run_of(CONFIG, *run) for run in runs]
     variants = {stages.mrm_of(CONFIG, run) for run in chosen} - {None}
     return [
         LAYOUT.tokenizer,
@@ -124,22 +134,11 @@ def search_models(seed, experiment, runs):
     ]
 
 
-def group_models(seed, group):
-    """Models that an experiment group loads."""
-    models = [search_models(seed, name, run_keys(name)) for name in stages.experiments(CONFIG, group)]
-    return sorted({str(path) for paths in models for path in paths})
-
-
-def group_prompts(group):
-    """Prompt sets of an experiment group."""
-    return sorted({str(LAYOUT.prompts(item.dataset)) for item in stages.experiments(CONFIG, group).values()})
+def prompts_read(runs):
+    """Prompt sets that some runs read."""
+    return sorted({LAYOUT.prompts(CONFIG.search.experiments[name].dataset) for name, _ in runs})
 
 
 def prompts_of(wildcards):
     """The prompt set of an experiment."""
     return LAYOUT.prompts(CONFIG.search.experiments[wildcards.experiment].dataset)
-
-
-def run_keys(experiment):
-    """Keys of an experiment's runs in the order in which they can run."""
-    return stages.run_order(CONFIG, experiment)

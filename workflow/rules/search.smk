@@ -1,15 +1,16 @@
-# Outputs of every method, budget, dataset and seed. One job is one shard of one run, or, where starting processes costs
-# more than searching (search.jobs: seeds), all searches of a training seed. Finished blocks are never searched again.
+# Outputs of every method, budget, dataset and seed. One job is one shard of one run, all runs of a training seed that load
+# the same models, or all its searches (search.jobs), as starting a process costs more than a small search. Finished blocks
+# are never searched again.
 
 if CONFIG.search.jobs == "runs":
 
     rule search_run:
         input:
             prompts=prompts_of,
-            models=lambda wildcards: search_models(wildcards.seed, wildcards.experiment, [wildcards.run]),
+            models=lambda wildcards: models_read(wildcards.seed, [(wildcards.experiment, wildcards.run)]),
             reference=lambda wildcards: [
-                LAYOUT.search_run(wildcards.seed, wildcards.experiment, key, shard)
-                for key in stages.references(CONFIG, wildcards.experiment, wildcards.run)
+                LAYOUT.search_run(wildcards.seed, *run, shard)
+                for run in references_of([(wildcards.experiment, wildcards.run)])
                 for shard in SHARDS
             ],
             code=stages.modules("search"),
@@ -34,15 +35,52 @@ if CONFIG.search.jobs == "runs":
             "saffron search run --config {params.config} --seed {wildcards.seed} --experiment {wildcards.experiment}"
             " --run {wildcards.run} --shard {wildcards.shard} > {log} 2>&1"
 
+elif CONFIG.search.jobs == "models":
+
+    for group in ("replicate", "ablations", "development"):
+        for part, runs in stages.search_parts(CONFIG, group).items():
+
+            rule:
+                name:
+                    f"search_{group}_{part}".replace("-", "_")
+                input:
+                    prompts=prompts_read(runs),
+                    models=models_read("{seed}", runs),
+                    reference=[LAYOUT.search_run("{seed}", *run, shard) for run in references_of(runs) for shard in SHARDS],
+                    code=stages.modules("search"),
+                output:
+                    [LAYOUT.search_run("{seed}", *run, shard) for run in runs for shard in SHARDS],
+                log:
+                    logged("search", f"search_{group}.seed{{seed}}.{part}"),
+                benchmark:
+                    timed("search", f"search_{group}.seed{{seed}}.{part}")
+                priority: 5  # before the evaluation of the MRM, which only the analysis waits for
+                conda:
+                    "../../environment.yml"
+                threads: CONFIG.runtime.torch_threads
+                resources:
+                    gpu=GPU,
+                    mem_mb=MEM_MB,
+                    runtime=RUNTIME,
+                params:
+                    config=RESOLVED,
+                    group=group,
+                    part=part,
+                    reads=stages.searches_slice(CONFIG, runs),
+                shell:
+                    "saffron search part --config {params.config} --seed {wildcards.seed} --group {params.group}"
+                    " --part {params.part} > {log} 2>&1"
+
+
+if CONFIG.search.jobs != "seeds":
+
     rule gather_search:
         input:
             runs=lambda wildcards: [
-                LAYOUT.search_run(wildcards.seed, wildcards.experiment, key, shard)
-                for key in run_keys(wildcards.experiment)
-                for shard in SHARDS
+                LAYOUT.search_run(wildcards.seed, *run, shard) for run in runs_of(wildcards.experiment) for shard in SHARDS
             ],
             prompts=prompts_of,
-            models=lambda wildcards: search_models(wildcards.seed, wildcards.experiment, run_keys(wildcards.experiment)),
+            models=lambda wildcards: models_read(wildcards.seed, runs_of(wildcards.experiment)),
             code=stages.modules("search"),
         output:
             LAYOUT.search("{seed}", "{experiment}"),
@@ -96,8 +134,8 @@ else:
 
     rule search_replicate:
         input:
-            prompts=group_prompts("replicate"),
-            models=lambda wildcards: group_models(wildcards.seed, "replicate"),
+            prompts=prompts_read(stages.group_runs(CONFIG, "replicate")),
+            models=models_read("{seed}", stages.group_runs(CONFIG, "replicate")),
             code=stages.modules("search"),
         output:
             tables=group_tables("{seed}", "replicate"),
@@ -128,8 +166,8 @@ else:
                 name:
                     f"search_{group}"
                 input:
-                    prompts=group_prompts(group),
-                    models=lambda wildcards, group=group: group_models(wildcards.seed, group),
+                    prompts=prompts_read(stages.group_runs(CONFIG, group)),
+                    models=models_read("{seed}", stages.group_runs(CONFIG, group)),
                     code=stages.modules("search"),
                 output:
                     group_tables("{seed}", group),

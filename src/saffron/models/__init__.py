@@ -1,4 +1,7 @@
-"""Stage models: tokenizer, policy, guard and DeepAlign policy; and the one way to load each of them, the MRM included."""
+"""Stage models: tokenizer, policy, guard and DeepAlign policy; and the one way to load each of them, the MRM included.
+
+torch is imported inside the functions, as the tokenizer's job needs none.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
-from torch import Tensor
 
 from saffron import records
 from saffron.config import Config, ConfigError, Runtime
 from saffron.layout import Layout
-from saffron.models import device
 
 if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
     from transformers import LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 HEAD = "head.safetensors"
@@ -32,6 +33,8 @@ class ModelError(ValueError):
 
 def device_of(runtime: Runtime) -> torch.device:
     """Where models run; ``auto`` takes a GPU if there is one."""
+    import torch
+
     if runtime.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(runtime.device)
@@ -43,6 +46,8 @@ def require_device(runtime: Runtime) -> None:
     Raises:
         ConfigError: with the cause as far as it is known, and the remedy.
     """
+    import torch
+
     if runtime.device != "cuda" or torch.cuda.is_available():
         return
     cause = "finds none (does nvidia-smi list one, and is its driver new enough?)" if torch.version.cuda else "has no CUDA"
@@ -72,7 +77,10 @@ def load_lm(
     folder = Path(folder)
     if not (folder / "config.json").exists():
         raise ModelError(f"{folder}: no model here; run the stage that makes it")
-    from transformers import AutoModelForCausalLM  # seconds to import, which the tokenizer's job can do without
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from saffron.models import device
 
     place, dtype = device_of(runtime), getattr(torch, runtime.dtype)
     free = device.free_bytes(place)
@@ -95,6 +103,8 @@ def load_lm(
 @contextlib.contextmanager
 def _readable(folder: Path, what: str) -> Iterator[None]:
     """Turn what transformers says of a broken folder into one error with the remedy."""
+    import torch
+
     try:
         yield
     except (ModelError, torch.OutOfMemoryError):
@@ -170,6 +180,8 @@ def _read_tokenizer(folder: Path, modified: int) -> PreTrainedTokenizerFast:
 
 def save_mrm_head(folder: str | Path, bias: Tensor, unseen_mask: Tensor) -> None:
     """Write ``head.safetensors``: the unembedding bias (float[V]) and which tokens were never a target (bool[V])."""
+    from safetensors.torch import save_file
+
     tensors = {"lm_head_bias": bias.detach().float().cpu().contiguous(), "unseen_mask": unseen_mask.cpu()}
     with records.replacing(Path(folder) / HEAD) as temporary:
         save_file(tensors, temporary)
@@ -192,6 +204,8 @@ def load_mrm(
         ModelError: if the folder lacks the model or its head, their sizes differ, or the device does not hold the model.
         RecordError: if the head cannot be read.
     """
+    from torch import nn
+
     folder = Path(folder)
     if not (folder / HEAD).exists():
         raise ModelError(f"{folder}: no {HEAD} here; run the stage mrm")
@@ -201,7 +215,7 @@ def load_mrm(
     layer = model.get_output_embeddings()
     if bias.shape != (layer.out_features,) or unseen.shape != bias.shape:
         raise ModelError(f"{folder}: {HEAD} is for {len(bias)} tokens, the model has {layer.out_features}; rerun the stage mrm")
-    layer.bias = torch.nn.Parameter(bias.to(layer.weight), requires_grad=False)
+    layer.bias = nn.Parameter(bias.to(layer.weight), requires_grad=False)
     return model, unseen.to(layer.weight.device)
 
 
@@ -284,6 +298,8 @@ def deepalign(config: Config, layout: Layout, seed: int) -> None:
 
 def _train(which: str, function: Any, config: Config, layout: Layout, seed: int) -> None:
     """Train a sandbox model on one thread count, so that a seed gives the same bytes, and store it with its losses."""
+    import torch
+
     from saffron.chat import ChatFormats
 
     settings = config.models.sandbox

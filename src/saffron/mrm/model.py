@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import torch
-from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 
 from saffron.mrm.targets import Batch
@@ -32,6 +31,8 @@ class MultifurcationRewardModel(nn.Module):
     """
 
     def __init__(self, guard: Any, *, rank: int, alpha: float, bias: Bias, seed: int) -> None:
+        from peft import LoraConfig, get_peft_model  # half a second to import, which reading a trained one can do without
+
         super().__init__()
         head = guard.get_output_embeddings()
         config = LoraConfig(

@@ -14,6 +14,7 @@ from saffron import models, records
 from saffron.chat import ChatFormats
 from saffron.config import Config, Experiment, Rewarded, Run, Saffron, Section
 from saffron.layout import Layout
+from saffron.search import experiments
 from saffron.search.base import SearchModels, SearchPrompt
 
 
@@ -123,15 +124,10 @@ class Inputs:
         Raises:
             RecordError: if the prompt set is missing or malformed, or a prompt that is to be attacked has no reference answer.
         """
-        path = self.layout.prompts(self.experiment.dataset)
-        table = records.read_table(path, records.PROMPTS).sort_values("prompt_id")
-        if table.empty or not table["prompt_id"].is_unique:
-            raise records.RecordError(
-                f"{path}: column prompt_id: {'no rows' if table.empty else 'repeated ids'}; run the stage sources again"
-            )
-        table = table.head(self.experiment.prompts or len(table))
+        table = experiments.prompts(self.layout, self.experiment)
         if self.run.attack and table["reference"].isna().any():
             first = table.loc[table["reference"].isna(), "prompt_id"].iloc[0]
+            path = self.layout.prompts(self.experiment.dataset)
             raise records.RecordError(
                 f"{path}: column reference: prompt {first} has no answer to prefill; set attack: false for run {self.run.key}"
             )

@@ -26,11 +26,11 @@ from tqdm import tqdm
 
 from saffron import records
 from saffron.compute import ModelShape, paper_multiplier
-from saffron.config import Config, ConfigError, Experiment, Match, Run, as_dict
+from saffron.config import Config, Match, Run, as_dict
 from saffron.fingerprint import fingerprint
 from saffron.layout import Layout
 from saffron.models import device
-from saffron.search import registry
+from saffron.search import experiments, registry
 from saffron.search.base import RandomKey, SearchPrompt, SearchResult
 from saffron.search.inputs import AttackedPrompt, Inputs, Loaded
 from saffron.search.verdicts import judge
@@ -42,7 +42,6 @@ log = logging.getLogger(__name__)
 PROBE_SLACK = 1.1
 #: Modules whose source text is part of a block's key, beside the files it reads.
 MODULES = ("saffron.trie", "saffron.compute", "saffron.chat", "saffron.search", "saffron.sources.oracle")
-ROW_ORDER = ["run", "budget", "search_seed", "prompt_id"]
 
 
 def run(
@@ -51,11 +50,11 @@ def run(
     """Search one shard of one run and write ``layout.search_run``; the run's settings are written beside it.
 
     In a matched experiment the reference method's run has to be there; the ratio reached is written to
-    ``<run>.match.json`` (with several shards: by :func:`gather`, as only then all prompts have been searched).
+    ``<run>.match.json`` (with several shards: by :mod:`saffron.search.gathering`, as only then all prompts have been searched).
 
     Raises:
         RecordError: if something it reads is missing or not what it should be.
-        ConfigError: if the experiment has no such run, or its reference budget is not run.
+        ConfigError: if the experiment has no such run.
     """
     job = _Job.of(config, layout, seed, experiment, run_key, loaded)
     mine = job.blocks_of_shard(shard)
@@ -76,43 +75,24 @@ def run(
     records.write_table(path, table, records.SEARCH)
 
 
-def gather(config: Config, layout: Layout, seed: int, experiment: str) -> None:
-    """Join all runs and shards of an experiment into ``layout.search``: by run, budget, search seed and prompt, complete.
+def run_all(config: Config, layout: Layout, seed: int, runs: Sequence[tuple[str, str]]) -> None:
+    """Search every shard of some runs, given as experiment and key, in their order; each model is loaded once (:func:`run`)."""
+    loaded = Loaded()
+    for experiment, key in runs:
+        for shard in range(config.search.shards):
+            run(config, layout, seed, experiment, key, shard, loaded)
 
-    Raises:
-        RecordError: if a shard is missing, a prompt is missing or there twice, or a value is not a number.
+
+def match_fully(config: Config, layout: Layout, seed: int, experiment: str, run_key: str, largest: int) -> pd.DataFrame:
+    """All rows of a matched run at its budget, which is known once every shard has searched ``largest`` (:func:`run`).
+
+    A smaller budget is searched here if that one turns out to be above the tolerance; writes ``<run>.match.json``.
     """
-    item = _experiment(config, experiment)
-    parts = []
-    for place, entry in enumerate(item.runs):
-        job = _Job.of(config, layout, seed, experiment, entry.key)
-        paths = [layout.search_run(seed, experiment, entry.key, shard) for shard in range(config.search.shards)]
-        table = pd.concat([records.read_table(path, records.SEARCH) for path in paths], ignore_index=True)
-        budgets = sorted({int(budget) for budget in table["budget"]})
-        if item.match is None or job.is_reference:
-            budgets = job.budgets
-        elif config.search.shards > 1:
-            matching = _Matching(job)
-            budgets = [matching.accept(max(budgets))]
-            matching.record()
-            table = job.search(budgets, range(len(job.blocks)))
-        elif len(budgets) != 1:
-            raise records.RecordError(
-                f"{paths[0]}: column budget: {budgets} in a matched run, expected one; delete it and run the search again"
-            )
-        _check(table, paths, budgets, job.search_seeds, [prompt.prompt_id for prompt in job.prompts])
-        parts.append(table.assign(run=place))
-    rows = pd.concat(parts, ignore_index=True).sort_values(ROW_ORDER, kind="stable")
-    path = layout.search(seed, experiment)
-    with records.replacing(path.with_suffix(".settings.yaml")) as temporary:
-        temporary.write_text(yaml.safe_dump({"experiment": experiment, **as_dict(item)}, sort_keys=False))
-    records.write_table(path, rows, records.SEARCH)
-
-
-def _experiment(config: Config, name: str) -> Experiment:
-    if name not in config.search.experiments:
-        raise ConfigError(f"search.experiments: no experiment {name}; there are {', '.join(config.search.experiments)}")
-    return config.search.experiments[name]
+    job = _Job.of(config, layout, seed, experiment, run_key)
+    matching = _Matching(job)
+    budget = matching.accept(largest)
+    matching.record()
+    return job.search([budget], range(len(job.blocks)))
 
 
 def _beside(path: Path, ending: str) -> Path:
@@ -132,13 +112,10 @@ class _Job:
 
     @classmethod
     def of(cls, config: Config, layout: Layout, seed: int, experiment: str, run_key: str, loaded: Loaded | None = None) -> _Job:
-        item = _experiment(config, experiment)
-        found = [entry for entry in item.runs if entry.key == run_key]
-        if not found:
-            known = ", ".join(entry.key for entry in item.runs)
-            raise ConfigError(f"search.experiments.{experiment}: no run {run_key}; there are {known}")
+        item = experiments.named(config, experiment)
+        entry = experiments.run_named(item, experiment, run_key)
         torch.set_num_threads(config.runtime.torch_threads)
-        return cls(layout, experiment, Inputs(config, layout, seed, item, found[0], loaded or Loaded()))
+        return cls(layout, experiment, Inputs(config, layout, seed, item, entry, loaded or Loaded()))
 
     # ------------------------------------------------------------------------------------------------- what there is
     @property
@@ -157,27 +134,14 @@ class _Job:
     def match(self) -> Match | None:
         return self.inputs.experiment.match
 
-    @cached_property
-    def reference_key(self) -> str:
-        """The run whose compute the others are matched to: the first of the method."""
-        match = self.match
-        assert match is not None
-        return next(entry.key for entry in self.inputs.experiment.runs if entry.method == match.method)
-
     @property
     def is_reference(self) -> bool:
-        return self.match is not None and self.entry.key == self.reference_key
+        return self.entry == self.inputs.experiment.reference
 
     @property
     def budgets(self) -> list[int]:
         """Budgets the run may use, increasing."""
-        if self.match is not None and self.is_reference:
-            if self.match.budget not in self.entry.budgets:
-                raise ConfigError(
-                    f"search.experiments.{self.name}.match.budget: {self.match.budget} is not a budget of {self.entry.key}"
-                )
-            return [self.match.budget]
-        return sorted(set(self.entry.budgets))
+        return self.inputs.experiment.budgets_of(self.entry)
 
     @cached_property
     def prompts(self) -> list[AttackedPrompt]:
@@ -242,7 +206,7 @@ class _Job:
         tables = [self._block(*unit) for unit in tqdm(work, desc=name, unit="block", mininterval=5)]
         if not tables:
             return pd.DataFrame(columns=records.SEARCH.names)
-        order = [column for column in ROW_ORDER if column != "run"]
+        order = [column for column in experiments.ROW_ORDER if column != "run"]
         return pd.concat(tables, ignore_index=True).sort_values(order, kind="stable", ignore_index=True)
 
     def _block_path(self, search_seed: int, index: int, budgets: Sequence[int]) -> Path:
@@ -351,12 +315,11 @@ class _Matching:
     """The search for a run's matched budget."""
 
     def __init__(self, job: _Job) -> None:
-        match = job.match
-        assert match is not None
+        match, reference = job.match, job.inputs.experiment.reference
+        assert match is not None and reference is not None
         self.job, self.match = job, match
         paths = [
-            job.layout.search_run(job.inputs.seed, job.name, job.reference_key, shard)
-            for shard in range(job.config.search.shards)
+            job.layout.search_run(job.inputs.seed, job.name, reference.key, shard) for shard in range(job.config.search.shards)
         ]
         self.reference = pd.concat([records.read_table(path, records.SEARCH) for path in paths], ignore_index=True)
         self.reference_compute = self._compute(self.reference, match.method)
@@ -418,32 +381,3 @@ class _Matching:
             "tried": {str(budget): value for budget, value in self.tried.items()},
         }
         records.write_json(path.with_name(f"{job.entry.key}.match.json"), record)
-
-
-# ---------------------------------------------------------------------------------------------------------- completeness
-def _check(table: pd.DataFrame, paths: list[Path], budgets: list[int], search_seeds: list[int], prompt_ids: list[int]) -> None:
-    where = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and its {len(paths) - 1} other shards"
-    remedy = "delete it and run the search again"
-    for column in ("judge_reward", "flops_policy", "flops_reward"):
-        bad = table[table[column].isna()]
-        if len(bad):
-            row = bad.iloc[0]
-            raise records.RecordError(
-                f"{where}: column {column}: not a number at prompt {row['prompt_id']}, budget {row['budget']}; {remedy}"
-            )
-    for budget in budgets:
-        for search_seed in search_seeds:
-            ids = table.loc[(table["budget"] == budget) & (table["search_seed"] == search_seed), "prompt_id"]
-            cell = f"budget {budget}, search seed {search_seed}"
-            missing = sorted(set(prompt_ids) - set(ids))
-            if missing:
-                raise records.RecordError(
-                    f"{where}: column prompt_id: {len(missing)} prompts are missing at {cell}, first {missing[0]}; {remedy}"
-                )
-            if len(ids) != len(prompt_ids):
-                raise records.RecordError(
-                    f"{where}: column prompt_id: {len(ids)} rows for {len(prompt_ids)} prompts at {cell}; {remedy}"
-                )
-    expected = len(budgets) * len(search_seeds) * len(prompt_ids)
-    if len(table) != expected:
-        raise records.RecordError(f"{where}: column budget: {len(table)} rows, expected {expected}; {remedy}")

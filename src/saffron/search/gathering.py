@@ -1,0 +1,75 @@
+"""Joining the runs and shards of an experiment into one complete table; loads torch only if a matched budget is still open."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from saffron import records
+from saffron.config import Config, as_dict
+from saffron.layout import Layout
+from saffron.search import experiments
+
+
+def gather(config: Config, layout: Layout, seed: int, experiment: str) -> None:
+    """Join all runs and shards of an experiment into ``layout.search``: by run, budget, search seed and prompt, complete.
+
+    Raises:
+        RecordError: if a shard is missing, a prompt is missing or there twice, or a value is not a number.
+    """
+    item = experiments.named(config, experiment)
+    prompt_ids = experiments.prompts(layout, item)["prompt_id"].tolist()
+    search_seeds = config.search.seeds_of(item)
+    parts = []
+    for place, entry in enumerate(item.runs):
+        paths = [layout.search_run(seed, experiment, entry.key, shard) for shard in range(config.search.shards)]
+        table = pd.concat([records.read_table(path, records.SEARCH) for path in paths], ignore_index=True)
+        budgets = sorted({int(budget) for budget in table["budget"]})
+        if item.match is None or entry == item.reference:
+            budgets = item.budgets_of(entry)
+        elif config.search.shards > 1:
+            from saffron.search import runner  # loads torch
+
+            table = runner.match_fully(config, layout, seed, experiment, entry.key, max(budgets))
+            budgets = [int(table["budget"].iloc[0])]
+        elif len(budgets) != 1:
+            raise records.RecordError(
+                f"{paths[0]}: column budget: {budgets} in a matched run, expected one; delete it and run the search again"
+            )
+        _check(table, paths, budgets, search_seeds, prompt_ids)
+        parts.append(table.assign(run=place))
+    rows = pd.concat(parts, ignore_index=True).sort_values(experiments.ROW_ORDER, kind="stable")
+    path = layout.search(seed, experiment)
+    with records.replacing(path.with_suffix(".settings.yaml")) as temporary:
+        temporary.write_text(yaml.safe_dump({"experiment": experiment, **as_dict(item)}, sort_keys=False))
+    records.write_table(path, rows, records.SEARCH)
+
+
+def _check(table: pd.DataFrame, paths: list[Path], budgets: list[int], search_seeds: list[int], prompt_ids: list[int]) -> None:
+    where = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and its {len(paths) - 1} other shards"
+    remedy = "delete it and run the search again"
+    for column in ("judge_reward", "flops_policy", "flops_reward"):
+        bad = table[table[column].isna()]
+        if len(bad):
+            row = bad.iloc[0]
+            raise records.RecordError(
+                f"{where}: column {column}: not a number at prompt {row['prompt_id']}, budget {row['budget']}; {remedy}"
+            )
+    for budget in budgets:
+        for search_seed in search_seeds:
+            ids = table.loc[(table["budget"] == budget) & (table["search_seed"] == search_seed), "prompt_id"]
+            cell = f"budget {budget}, search seed {search_seed}"
+            missing = sorted(set(prompt_ids) - set(ids))
+            if missing:
+                raise records.RecordError(
+                    f"{where}: column prompt_id: {len(missing)} prompts are missing at {cell}, first {missing[0]}; {remedy}"
+                )
+            if len(ids) != len(prompt_ids):
+                raise records.RecordError(
+                    f"{where}: column prompt_id: {len(ids)} rows for {len(prompt_ids)} prompts at {cell}; {remedy}"
+                )
+    expected = len(budgets) * len(search_seeds) * len(prompt_ids)
+    if len(table) != expected:
+        raise records.RecordError(f"{where}: column budget: {len(table)} rows, expected {expected}; {remedy}")
