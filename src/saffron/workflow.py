@@ -165,6 +165,11 @@ def on_development(config: Config) -> dict[str, Experiment]:
     return {name: item for name, item in config.search.experiments.items() if item.dataset == "development"}
 
 
+def before_benchmarks(config: Config) -> list[str]:
+    """Experiments that the sandbox's criteria read, none of them on a benchmark: on the development split, on harmless prompts."""
+    return [name for name, item in config.search.experiments.items() if item.dataset in ("development", "benign")]
+
+
 def run_of(config: Config, experiment: str, key: str) -> Run:
     """The run of an experiment with this key."""
     return next(run for run in config.search.experiments[experiment].runs if run.key == key)
@@ -191,12 +196,15 @@ def search_parts(config: Config, group: str) -> dict[str, list[tuple[str, str]]]
     """The runs of an experiment group, as experiment and key, by the job that searches them with ``search.jobs: models``.
 
     A job takes the runs that load the same models, so that each is loaded once, by a process that waits for no other
-    model; runs that wait for the one they are matched to are a job of their own. Jobs are named after what they load.
+    model; runs that wait for the one they are matched to are a job of their own, and so are those that the criteria read,
+    which come before any benchmark. Jobs are named after what they load.
     """
+    early = before_benchmarks(config)
     parts: dict[str, list[tuple[str, str]]] = {}
     for name, key in group_runs(config, group):
         run = run_of(config, name, key)
         part = "matched" if references(config, name, key) else "-".join(filter(None, (run.policy, mrm_of(config, run))))
+        part = f"early-{part}" if name in early else part
         parts.setdefault(part, []).append((name, key))
     return parts
 

@@ -31,7 +31,7 @@ rule compare_on_outputs:
 
 rule judge_criteria:
     input:
-        search=[LAYOUT.search(seed, name) for seed in SEEDS for name in (*stages.on_development(CONFIG), "benign")],
+        search=[LAYOUT.search(seed, name) for seed in SEEDS for name in stages.before_benchmarks(CONFIG)],
         outputs=expand(rules.compare_on_outputs.output, seed=SEEDS),
         held_out=[LAYOUT.mrm(seed) / "evaluation.json" for seed in SEEDS],
         criteria="data/reference/sandbox/criteria.yaml",
