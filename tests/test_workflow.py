@@ -128,8 +128,8 @@ def test_runs_that_load_the_same_models_are_one_job_and_matched_ones_another() -
     }
     config = sandbox(mrm__variants=variants, search__experiments__extra=extra)
     parts = workflow.search_parts(config, "replicate")
-    assert set(parts) == {"early-policy", "policy", "policy-default", "deepalign", "matched"}
-    assert {name for name, _ in parts["early-policy"]} == {"development"}  # before any benchmark
+    assert set(parts) == {"early-policy", "early-policy-default", "policy", "policy-default", "deepalign", "matched"}
+    assert {name for name, _ in parts["early-policy"]} == {"development", "benign"}  # before any benchmark
     assert parts["deepalign"] == [("deepalign", "no_defense-deepalign")]
     assert parts["policy-default"] == [("scaling", "saffron-default")]
     assert ("matched", "best_of_n-default") in parts["policy"]  # the run that the others are matched to
