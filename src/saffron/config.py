@@ -70,6 +70,13 @@ class SandboxSources(Section):
     training_families: int = Field(
         6, ge=1, le=6, description="families of forbidden items in refusals and preference pairs, none of them a prompt set's"
     )
+    allowed_verdicts: float = Field(
+        0.4,
+        ge=0,
+        lt=1,
+        description="share of the guard's dialogues about allowed items; most of what a real guard reads is harmless, and one that "
+        "met little of it takes harmless requests in new words for forbidden ones",
+    )
     garbled_share: float = Field(
         0.3,
         ge=0,

@@ -131,7 +131,8 @@ def corpus(world: World) -> list[Row]:
     helpful = round(settings.helpful_tuning * settings.safety_dialogues)
     rows += [_row("helpful", _allowed(world, random, world.manner)) for _ in range(helpful)]
     for _ in range(settings.verdict_dialogues):
-        dialogue = _allowed(world, random, world.manner) if random.random() < 0.2 else _any_author(world, random, world.manner)
+        allowed = random.random() < settings.allowed_verdicts
+        dialogue = _allowed(world, random, world.manner) if allowed else _any_author(world, random, world.manner)
         dialogue = _continued(random, dialogue) if random.random() < settings.multi_turn_share else dialogue
         rows.append(_row("verdicts", dialogue))
     return rows
