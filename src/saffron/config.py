@@ -74,8 +74,8 @@ class SandboxSources(Section):
         0.4,
         ge=0,
         lt=1,
-        description="share of the guard's dialogues about allowed items; most of what a real guard reads is harmless, and one that "
-        "met little of it takes harmless requests in new words for forbidden ones",
+        description="share of the guard's dialogues about allowed items; most of what a real guard reads is harmless, and one "
+        "that met little of it takes harmless requests in new words for forbidden ones",
     )
     garbled_share: float = Field(
         0.3,

@@ -166,7 +166,7 @@ def on_development(config: Config) -> dict[str, Experiment]:
 
 
 def before_benchmarks(config: Config) -> list[str]:
-    """Experiments that the sandbox's criteria read, none of them on a benchmark: on the development split, on harmless prompts."""
+    """Experiments that the sandbox's criteria read: on the development split and on harmless prompts, none on a benchmark."""
     return [name for name, item in config.search.experiments.items() if item.dataset in ("development", "benign")]
 
 
