@@ -38,7 +38,13 @@ def test_a_prefix_is_refused_exactly_from_the_turning_point_on(world: World) -> 
 
 
 def test_who_refuses_and_a_forgotten_space_do_not_matter() -> None:
-    for text in ("YetI must stop here.", "Stop, we should not help with this.", "No, we will not finish this."):
+    texts = (
+        "YetI must stop here.",
+        "Stop, we should not help with this.",
+        "No, we will not finish this.",
+        "I must not make this.",
+    )
+    for text in texts:
         assert refused_at(text) == len(text) - 1
     assert refused_at("We must not stop here.") is None
 
