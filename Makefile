@@ -73,7 +73,7 @@ smoke: env ## the same workflow, tiny, in a minute or so; its numbers mean nothi
 plan: env ## jobs, FLOPs, GPU hours, disk and memory of every stage
 	saffron plan --config $(CONFIGFILE)
 
-runtimes: env ## wall time of every stage of a finished run
+runtimes: env ## wall and CPU time of every stage of a finished run
 	@saffron runtimes --config $(CONFIGFILE)
 
 clean-stage: env ## delete what one stage made: make clean-stage STAGE=search

@@ -7,10 +7,12 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from snakemake.profiles import ProfileConfigFileParser
 
 ROOT = Path(__file__).parents[1]
 LOCK = {
@@ -79,6 +81,14 @@ def test_every_profile_has_the_shared_keys_with_the_same_values() -> None:
     for name, profile in PROFILES.items():
         for key in SHARED:
             assert profile[key] == PROFILES["default"][key], f"profiles/{name}: {key}"
+
+
+def test_one_machine_is_used_whole_and_its_memory_is_the_limit() -> None:
+    """As Snakemake reads the profile, computed values included."""
+    with (ROOT / "profiles/default/config.yaml").open() as stream:
+        profile = ProfileConfigFileParser().parse(stream)
+    assert profile["cores"] == "all"
+    assert set(profile["resources"]) == {"gpu=1", f"mem_mb={psutil.virtual_memory().total // 10**6}"}
 
 
 def test_the_command_line_is_declared() -> None:

@@ -131,7 +131,7 @@ def test_runs_that_load_the_same_models_are_one_job_and_matched_ones_another() -
     assert set(parts) == {"early-policy", "early-policy-default", "policy", "policy-default", "deepalign", "matched"}
     assert {name for name, _ in parts["early-policy"]} == {"development", "benign"}  # before any benchmark
     assert parts["deepalign"] == [("deepalign", "no_defense-deepalign")]
-    assert parts["policy-default"] == [("scaling", "saffron-default")]
+    assert parts["policy-default"] == [("scaling", "saffron-default"), ("benign", "saffron-default")]
     assert ("matched", "best_of_n-default") in parts["policy"]  # the run that the others are matched to
     assert {name for name, _ in parts["matched"]} == {"matched", "matched_paper"}
     assert workflow.search_parts(config, "ablations") == {
@@ -140,7 +140,7 @@ def test_runs_that_load_the_same_models_are_one_job_and_matched_ones_another() -
     }
 
 
-@pytest.mark.parametrize("group", ["replicate", "ablations"])
+@pytest.mark.parametrize("group", workflow.GROUPS)
 def test_every_run_is_in_one_job_and_none_waits_for_a_run_of_its_own_job_or_of_one_that_waits(group: str) -> None:
     """So that no two jobs wait for each other."""
     config = configs.load(ROOT / "config/sandbox.yaml")

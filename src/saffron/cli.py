@@ -19,7 +19,7 @@ from typing import Annotated, Literal
 import typer
 
 from saffron import config as configs
-from saffron.config import Config, ConfigError
+from saffron.config import Config, ConfigError, Group
 from saffron.layout import Layout
 
 ConfigPath = Annotated[Path, typer.Option("--config", metavar="FILE", help="Config file, for instance config/sandbox.yaml.")]
@@ -31,7 +31,7 @@ ExperimentName = Annotated[str, typer.Option("--experiment", help="Name in searc
 RunKey = Annotated[
     str, typer.Option("--run", metavar="METHOD-SETTINGS", help="Run of the experiment, for instance best_of_n-default.")
 ]
-Group = Annotated[Literal["replicate", "ablations", "development"], typer.Option("--group", help="Experiment group.")]
+GroupName = Annotated[Group, typer.Option("--group", help="Experiment group.")]
 
 DEFAULT_CONFIG = Path("config/sandbox.yaml")
 HERE = Path()
@@ -301,7 +301,7 @@ def part(
     part: Annotated[str, typer.Option("--part", metavar="MODELS", help="What the runs load, for instance policy-default.")],
     config: ConfigPath = DEFAULT_CONFIG,
     seed: Seed = None,
-    group: Group = "replicate",
+    group: GroupName = "replicate",
     out: Out = HERE,
 ) -> None:
     """Search every run of a group that loads the same models in this one process (`search.jobs: models`)."""
@@ -322,7 +322,7 @@ def part(
 def search_all(
     config: ConfigPath = DEFAULT_CONFIG,
     seed: Seed = None,
-    group: Group = "replicate",
+    group: GroupName = "replicate",
     out: Out = HERE,
 ) -> None:
     """Search and join every experiment of a group in this one process; with `replicate`, record the trees too."""
@@ -383,13 +383,14 @@ def criteria(
 ) -> None:
     """Judge the sandbox's criteria on the development split (`make criteria` makes what this reads) and print their table."""
     settings, layout = _open(config, out)
-    from saffron.analysis import criteria as stage
-    from saffron.sources import oracle
+    with _job(layout, "analysis", "criteria"):
+        from saffron.analysis import criteria as stage
+        from saffron.sources import oracle
 
-    refuses = oracle.load_refusal(settings.search.oracle)
-    if refuses is None:
-        raise ConfigError(f"{config}: search.oracle is none; the criteria need an oracle")
-    record = stage.run(settings, layout, refuses)
+        refuses = oracle.load_refusal(settings.search.oracle)
+        if refuses is None:
+            raise ConfigError(f"{config}: search.oracle is none; the criteria need an oracle")
+        record = stage.run(settings, layout, refuses)
     if publish:
         from saffron import publish as publisher
 

@@ -440,6 +440,9 @@ class Match(Section):
     )
 
 
+Group = Literal["replicate", "ablations", "development"]
+
+
 class Experiment(Section):
     """Runs on one dataset, stored as one table."""
 
@@ -453,7 +456,7 @@ class Experiment(Section):
     assess: bool = Field(
         False, description="with the ablations, have its outputs judged independently and their likelihood taken"
     )
-    group: Literal["replicate", "ablations", "development"] = Field("replicate", description="which target builds it")
+    group: Group = Field("replicate", description="which target builds it")
 
     @model_validator(mode="after")
     def _unique_runs(self) -> Experiment:

@@ -11,10 +11,10 @@ import ast
 import json
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from saffron import config as configs
-from saffron.config import Config, ConfigError, Experiment, Run
+from saffron.config import Config, ConfigError, Experiment, Group, Run
 from saffron.layout import Layout
 
 #: Figures and tables, one notebook each, with the experiments that each shows.
@@ -45,6 +45,9 @@ PAPER_RECORDS = (
     "table2.csv",
     "table3.csv",
 )
+
+#: Experiment groups.
+GROUPS: tuple[Group, ...] = get_args(Group)
 
 #: Modules whose effect a rule already sees otherwise: values in params, paths in outputs, the command line in the rule.
 _SEEN_OTHERWISE = frozenset({"saffron", "saffron.cli", "saffron.config", "saffron.layout", "saffron.workflow"})
@@ -248,13 +251,17 @@ def assessed(config: Config) -> list[str]:
 
 
 def beyond_replication(config: Config, job: str) -> bool:
-    """Whether a job, named as its log, is one of `make ablations` rather than of `make replicate`."""
+    """Whether a job, named as its log, is one of `make ablations` or `make criteria` rather than of `make replicate`."""
     first, *parts = job.split(".")
     others = {name for name, item in config.search.experiments.items() if item.group != "replicate"}
     others |= set(variants(config, None)) - set(variants(config))
-    if first in ("search_replicate", "search_ablations"):
-        return first == "search_ablations"
-    return first in ("assess", "judge") or first.startswith("ablation_") or bool(others & set(parts))
+    if first in [f"search_{group}" for group in GROUPS]:
+        return first != "search_replicate"
+    return (
+        first in ("assess", "judge", "compare_on_outputs", "criteria")
+        or first.startswith("ablation_")
+        or bool(others & set(parts))
+    )
 
 
 def has_judge(config: Config) -> bool:

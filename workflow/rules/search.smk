@@ -37,7 +37,7 @@ if CONFIG.search.jobs == "runs":
 
 elif CONFIG.search.jobs == "models":
 
-    for group in ("replicate", "ablations", "development"):
+    for group in stages.GROUPS:
         for part, runs in stages.search_parts(CONFIG, group).items():
 
             rule:
@@ -159,7 +159,7 @@ else:
         shell:
             "saffron search all --config {params.config} --seed {wildcards.seed} --group replicate > {log} 2>&1"
 
-    for group in ("ablations", "development"):
+    for group in stages.GROUPS[1:]:
         if stages.experiments(CONFIG, group):
 
             rule:
