@@ -404,8 +404,9 @@ def analysis(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
     settings, layout = _open(config, out)
     with _job(layout, "analysis", "analyse"):
         from saffron import analysis as stage
+        from saffron.sources import oracle
 
-        stage.run(settings, layout)
+        stage.run(settings, layout, oracle.load_refusal(settings.search.oracle))
 
 
 @figures_app.command()
