@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env replicate figures figure ablations criteria sandbox-study seeds smoke replica plan clean-stage runtimes publish benchmark benchmark-gpu test test-fast lint format docs lock clean
+.PHONY: help env replicate figures figure ablations criteria sandbox-study seeds redraws compare smoke replica plan clean-stage runtimes publish benchmark benchmark-gpu test test-fast lint format docs lock clean
 
 CONFIG ?= sandbox
 CORES ?=
@@ -42,6 +42,7 @@ $(STAMP): requirements.lock pyproject.toml
 replicate: env ## everything up to figures/<config>/report.html; CONFIG=paper for the paper's setting
 	$(SNAKEMAKE)
 	@saffron runtimes --config $(CONFIGFILE)
+	@saffron compare --config $(CONFIGFILE)
 	@echo "report: figures/$(CONFIG)/report.html"
 
 figures: env ## figures, tables and report
@@ -66,6 +67,16 @@ sandbox-study: env ## what a part of the world or training does to the criteria:
 
 seeds: env ## the sandbox with three training seeds (make replicate CONFIG=sandbox-seeds)
 	$(MAKE) replicate CONFIG=sandbox-seeds
+
+redraws: env ## how far numbers move with the seeds kept: a finished run's MRM drawn twice more, its labels summed in another order
+	$(SNAKEMAKE) analysis
+	$(SNAKEMAKE) analysis --config name=$(CONFIG)-draw1 mrm='{draw: 1}'
+	$(SNAKEMAKE) analysis --config name=$(CONFIG)-draw2 mrm='{draw: 2}'
+	$(SNAKEMAKE) analysis --config name=$(CONFIG)-labels safety4m='{batch_size: 12}'
+	saffron redraws $(CONFIG)-draw1 $(CONFIG)-draw2 $(CONFIG)-labels --config $(CONFIGFILE)
+
+compare: env ## a finished run's headline numbers beside the published ones
+	@saffron compare --config $(CONFIGFILE)
 
 smoke: env ## the same workflow, tiny, in a minute or so; its numbers mean nothing
 	$(MAKE) replicate CONFIG=smoke

@@ -1,13 +1,21 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import pytest
+import synthetic_results
+import yaml
+from safetensors.numpy import load_file, save_file
 
+from saffron import analysis, cli, provenance, publish, records, report
 from saffron import config as configs
-from saffron import provenance, publish, records
+from saffron.analysis.view import View
+from saffron.config import Config
 from saffron.layout import Layout
 from saffron.publish import PublishError
 
@@ -97,25 +105,181 @@ def test_text_outside_blocks_is_untouched() -> None:
     assert new == text.replace("old", "new")
 
 
-def published_records() -> list[Any]:
-    return sorted((ROOT / publish.OURS).glob("*.json"))
-
-
-def test_the_readme_shows_the_published_numbers() -> None:
-    """Without published records the blocks say so; either way the README is what `make publish` would write."""
-    text = (ROOT / publish.README).read_text()
+@pytest.mark.parametrize("page", publish.PAGES, ids=str)
+def test_our_pages_show_the_published_numbers(page: Path) -> None:
+    """Without published records the blocks say so; either way the page is what `make publish` would write."""
+    text = (ROOT / page).read_text()
     assert publish.regenerate(text, publish.published(ROOT)) == text, "run `make docs`"
 
 
+RECORDS = sorted((ROOT / publish.OURS).glob("*.json"))
+RUNS = [path for path in RECORDS if not path.stem.endswith(publish.REDRAWS)]
+
+
 def test_published_records_name_their_config_commit_and_hardware() -> None:
-    for path in published_records():
+    for path in RECORDS:
         record = json.loads(path.read_text())
-        assert record["config"] == path.stem
+        assert record["config"] == path.stem.removesuffix(publish.REDRAWS)
         assert len(record["git"]["commit"]) == 40 and not record["git"]["modified"]
-        assert record["hardware"]["cores"] >= 1
+    assert all(json.loads(path.read_text())["hardware"]["cores"] >= 1 for path in RUNS)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / publish.OURS).glob("*.json")), ids=lambda path: path.stem)
+# ------------------------------------------------------------------------------------------ beside the published numbers
+@pytest.fixture(scope="module")
+def analysed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Path]:
+    """A run of made-up results and two redraws of it, analysed, in a folder where two training seeds are published."""
+    root = tmp_path_factory.mktemp("made")
+    base, seeds = synthetic_results.config("made", prompts=12), synthetic_results.config("made-seeds", prompts=12, seeds=(0, 1))
+    for config in (base, seeds):
+        layout = Layout(config.name, root)
+        synthetic_results.write(config, layout)
+        analysis.run(config, layout)
+    for config in (_redraw(base, "made-draw1", "mrm", draw=1), _redraw(base, "made-labels", "safety4m", batch_size=8)):
+        own = Layout(config.name, root)
+        shutil.copytree(root / "data/made", own.data)
+        (own.data / "config.yaml").write_text(yaml.safe_dump(configs.as_dict(config)))
+        analysed = own.analysis / "analysis.json"
+        analysed.write_text(analysed.read_text().replace('"data/made/', f'"data/{config.name}/'))
+        head = own.mrm(0) / "head.safetensors"  # another MRM
+        save_file({name: tensor + (name == "lm_head_bias") for name, tensor in load_file(head).items()}, head)
+    (root / "data/made/config.yaml").write_text(yaml.safe_dump(configs.as_dict(base)))
+    record = {"config": "made-seeds", "settings": configs.as_dict(seeds), "seeds": {"train": [0, 1]}, "tables": {}}
+    record |= {"hardware": {"processor": "a processor"}, "analysis": records.read_json(layout.analysis / "analysis.json")}
+    records.write_json(root / publish.OURS / "made-seeds.json", record)
+    return base, root
+
+
+@pytest.fixture
+def made(analysed: tuple[Config, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Config, Layout]:
+    """The same in a folder of its own, from committed code."""
+    monkeypatch.setattr(provenance, "git", lambda: {"commit": "0123456789abcdef", "modified": False})
+    config, root = analysed
+    shutil.copytree(root, tmp_path / "run")
+    return config, Layout(config.name, tmp_path / "run")
+
+
+def _redraw(config: Config, name: str, section: str, **values: Any) -> Config:
+    changed = configs.as_dict(config) | {"name": name}
+    changed[section] |= values
+    return configs.parse(changed, name)
+
+
+def test_redraws_are_published_and_stand_in_the_records_of_their_world(made: tuple[Config, Layout]) -> None:
+    config, layout = made
+    assert "redraws" not in publish.published(layout.root)["made-seeds"]
+    publish.publish_redraws(config, layout, ["made-draw1", "made-labels"])
+    ours = publish.published(layout.root)
+    assert set(ours) == {"made-seeds"}
+    draws = ours["made-seeds"]["redraws"]["draws"]
+    assert {name: draw["changed"] for name, draw in draws.items()} == {
+        "made": {},
+        "made-draw1": {"mrm.draw": 1},
+        "made-labels": {"safety4m.batch_size": 8},
+    }
+    own = records.read_json(layout.analysis / "analysis.json")["quantities"]["matched_asr/scaling/true/saffron"]["per_seed"]
+    assert all(draw["values"]["matched_asr/scaling/true/saffron"] == own for draw in draws.values())
+    file = layout.root / publish.OURS / "made-redraws.json"
+    before = file.read_bytes()
+    assert len(before) < 30_000
+    publish.publish_redraws(config, layout, ["made-draw1", "made-labels"])
+    assert file.read_bytes() == before
+
+
+def test_what_is_no_redraw_is_refused(made: tuple[Config, Layout], monkeypatch: pytest.MonkeyPatch) -> None:
+    config, layout = made
+    with pytest.raises(PublishError, match=r"made/config\.yaml: differs in nothing; a redraw of made differs in mrm\.draw or"):
+        publish.publish_redraws(config, layout, ["made"])
+    own = layout.root / "data/made-draw1"
+    (own / "config.yaml").write_text(
+        yaml.safe_dump(configs.as_dict(_redraw(config, "made-draw1", "mrm", draw=1, epochs=9.0, lora_rank=8)))
+    )
+    with pytest.raises(PublishError, match=r"config\.yaml: differs in mrm\.epochs, mrm\.lora_rank; a redraw"):
+        publish.publish_redraws(config, layout, ["made-draw1"])
+    head = "mrm/seed0/default/head.safetensors"
+    (layout.root / "data/made-labels" / head).write_bytes((layout.data / head).read_bytes())
+    with pytest.raises(PublishError, match=r"the same MRM as that of made, so no other draw"):
+        publish.publish_redraws(config, layout, ["made-labels"])
+    with pytest.raises(configs.ConfigError, match="no such config"):
+        publish.publish_redraws(config, layout, ["made-draw7"])
+    monkeypatch.setattr(provenance, "git", lambda: {"commit": "0123456789abcdef", "modified": True})
+    with pytest.raises(PublishError, match="not committed"):
+        publish.publish_redraws(config, layout, ["made-draw1"])
+    assert not (layout.root / publish.OURS / "made-redraws.json").exists()
+
+
+def test_a_run_stands_beside_the_published_one(made: tuple[Config, Layout], capsys: pytest.CaptureFixture[str]) -> None:
+    config, layout = made
+    publish.publish_redraws(config, layout, ["made-draw1", "made-labels"])
+    page = report.render(View.of(config, layout))
+    table, sentences = publish.beside_published(config, View.of(config, layout).analysis, layout.root)
+    assert table is not None and len(table.rows) > 10
+    assert escape(table.caption) in page and escape(" ".join(sentences)) in page
+    assert page.index("Claim by claim") < page.index("This run beside the published one") < page.index("Gates")
+    (row,) = [row for row in table.rows if row[0] == "Saffron-1, first benchmark"]
+    ours, theirs = (
+        records.read_json(path)["quantities"]["matched_asr/scaling/true/saffron"]
+        for path in (layout.analysis / "analysis.json", layout.root / "data/made-seeds/analysis/analysis.json")
+    )
+    deviation = abs(theirs["per_seed"][0] - theirs["per_seed"][1]) / 2**0.5
+    assert row[1:4] == (f"{ours['value']:.3f}", f"{theirs['value']:.3f}", f"{deviation:.3f}")
+    assert row[5] == "0.000"  # the made-up redraws give what the run gave
+    low, high = theirs["value"] - 2 * deviation, theirs["value"] + 2 * deviation
+    assert row[6:] == (f"{low:z.3f} to {high:z.3f}", "as expected" if low <= ours["value"] <= high else row[7])
+    cli.compare(_written(config, layout), layout.root)
+    printed = capsys.readouterr().out
+    assert all(sentence in printed for sentence in sentences)
+    lines = [line for line in printed.splitlines() if line.startswith(("number", "R² of the MRM", "Saffron-1, first"))]
+    assert (
+        len(lines) == 3
+        and len({line.index(cell) for line, cell in zip(lines, ("this run", *_second(lines[1:])), strict=True)}) == 1
+    )
+
+
+def _second(lines: list[str]) -> list[str]:
+    """The second cell of lines in aligned columns."""
+    return [re.split(r"\s{2,}", line)[1] for line in lines]
+
+
+def _written(config: Config, layout: Layout) -> Path:
+    path = layout.root / "given.yaml"
+    path.write_text(yaml.safe_dump(configs.as_dict(config)))
+    return path
+
+
+def test_an_unlike_number_says_where_to_look(made: tuple[Config, Layout]) -> None:
+    config, layout = made
+    own = View.of(config, layout).analysis
+    own["quantities"]["mrm/r_squared"]["per_seed"] = [0.2]
+    table, sentences = publish.beside_published(config, own, layout.root)
+    assert table is not None
+    (row,) = [row for row in table.rows if row[0].startswith("R² of the MRM")]
+    assert row[1] == "0.200" and row[-1] == "outside: check Safety4M's labels and the MRM's losses"
+    assert "numbers are as expected. One or two in" in sentences[0]
+
+
+def test_where_nothing_comparable_is_published_the_report_says_so(made: tuple[Config, Layout]) -> None:
+    config, layout = made
+    values = configs.as_dict(config)
+    values["models"]["sandbox"]["vocab_size"] += 1
+    other = configs.parse(values, "other")
+    table, sentences = publish.beside_published(other, {"quantities": {}}, layout.root)
+    assert table is None
+    assert sentences == [
+        "Nothing published to compare with: no record in data/reference/ours has the sources and models of the config made."
+    ]
+
+
+def test_the_spread_of_a_published_record_is_a_block(made: tuple[Config, Layout]) -> None:
+    config, layout = made
+    block = "<!-- generated: spread made-seeds -->\n\n<!-- end -->"
+    before = publish.regenerate(block, publish.published(layout.root))
+    assert "(none published)" in before and "| Saffron-1, first benchmark | 0." in before
+    publish.publish_redraws(config, layout, ["made-draw1", "made-labels"])
+    after = publish.regenerate(block, publish.published(layout.root))
+    assert "(mrm.draw 1, safety4m.batch_size 8)" in after and after.count("| 0.000 |") > 5
+
+
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
 def test_what_is_published_is_of_the_config_that_is_shipped(path: Path) -> None:
     shipped = configs.load(ROOT / f"config/{path.stem}.yaml")
     assert records.read_json(path)["config_sha256"] == provenance.config_sha256(shipped)

@@ -62,6 +62,7 @@ def sandbox(**edits: Any) -> Config:
         ("models__sandbox__deepalign_training__steps", 7, {"deepalign"}),
         ("safety4m__turns", "first", {"safety4m"}),
         ("mrm__lora_rank", 8, {"train_mrm"}),
+        ("mrm__draw", 1, {"train_mrm"}),
         ("mrm__evaluation_prefixes", 50, {"evaluate_mrm"}),
         ("mrm__variants", {"default": {}, "other": {"bias": "absent"}}, set()),
         ("mrm__variants", {"default": {"bias": "absent"}}, {"train_mrm", "scaling/saffron", "matched/saffron", "trees"}),

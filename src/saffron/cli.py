@@ -405,8 +405,9 @@ def analysis(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
     settings, layout = _open(config, out)
     with _job(layout, "analysis", "analyse"):
         from saffron import analysis as stage
+        from saffron.sources import oracle
 
-        stage.run(settings, layout)
+        stage.run(settings, layout, oracle.load_refusal(settings.search.oracle))
 
 
 @figures_app.command()
@@ -533,6 +534,32 @@ def publish(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
     from saffron import publish as publisher
 
     publisher.publish(settings, layout)
+
+
+@app.command()
+def compare(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
+    """Print a finished run's headline numbers beside the published ones, and whether each is as expected."""
+    settings, layout = _open(config, out)
+    from saffron import publish as publisher
+    from saffron.analysis.view import View
+
+    table, sentences = publisher.beside_published(settings, View.of(settings, layout).analysis, out)
+    if table is not None:
+        typer.echo(table.text() + "\n")
+    typer.echo("\n".join(sentences))
+
+
+@app.command()
+def redraws(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Configs of the finished redraws (`make redraws`).")],
+    config: ConfigPath = DEFAULT_CONFIG,
+    out: Out = HERE,
+) -> None:
+    """Write data/reference/ours/<config>-redraws.json: how far a run's numbers move when its seeds are kept."""
+    settings, layout = _open(config, out)
+    from saffron import publish as publisher
+
+    publisher.publish_redraws(settings, layout, names)
 
 
 @app.command()

@@ -285,7 +285,9 @@ class Safety4M(Section):
     )
     shards: int = Field(1, ge=1, description="independent labelling jobs")
     block_size: int = Field(256, ge=1, description="responses per resumable block")
-    batch_size: int = Field(16, ge=1, description="responses per forward pass")
+    batch_size: int = Field(
+        16, ge=1, description="responses per forward pass (another size sums in another order: labels differ in their last bits)"
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------- mrm
@@ -315,6 +317,11 @@ class MRM(Section):
     epochs: float = Field(1.0, gt=0, description="passes over the training split")
     processes: int = Field(
         1, ge=1, description="processes that share the rows of each step, one GPU each (accelerate); at most batch_size"
+    )
+    draw: int = Field(
+        0,
+        ge=0,
+        description="added to the training seed for the MRM's initialisation and the order of its rows: another draw of it alone",
     )
     checkpoint_every: int = Field(500, ge=1, description="steps between two checkpoints: what a killed training loses at most")
     evaluation_prefixes: int = Field(10_000, ge=1, description="held-out prefixes of Figure 4b")

@@ -8,13 +8,14 @@ published record of that config alone, so a test can make it again and compare. 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from saffron import config as configs
 from saffron import provenance, records, tables
-from saffron.analysis import claims, criteria
+from saffron.analysis import claims, comparison, criteria
 from saffron.analysis.view import View
 from saffron.config import Config
 from saffron.layout import Layout
@@ -22,6 +23,8 @@ from saffron.workflow import TABLES, shown
 
 PUBLISHED_TABLES = tuple(name for name in TABLES if name != "claims")  # the claims are published as data
 OURS = Path("data/reference/ours")
+#: End of the name of a record of redraws, and the keys that redraw a run: the MRM's, and the order of summation in its labels.
+REDRAWS, REDRAWN = "-redraws", ("mrm.draw", "safety4m.batch_size")
 DEVELOPMENT = Path("data/reference/sandbox")
 PAGES = (Path("README.md"), Path("src/saffron/sources/sandbox/README.md"))
 BENCHMARKS = Path("benchmarks/results.md")
@@ -58,6 +61,73 @@ def publish_criteria(layout: Layout, record: dict[str, Any]) -> None:
     write_pages(layout.root)
 
 
+def publish_redraws(config: Config, layout: Layout, names: Sequence[str]) -> None:
+    """Publish how far a run's headline numbers move when its training seeds are kept and the MRM is another draw.
+
+    Writes ``data/reference/ours/<config>-redraws.json``: the headline numbers by training seed of the run and of each redraw,
+    what each redraw changes, and the sections of the config that say which world they are of.
+
+    Args:
+        config: of the run.
+        layout: its own; redraws lie beside it.
+        names: of the redraws' configs, which differ from ``config`` in ``REDRAWN`` alone.
+
+    Raises:
+        PublishError: if a redraw is of another config, redraws nothing, or the code was not committed.
+        RecordError: if the analysis of one is missing or stale.
+    """
+    git = provenance.git()
+    if git["commit"] is None or git["modified"]:
+        raise PublishError(f"{layout.data}: the code is not committed; commit it and run this again")
+    draws = {config.name: {"changed": {}, "values": comparison.headline_values(View.of(config, layout).analysis)}}
+    for name in names:
+        own = Layout(name, layout.root)
+        redrawn = configs.load(own.data / "config.yaml")
+        draws[name] = {
+            "changed": _redrawn(config, layout, redrawn, own),
+            "values": comparison.headline_values(View.of(redrawn, own).analysis),
+        }
+    settings = {key: configs.as_dict(config)[key] for key in ("sources", "models")}
+    record = {"config": config.name, "train_seeds": config.train_seeds, "git": git, "settings": settings, "draws": draws}
+    records.write_json(layout.root / OURS / f"{config.name}{REDRAWS}.json", record)
+    write_pages(layout.root)
+
+
+def _redrawn(config: Config, layout: Layout, redrawn: Config, own: Layout) -> dict[str, Any]:
+    """The keys of a redraw that differ from the run's, and their values."""
+    differing = comparison.changed(configs.as_dict(redrawn), configs.as_dict(config))
+    values = {key: value for key, (value, _) in differing.items() if key != "name"}
+    others = sorted(values.keys() - REDRAWN)
+    if others or not values:
+        wrong = f"differs in {', '.join(others)}" if others else "differs in nothing"
+        raise PublishError(f"{own.data / 'config.yaml'}: {wrong}; a redraw of {config.name} differs in {' or '.join(REDRAWN)}")
+    for seed in config.train_seeds:
+        head = own.mrm(seed) / "head.safetensors"
+        if records.sha256(head) == records.sha256(layout.mrm(seed) / "head.safetensors"):
+            raise PublishError(f"{head}: the same MRM as that of {config.name}, so no other draw; change {values} further")
+    return values
+
+
+def beside_published(config: Config, analysis: Mapping[str, Any], root: Path = Path()) -> tuple[tables.Table | None, list[str]]:
+    """A run's headline numbers beside the published ones of the same sources and models, and what a reader must know.
+
+    Args:
+        config: of the run.
+        analysis: its ``analysis.json``.
+        root: folder that holds ``data/reference``.
+
+    Returns:
+        The table, None where nothing comparable is published; sentences.
+    """
+    ours = published(root)
+    name = comparison.published_beside(config, ours)
+    if name is None:
+        missing = f"no record in {OURS.as_posix()} has the sources and models of the config {config.name}"
+        return None, [f"Nothing published to compare with: {missing}."]
+    rows = comparison.compare(analysis, ours[name])
+    return tables.beside_published(rows, ours[name], config.train_seeds), comparison.notes(config, name, ours[name], rows)
+
+
 def write_pages(root: Path = Path()) -> None:
     """Make the generated blocks of every page again from the published records."""
     ours = published(root)
@@ -77,6 +147,7 @@ def collect(config: Config, layout: Layout) -> dict[str, Any]:
         "runtimes": {
             key: value for key, value in provenance.runtimes(config, layout).items() if key not in ("config", "hardware")
         },
+        "settings": configs.as_dict(config),
         "analysis": records.read_json(layout.analysis / "analysis.json"),
         "claims": records.read_json(layout.analysis / "claims.json"),
         "tables": {
@@ -114,8 +185,13 @@ def _finished(config: Config, layout: Layout) -> dict[str, Any]:
 
 
 def published(root: Path = Path()) -> dict[str, dict[str, Any]]:
-    """Every published record, by config name; the benchmark's search table under the name ``engine``."""
-    found = {path.stem: records.read_json(path) for path in sorted((root / OURS).glob("*.json"))}
+    """Every published record, by config name, with the redraws of its world; the benchmark's search table as ``engine``."""
+    files = sorted((root / OURS).glob("*.json"))
+    found = {path.stem: records.read_json(path) for path in files if not path.stem.endswith(REDRAWS)}
+    redraws = [records.read_json(path) for path in files if path.stem.endswith(REDRAWS)]
+    for record in found.values():
+        of_it = [each for each in redraws if comparison.same_world(each["settings"], record.get("settings"))]
+        record |= {"redraws": of_it[0]} if of_it else {}
     for path in sorted((root / DEVELOPMENT).glob("*.json")):
         found.setdefault(path.stem, {"tables": {}})["development"] = records.read_json(path)
     measured = root / BENCHMARKS
@@ -181,5 +257,6 @@ BLOCKS: dict[str, Callable[[dict[str, Any]], str]] = {
     "run": _run,
     "runtimes": _runtimes,
     "claims": lambda record: claims.markdown(record["claims"]),
+    "spread": lambda record: tables.spread(record).markdown(),
     **{name: _table(name) for name in ("benchmark", *PUBLISHED_TABLES)},
 }

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from saffron import __version__, captions, provenance, tables
+from saffron import __version__, captions, provenance, publish, tables
 from saffron.analysis import ablations, claims, paper
 from saffron.analysis.view import View
 from saffron.config import Config, as_dict
@@ -69,7 +69,11 @@ def write(config: Config, layout: Layout) -> None:
 
 def render(view: View) -> str:
     """The whole page."""
-    sections = [("Claim by claim", _claims(view)), ("Gates", _gates(view))]
+    sections = [
+        ("Claim by claim", _claims(view)),
+        ("This run beside the published one", _published(view)),
+        ("Gates", _gates(view)),
+    ]
     sections += [(title, _page(view, figures, names)) for title, figures, names in PAGES]
     sections += [
         ("What counting compute as in the paper changes", _conventions(view)),
@@ -176,6 +180,11 @@ def _labelled(estimate: dict[str, Any] | None, label: str, of: int) -> str:
     """An estimate, with what it is where a claim has several."""
     note = f' <span class="note">{escape(label)}</span>' if of > 1 else ""
     return f'<span class="value">{escape(claims.format_estimate(estimate))}</span>{note}'
+
+
+def _published(view: View) -> str:
+    table, sentences = publish.beside_published(view.config, view.analysis, view.layout.root)
+    return f"<p>{escape(' '.join(sentences))}</p>" + ("" if table is None else _table(table))
 
 
 def _gates(view: View) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from saffron import captions, workflow
-from saffron.analysis import ablations, claims, paper
+from saffron.analysis import ablations, claims, comparison, paper
 from saffron.analysis.view import View
 from saffron.captions import LABELS, prose, with_unit
 from saffron.config import Config
@@ -63,6 +64,13 @@ class Table:
         """The table alone."""
         lines = [self.columns, tuple("---" for _ in self.columns), *self.printed_rows]
         return "".join("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in line) + " |\n" for line in lines)
+
+    def text(self) -> str:
+        """The caption and the table in aligned columns, for a terminal."""
+        lines = [self.columns, *self.printed_rows]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        padded = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+        return "\n".join([textwrap.fill(self.caption, 120), "", *padded])
 
     def latex(self) -> str:
         """A ``booktabs`` table."""
@@ -476,6 +484,57 @@ UNMEASURED: dict[str, Callable[[Config], bool]] = {
     "independent_judge": lambda config: "scaling" in workflow.assessed(config),
     "search_seeds": lambda config: "search_seeds" in config.search.experiments,
 }
+
+
+def beside_published(rows: Sequence[comparison.Row], published: Mapping[str, Any], seeds: Sequence[int]) -> Table:
+    """A run's headline numbers beside the published ones, and whether each lies where it is expected."""
+    cells = []
+    for row in rows:
+        if row.expected is None:
+            expected, word = "–", "–"
+        else:
+            expected = f"{row.expected[0]:z.3f} to {row.expected[1]:z.3f}"
+            word = "as expected" if row.within else f"outside: check {row.check}"
+        cells.append((row.label, f"{row.ours:z.3f}", *_spread_cells(row.published), expected, word))
+    own = f"training seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+    hardware = published["hardware"]
+    caption = prose(
+        f"""This run ({own}) beside the published {published["config"]} ({len(published["seeds"]["train"])} training seeds,
+        on {hardware["processor"]}). Attack success by the guard at compute matched to Best-of-N's. Expected: within
+        {comparison.WITHIN:g} standard deviations of the published mean, those of training seeds and of redraws (the same
+        seeds, the MRM or the rounding of its labels drawn again) together, for as many training seeds as this run has."""
+    )
+    return Table(("number", "this run", *_SPREAD_COLUMNS, "expected", ""), tuple(cells), caption)
+
+
+_SPREAD_COLUMNS = ("published", "deviation over seeds", "range over seeds", "deviation over redraws")
+
+
+def _spread_cells(spread: comparison.Spread) -> tuple[str, ...]:
+    deviations = ["–" if value is None else f"{value:.3f}" for value in (spread.seeds, spread.draws)]
+    return f"{spread.mean:z.3f}", deviations[0], f"{spread.lowest:z.3f} to {spread.highest:z.3f}", deviations[1]
+
+
+def spread(published: Mapping[str, Any]) -> Table:
+    """How far a published record's headline numbers move over training seeds and over redraws of the same seeds."""
+    found, redraws = comparison.spreads(published), published.get("redraws")
+    rows = tuple((label, *_spread_cells(found[name])) for name, label, _ in comparison.HEADLINES if name in found)
+    count = len(published["seeds"]["train"])
+    drawn = (
+        "none published"
+        if redraws is None
+        else ", ".join(_changes(draw) for draw in redraws["draws"].values() if draw["changed"])
+    )
+    caption = prose(
+        f"""How far a number moves: mean, standard deviation and range over {count} training seeds of {published["config"]},
+        and the standard deviation over redraws of the same training seed ({drawn}). Attack success by the guard at compute
+        matched to Best-of-N's."""
+    )
+    return Table(("number", *("mean", *_SPREAD_COLUMNS[1:])), rows, caption)
+
+
+def _changes(draw: Mapping[str, Any]) -> str:
+    return " and ".join(f"{key} {value}" for key, value in draw["changed"].items())
 
 
 def seed_variance(view: View) -> Table:

@@ -192,6 +192,22 @@ def test_refusals_of_harmless_prompts_are_counted_by_the_oracle(tmp_path: Path) 
         assert row["log_likelihood"] is None  # not assessed
 
 
+def test_refusals_of_harmless_prompts_are_quantities_where_the_replication_asks_them(copied: tuple[Config, Layout]) -> None:
+    config, layout = copied
+    analysis.run(config, layout)
+    name = "refused/benign/no_defense"
+    before = records.read_json(layout.analysis / "analysis.json")["quantities"]
+    assert name not in before  # nobody said what a refusal is
+    refuses = oracle.load_refusal("sandbox")
+    assert refuses is not None
+    analysis.run(config, layout, refuses)
+    found = records.read_json(layout.analysis / "analysis.json")["quantities"]
+    rows = records.read_table(layout.search(0, "benign"), records.SEARCH)
+    own = rows[rows["method"] == "no_defense"]["text"]
+    assert found[name]["per_seed"] == [pytest.approx(own.map(refuses).mean())]
+    assert {key: value for key, value in found.items() if not key.startswith("refused/")} == before
+
+
 def test_an_assessment_is_read_beside_its_outputs(tmp_path: Path) -> None:
     base = synthetic_results.config(prompts=20)
     search = base.model_dump(mode="json", by_alias=True)["search"]

@@ -89,6 +89,19 @@ def test_a_seed_gives_the_same_bytes_and_another_seed_others(layout, order):
     assert records.sha256(layout.mrm(1) / OUTPUTS[0]) != first[OUTPUTS[0]]
 
 
+def test_another_draw_is_another_training_seed_of_the_mrm_alone(layout):
+    mrm.train(config_with(epochs=0.5), layout, 0)
+    first = digests(layout.mrm(0))
+    mrm.train(config_with(epochs=0.5, draw=1), layout, 0)
+    drawn = digests(layout.mrm(0))
+    for name in (OUTPUTS[0], "losses.parquet"):  # its initialisation and the order of its rows
+        assert drawn[name] != first[name]
+    layout.model("guard", 0).parent.rename(layout.model("guard", 1).parent)
+    layout.safety4m(0).rename(layout.safety4m(1))
+    mrm.train(config_with(epochs=0.5), layout, 1)
+    assert digests(layout.mrm(1)) == drawn
+
+
 class Killed(Exception):
     """Stands for the end of the process."""
 

@@ -10,7 +10,7 @@ rule analyse:
         prompts=rules.build_sources.output.prompts,
         labels=expand(rules.gather_labels.output, seed=SEEDS),
         paper=[f"{REFERENCE}/{name}" for name in stages.PAPER_RECORDS],
-        code=stages.modules("analysis"),
+        code=stages.modules("analysis", "sources.oracle"),
     output:
         record=LAYOUT.analysis / "analysis.json",
         cells=LAYOUT.analysis / "cells.parquet",

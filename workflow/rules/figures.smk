@@ -94,6 +94,7 @@ rule report:
     params:
         config=RESOLVED,
         reads=stages.report_slice(CONFIG),
+        published=stages.published_records(),
     shell:
         "saffron figures report --config {params.config} > {log} 2>&1"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from saffron import records, workflow
-from saffron.analysis import claims, paper
+from saffron.analysis import ablations, claims, paper
 from saffron.analysis.statistics import Estimate
 from saffron.analysis.study import Study, ordered, proposition1_quantities, quantities, safety4m_quantities
 from saffron.config import Config
@@ -105,8 +106,13 @@ def inputs(config: Config, layout: Layout) -> list[Path]:
     return found + [layout.search_trees(seed) for seed in config.train_seeds]
 
 
-def run(config: Config, layout: Layout) -> None:
+def run(config: Config, layout: Layout, refuses: Callable[[str], bool] | None = None) -> None:
     """Analyse the stored results of a config and write ``layout.analysis``.
+
+    Args:
+        config: of the results.
+        layout: where they lie.
+        refuses: the oracle's word on answers to harmless prompts; with it their refusals are among the quantities.
 
     Raises:
         RecordError: if a result is missing, incomplete or not finite; names file, column and cause.
@@ -114,6 +120,8 @@ def run(config: Config, layout: Layout) -> None:
     study = Study(config, layout)
     cells = pd.concat([study.cells(name) for name in workflow.experiments(config)], ignore_index=True)
     ours = all_quantities(study)
+    if refuses is not None and "benign" in workflow.experiments(config):
+        ours |= ablations.refusal_quantities(study, refuses)
     by_oracle = quantities(study, "oracle") if "oracle" in study.judges else None
     verdicts = claims.judge_all(paper.claims(), ours, by_oracle, config)
     folder = layout.analysis

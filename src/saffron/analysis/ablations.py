@@ -10,6 +10,7 @@ import pandas as pd
 
 from saffron import records
 from saffron.analysis.results import ExperimentResults, Key
+from saffron.analysis.statistics import Estimate
 from saffron.analysis.study import METHODS, OUTCOMES, Study
 from saffron.assessment import ASSESSMENT, OUTPUT
 from saffron.records import RecordError
@@ -107,10 +108,21 @@ def _assessed(study: Study, name: str) -> ExperimentResults:
     return replace(results, frame=joined)
 
 
-def _measured(study: Study, results: ExperimentResults, values: pd.Series) -> list[dict[str, Any]]:
+def _measured(study: Study, results: ExperimentResults, values: pd.Series) -> dict[Key, Estimate]:
     """The mean of some values, one per row of the results, in every cell."""
     boot = study.bootstrap(replace(results, frame=results.frame.assign(asr=values.astype(float))).cells())
-    return [boot.rate("asr", i).as_record() for i in range(len(boot.cells.keys))]
+    return {key: boot.rate("asr", i) for i, key in enumerate(boot.cells.keys)}
+
+
+def refusal_quantities(study: Study, refuses: Callable[[str], bool]) -> dict[str, Estimate]:
+    """Share of harmless prompts that each method of the experiment ``benign`` refuses, as ``refuses`` reads the text.
+
+    Raises:
+        RecordError: if the results are missing or incomplete.
+    """
+    results = study.results("benign")
+    found = _measured(study, results, results.frame["text"].map(refuses))
+    return {f"refused/benign/{key.method}": estimate for key, estimate in found.items()}
 
 
 def benign_rows(study: Study, refuses: Callable[[str], bool]) -> list[dict[str, Any]]:
@@ -134,8 +146,8 @@ def benign_rows(study: Study, refuses: Callable[[str], bool]) -> list[dict[str, 
             "n": boot.cells.shape[1],
         }
         row |= {name: float(boot.means(name)[0][i]) for name in ("flops", "n_new_tokens")}
-        row |= {"refused": refused[i], "judged_unsafe": boot.rate("asr", i).as_record()}
-        found.append(row | {"log_likelihood": likelihood[i] if likelihood else None})
+        row |= {"refused": refused[key].as_record(), "judged_unsafe": boot.rate("asr", i).as_record()}
+        found.append(row | {"log_likelihood": likelihood[key].as_record() if likelihood else None})
     return sorted(found, key=lambda row: METHODS.index(row["method"]))
 
 
@@ -155,7 +167,7 @@ def independent_rows(study: Study, name: str) -> list[dict[str, Any]]:
     found = []
     for i, key in enumerate(boot.cells.keys):
         row: dict[str, Any] = {"method": key.method, "settings_id": key.settings_id, "budget": key.budget}
-        row |= {"n": boot.cells.shape[1], "independent": independent[i]}
+        row |= {"n": boot.cells.shape[1], "independent": independent[key].as_record()}
         found.append(row | {judge: boot.rate(OUTCOMES[judge], i).as_record() for judge in study.judges})
     return sorted(found, key=lambda row: METHODS.index(row["method"]))
 

@@ -66,7 +66,11 @@ def train(config: Config, layout: Layout, seed: int, variant: str = "default") -
     device_map = config.models.device_map if accelerator.num_processes == 1 else None
     guard = models.load_lm(layout.model("guard", seed), config.runtime, device_map=device_map)
     model = MultifurcationRewardModel(
-        guard, rank=settings.lora_rank, alpha=settings.lora_alpha, bias=settings.variants[variant].bias, seed=seed
+        guard,
+        rank=settings.lora_rank,
+        alpha=settings.lora_alpha,
+        bias=settings.variants[variant].bias,
+        seed=seed + settings.draw,
     )
     folder = layout.mrm(seed, variant)
     key = fingerprint(
@@ -75,7 +79,7 @@ def train(config: Config, layout: Layout, seed: int, variant: str = "default") -
         MODULES,
     )
     checkpoints = folder.parent / f".checkpoint-{variant}"
-    losses = fit(model, targets, settings, seed, accelerator, checkpoints / f"{key}.safetensors")
+    losses = fit(model, targets, settings, seed + settings.draw, accelerator, checkpoints / f"{key}.safetensors")
     if accelerator.is_main_process:
         unseen = records.read_tensors(layout.safety4m(seed) / "unseen_mask.safetensors", ["unseen_mask"])["unseen_mask"]
         save(model, unseen, folder, base_model(config))
