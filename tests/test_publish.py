@@ -8,6 +8,7 @@ import pytest
 
 from saffron import config as configs
 from saffron import provenance, publish, records
+from saffron.analysis import paper
 from saffron.layout import Layout
 from saffron.publish import PublishError
 
@@ -101,10 +102,18 @@ def published_records() -> list[Any]:
     return sorted((ROOT / publish.OURS).glob("*.json"))
 
 
-def test_the_readme_shows_the_published_numbers() -> None:
-    """Without published records the blocks say so; either way the README is what `make publish` would write."""
-    text = (ROOT / publish.README).read_text()
+@pytest.mark.parametrize("page", publish.PAGES, ids=str)
+def test_every_page_shows_the_published_numbers(page: Path) -> None:
+    """Without published records the blocks say so; either way a page is what `make publish` would write."""
+    text = (ROOT / page).read_text("utf-8")
     assert publish.regenerate(text, publish.published(ROOT)) == text, "run `make docs`"
+
+
+def test_the_page_on_the_paper_lists_every_difference() -> None:
+    text = (ROOT / "docs/paper.md").read_text("utf-8")
+    topics = [difference["topic"] for difference in paper.differences()]
+    assert len(topics) > 10
+    assert [topic for topic in topics if f"| {topic} |" not in text] == []
 
 
 def test_published_records_name_their_config_commit_and_hardware() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from saffron import provenance, records, tables
-from saffron.analysis import claims, criteria
+from saffron.analysis import claims, criteria, paper
 from saffron.analysis.view import View
 from saffron.config import Config
 from saffron.layout import Layout
@@ -23,7 +23,7 @@ from saffron.workflow import TABLES, shown
 PUBLISHED_TABLES = tuple(name for name in TABLES if name != "claims")  # the claims are published as data
 OURS = Path("data/reference/ours")
 DEVELOPMENT = Path("data/reference/sandbox")
-PAGES = (Path("README.md"), Path("src/saffron/sources/sandbox/README.md"))
+PAGES = (Path("README.md"), Path("docs/paper.md"), Path("src/saffron/sources/sandbox/README.md"))
 BENCHMARKS = Path("benchmarks/results.md")
 
 _BLOCK = re.compile(
@@ -114,13 +114,14 @@ def _finished(config: Config, layout: Layout) -> dict[str, Any]:
 
 
 def published(root: Path = Path()) -> dict[str, dict[str, Any]]:
-    """Every published record, by config name; the benchmark's search table under the name ``engine``."""
+    """Every published record, by config name; the benchmark's searches are ``engine``, the paper's differences ``release``."""
     found = {path.stem: records.read_json(path) for path in sorted((root / OURS).glob("*.json"))}
     for path in sorted((root / DEVELOPMENT).glob("*.json")):
         found.setdefault(path.stem, {"tables": {}})["development"] = records.read_json(path)
     measured = root / BENCHMARKS
     if measured.exists():
         found["engine"] = {"tables": {"benchmark": "\n\n".join(measured.read_text().split("\n\n")[:2])}}
+    found["release"] = {"tables": {"differences": paper.differences_table()}}
     return found
 
 
@@ -185,5 +186,5 @@ BLOCKS: dict[str, Callable[[dict[str, Any]], str]] = {
     "run": _run,
     "runtimes": _runtimes,
     "claims": lambda record: claims.markdown(record["claims"]),
-    **{name: _table(name) for name in ("benchmark", *PUBLISHED_TABLES)},
+    **{name: _table(name) for name in ("benchmark", "differences", *PUBLISHED_TABLES)},
 }
