@@ -4,7 +4,7 @@
   implementation that evaluates each sequence of the beam in a batch.
 - :func:`plain_batched`: Saffron-1 as one would write it on ``transformers``: a ``DynamicCache`` with one row per sequence,
   reordered after each step; nucleus by a sort, the next beam by a top-k.
-- :func:`per_token_trie`: the released code's way, from PAPER.md's description: prompts one at a time and prefilled token by
+- :func:`per_token_trie`: the released code's way (docs/paper.md, "KV cache"): prompts one at a time and prefilled token by
   token, one cache piece per node, concatenated anew for every forward of at most ``batch`` sequences.
 """
 

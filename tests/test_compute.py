@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -13,8 +15,21 @@ from saffron.trie import ROOT, TokenTrie
 POLICY = ModelShape(hidden_size=4096, intermediate_size=14336, layers=32, heads=32, kv_heads=8, head_dim=128, vocab_size=128256)
 GUARD = ModelShape(hidden_size=2048, intermediate_size=8192, layers=16, heads=32, kv_heads=8, head_dim=64, vocab_size=128256)
 PROMPT = 21 + 10 + 10  # prompt, template, prefill
-BEST_OF_N = {1: 1.70, 2: 2.39, 4: 3.76, 8: 6.51, 16: 12.0, 32: 23.0, 64: 44.9}  # TFLOP per prompt (PAPER.md)
-SAFFRON = {1: 1.23, 2: 1.77, 4: 2.86, 8: 5.03, 16: 9.37, 32: 18.1, 64: 35.4}
+PAGE = (Path(__file__).parents[1] / "docs/paper.md").read_text("utf-8")
+
+
+def row(name: str) -> list[str]:
+    """Cells of the one row of docs/paper.md that starts with this name."""
+    (line,) = (line for line in PAGE.splitlines() if line.startswith(f"| {name} |"))
+    return [cell.strip() for cell in line.split("|")[2:-1]]
+
+
+def published(name: str) -> dict[int, float]:
+    """TFLOP per prompt by budget."""
+    return {int(budget): float(tflop) for budget, tflop in zip(row("budget N"), row(name), strict=True)}
+
+
+BEST_OF_N, SAFFRON = published("Best-of-N, once"), published("Saffron-1, once")
 
 
 def test_cost_of_one_token_of_the_papers_models():

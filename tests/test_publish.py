@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from saffron import analysis, cli, provenance, publish, records, report
 from saffron import config as configs
+from saffron.analysis import paper
 from saffron.analysis.view import View
 from saffron.config import Config
 from saffron.layout import Layout
@@ -114,6 +115,13 @@ def test_our_pages_show_the_published_numbers(page: Path) -> None:
 
 RECORDS = sorted((ROOT / publish.OURS).glob("*.json"))
 RUNS = [path for path in RECORDS if not path.stem.endswith(publish.REDRAWS)]
+
+
+def test_the_page_on_the_paper_lists_every_difference() -> None:
+    text = (ROOT / "docs/paper.md").read_text("utf-8")
+    topics = [difference["topic"] for difference in paper.differences()]
+    assert len(topics) > 10
+    assert [topic for topic in topics if f"| {topic} |" not in text] == []
 
 
 def test_published_records_name_their_config_commit_and_hardware() -> None:

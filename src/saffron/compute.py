@@ -1,4 +1,4 @@
-"""Compute, defined once: what a token costs, and what a search costs (PAPER.md, "Two ways of counting compute").
+"""Compute, defined once: what a token costs, and what a search costs (``docs/paper.md``, "Two ways of counting compute").
 
 *Nominal* FLOPs count each unique token of a trie once: two per weight of every linear layer, the unembedding included,
 plus attention over the token's context (its ancestors and itself). They do not depend on how the engine works; figures,
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-#: Models alive in one search of the paper's code, each of which counts every operation again (PAPER.md, difference 5).
+#: Models alive in one search of the paper's code, each of which counts every operation again (``docs/paper.md``).
 PAPER_MULTIPLIERS: dict[str, tuple[int, ...]] = {
     "no_defense": (2,),
     "best_of_n": (2,),

@@ -25,7 +25,7 @@ UTILISATION = {"models": 0.35, "safety4m": 0.35, "mrm": 0.35, "search": 0.10}
 #: Least time of one forward (and backward) step, however small: launching its kernels takes that long. An assumption too.
 SECONDS_PER_STEP = 0.03
 
-#: Tokens of a prompt before anything is read (the paper's benchmarks, PAPER.md) and of a conversation's parts, cut to 128.
+#: Tokens of a prompt before anything is read (the paper's benchmarks) and of a conversation's parts, cut to 128.
 PROMPT_TOKENS = 21
 CONVERSATION_PROMPT_TOKENS = 60
 RESPONSES_PER_ROW = 2

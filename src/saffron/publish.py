@@ -15,7 +15,7 @@ from typing import Any
 
 from saffron import config as configs
 from saffron import provenance, records, tables
-from saffron.analysis import claims, comparison, criteria
+from saffron.analysis import claims, comparison, criteria, paper
 from saffron.analysis.view import View
 from saffron.config import Config
 from saffron.layout import Layout
@@ -26,7 +26,7 @@ OURS = Path("data/reference/ours")
 #: End of the name of a record of redraws, and the keys that redraw a run: the MRM's, and the order of summation in its labels.
 REDRAWS, REDRAWN = "-redraws", ("mrm.draw", "safety4m.batch_size")
 DEVELOPMENT = Path("data/reference/sandbox")
-PAGES = (Path("README.md"), Path("src/saffron/sources/sandbox/README.md"))
+PAGES = (Path("README.md"), Path("docs/paper.md"), Path("src/saffron/sources/sandbox/README.md"))
 BENCHMARKS = Path("benchmarks/results.md")
 
 _BLOCK = re.compile(
@@ -185,7 +185,8 @@ def _finished(config: Config, layout: Layout) -> dict[str, Any]:
 
 
 def published(root: Path = Path()) -> dict[str, dict[str, Any]]:
-    """Every published record, by config name, with the redraws of its world; the benchmark's search table as ``engine``."""
+    """Every published record, by config name, with the redraws of its world; the benchmark's searches are ``engine``,
+    the paper's differences ``release``."""
     files = sorted((root / OURS).glob("*.json"))
     found = {path.stem: records.read_json(path) for path in files if not path.stem.endswith(REDRAWS)}
     redraws = [records.read_json(path) for path in files if path.stem.endswith(REDRAWS)]
@@ -197,6 +198,7 @@ def published(root: Path = Path()) -> dict[str, dict[str, Any]]:
     measured = root / BENCHMARKS
     if measured.exists():
         found["engine"] = {"tables": {"benchmark": "\n\n".join(measured.read_text().split("\n\n")[:2])}}
+    found["release"] = {"tables": {"differences": paper.differences_table()}}
     return found
 
 
@@ -258,5 +260,5 @@ BLOCKS: dict[str, Callable[[dict[str, Any]], str]] = {
     "runtimes": _runtimes,
     "claims": lambda record: claims.markdown(record["claims"]),
     "spread": lambda record: tables.spread(record).markdown(),
-    **{name: _table(name) for name in ("benchmark", *PUBLISHED_TABLES)},
+    **{name: _table(name) for name in ("benchmark", "differences", *PUBLISHED_TABLES)},
 }

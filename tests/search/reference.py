@@ -1,4 +1,4 @@
-"""Saffron-1 without an engine: one full forward pass per sequence, plain lists, PAPER.md's definitions word for word.
+"""Saffron-1 without an engine: one full forward pass per sequence, plain lists, word for word as docs/paper.md defines it.
 
 Slow and obvious on purpose; it shares no code with the library. Besides the chosen continuations it reports the smallest
 decision margin: how far the closest call (a nucleus border, a reward comparison) was from going the other way.

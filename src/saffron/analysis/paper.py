@@ -43,3 +43,10 @@ def claims() -> list[dict[str, Any]]:
 def differences() -> list[dict[str, Any]]:
     """Where the paper and its released code differ, and which side is followed (``differences.yaml``)."""
     return yaml.safe_load((FOLDER / "differences.yaml").read_text())
+
+
+def differences_table() -> str:
+    """The differences as a Markdown table: topic, paper, released code, what is followed here."""
+    lines = ["| topic | paper | released code and artefacts | followed here |", "|---|---|---|---|"]
+    keys = ("topic", "paper", "released", "followed")
+    return "\n".join(lines + [f"| {' | '.join(difference[key] for key in keys)} |" for difference in differences()])

@@ -2,7 +2,7 @@
 
 A release is a folder with a PEFT adapter (``adapter_config.json``, ``adapter_model.safetensors``), ``lm_head_bias.pt`` and
 ``unseen_mask.pt``. Its bias is left out unless ``mrm.released_bias`` says otherwise: it is an untouched initialisation, which
-the released code never adds to a logit (PAPER.md, difference 2). Pickled files are read weights-only.
+the released code never adds to a logit (``docs/paper.md``, "Where they differ"). Pickled files are read weights-only.
 """
 
 from __future__ import annotations

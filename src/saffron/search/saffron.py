@@ -2,7 +2,7 @@
 
 Each step proposes the nucleus of every growing sequence under the policy, scores all these children with one call of the
 MRM per *parent* (or, for comparison, one call of the PRM per child), and selects the next beam. Both semantics of
-PAPER.md are here: ``paper`` compares children by their own rewards, ``released`` does what the authors' code does.
+``docs/paper.md`` are here: ``paper`` compares children by their own rewards, ``released`` does what the authors' code does.
 
 :func:`search` works on token ids; :func:`saffron` is the registered method over it.
 """

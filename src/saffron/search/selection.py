@@ -1,6 +1,6 @@
 """Saffron-1's selection: nuclei, the best candidates, the next beam; exact, ties included.
 
-Order is part of the definition (PAPER.md, "The two semantics, exactly"): candidates stand in beam order, those of one
+Order is part of the definition (``docs/paper.md``, "The two semantics, exactly"): candidates stand in beam order, those of one
 sequence by descending policy probability, equal probabilities by token id, and every sort is stable.
 
 There are two ways to the same answer. On a CPU, :func:`nucleus` sorts values only (vectorised, an order of magnitude faster

@@ -1,0 +1,1 @@
+"""Judges: what an answer did, read from its text."""
