@@ -177,7 +177,7 @@ def test_redraws_are_published_and_stand_in_the_records_of_their_world(made: tup
     assert "redraws" not in publish.published(layout.root)["made-seeds"]
     publish.publish_redraws(config, layout, ["made-draw1", "made-labels"])
     ours = publish.published(layout.root)
-    assert set(ours) == {"made-seeds"}
+    assert set(ours) == {"made-seeds", "release"}
     draws = ours["made-seeds"]["redraws"]["draws"]
     assert {name: draw["changed"] for name, draw in draws.items()} == {
         "made": {},

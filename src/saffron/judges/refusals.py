@@ -172,7 +172,7 @@ _REPORTED = re.compile(rf"\b{_any(REPORTING)}$")
 _SIGNS = str.maketrans(
     {"’": "'", "ʼ": "'", "`": "'", "“": '"', "”": '"', "„": '"', "…": ".", "—": ",", "–": ","} | dict.fromkeys("*_#~")
 )
-_QUOTED = re.compile(r'(?<!\w)"[^"]*(?:"|$)|(?<!\w)‘.*?(?:\'(?!\w)|$)|^ *>.*$', re.MULTILINE | re.DOTALL)
+_QUOTED = re.compile(r'(?<!\w)"[^"]*(?:"|$)|(?<!\w)‘.*?(?:\'(?!\w)|$)|^ *>[^\n]*$', re.MULTILINE | re.DOTALL)
 _CLAUSE_END = re.compile(r"[.!?,;:()]+(?=\s|$)|\n\s*\n|(?:^|\n)\s*(?:[-+]|\d+[.)])\s|,| - ")
 _WRITTEN_OUT = tuple(
     (re.compile(short), written)
