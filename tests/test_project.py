@@ -49,6 +49,18 @@ def test_the_lock_has_every_dependency_in_its_bounds() -> None:
         assert wanted.specifier.contains(next(iter(pinned.specifier)).version), text
 
 
+#: Packages that are imported under another name than their own.
+MODULES = {"pyyaml": "yaml"}
+
+
+def test_every_dependency_is_imported() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    files = [*(ROOT / "src").rglob("*.py"), *(ROOT / "workflow").rglob("*.smk")]
+    found = re.findall(r"^\s*(?:import|from) (\w+)", "\n".join(path.read_text("utf-8") for path in files), re.MULTILINE)
+    names = [Requirement(text).name for text in project["dependencies"]]
+    assert [name for name in names if MODULES.get(name, name) not in found] == []
+
+
 def test_the_lock_holds_the_tools_that_the_tests_call() -> None:
     assert {
         "ruff",
@@ -57,6 +69,7 @@ def test_the_lock_holds_the_tools_that_the_tests_call() -> None:
         "pytest",
         "pytest-xdist",
         "hypothesis",
+        "scipy",
         "ipykernel",
         "snakemake-executor-plugin-slurm",
     } <= LOCK.keys()

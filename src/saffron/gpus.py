@@ -9,7 +9,6 @@ GPUs as on any machine; a job that Slurm gave one GPU of its own claims that one
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import subprocess
@@ -18,7 +17,10 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+
+from filelock import BaseFileLock
+
+from saffron import locks
 
 log = logging.getLogger(__name__)
 
@@ -42,11 +44,11 @@ def devices() -> list[str]:
 
 
 @contextlib.contextmanager
-def claim(locks: Path | None = None, poll: float = 1.0, count: int = 1) -> Iterator[str | None]:
+def claim(folder: Path | None = None, poll: float = 1.0, count: int = 1) -> Iterator[str | None]:
     """Hold GPUs while the block runs and show the process these alone; waits while too many are held by others.
 
     Args:
-        locks: folder of the lock files (default: one per user in the system's temporary folder).
+        folder: that of the lock files (default: one per user in the system's temporary folder).
         poll: seconds between two looks.
         count: how many.
 
@@ -68,7 +70,7 @@ def claim(locks: Path | None = None, poll: float = 1.0, count: int = 1) -> Itera
         return
     if len(found) < count:
         raise GpuError(f"this job needs {count} GPUs, but it may use {len(found)} here: lower mrm.processes")
-    folder = locks or Path(tempfile.gettempdir()) / f"saffron-gpus-{os.getuid()}"
+    folder = folder or Path(tempfile.gettempdir()) / f"saffron-gpus-{os.getuid()}"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     before = os.environ.get(VISIBLE)
     gpu, held = _take(found, folder, poll, count)
@@ -78,29 +80,26 @@ def claim(locks: Path | None = None, poll: float = 1.0, count: int = 1) -> Itera
         yield gpu
     finally:
         for lock in held:
-            lock.close()
+            lock.release()
         if before is None:
             del os.environ[VISIBLE]
         else:
             os.environ[VISIBLE] = before
 
 
-def _take(found: list[str], folder: Path, poll: float, count: int) -> tuple[str, list[IO[str]]]:
+def _take(found: list[str], folder: Path, poll: float, count: int) -> tuple[str, list[BaseFileLock]]:
     waiting = False
     while True:
-        held: dict[str, IO[str]] = {}
+        held: dict[str, BaseFileLock] = {}
         for gpu in found:
-            lock = (folder / f"{gpu}.lock").open("w")
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                lock.close()
+                held[gpu] = locks.acquire(folder / f"{gpu}.lock")
+            except locks.HeldError:
                 continue
-            held[gpu] = lock
             if len(held) == count:
                 return ",".join(held), list(held.values())
         for some in held.values():  # all or none: two jobs that each hold some would wait for each other
-            some.close()
+            some.release()
         if not waiting:
             log.info("too few of %d GPUs are free of other jobs; waiting", len(found))
             waiting = True

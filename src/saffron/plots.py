@@ -24,7 +24,7 @@ from saffron.captions import LABELS, unit, with_unit
 from saffron.records import replacing
 
 #: Widths in inches: the text of the paper's template, and half of it.
-FULL, HALF = 5.5, 2.7
+FULL = 5.5
 
 #: One colour per method in every figure (Okabe and Ito, told apart with any colour vision), and one marker.
 COLOURS = {

@@ -26,9 +26,14 @@ def test_lexicographic_order_reaches_both_maxima(found: list[tuple[int, ...]]) -
     assert cost.time_unshared - cost.time == max(sum(p * p for p in shared) for shared in orders)
 
 
+def prefixes(found: list[tuple[int, ...]]) -> set[tuple[int, ...]]:
+    """Distinct non-empty prefixes: the nodes of the sequences' trie, one by one."""
+    return {sequence[:end] for sequence in found for end in range(1, len(sequence) + 1)}
+
+
 @given(sequences)
 def test_space_is_the_number_of_trie_nodes(found: list[tuple[int, ...]]) -> None:
-    assert tries.trie_cost(found).space == tries.trie_size(found)
+    assert tries.trie_cost(found).space == len(prefixes(found))
 
 
 @pytest.fixture
@@ -41,12 +46,12 @@ def stored(tmp_path: Path) -> Path:
 def test_a_recorded_search_holds_what_proposition_2_says(stored: Path) -> None:
     record = tries.load(stored)
     for search in record.searches:
-        assert search.cost().space == search.size == tries.trie_size(search.sequences())
+        assert search.cost().space == search.size == len(prefixes(search.sequences()))
         ends = search.sequences()
         shape = ModelShape(8, 16, 1, 2, 1, 4, 32)
-        prefixes = {sequence[:end] for sequence in ends for end in range(1, len(sequence) + 1)}
+        nodes = prefixes(ends)
         shared, unshared = search.flops(shape)
-        assert shared == shape.nominal(len(prefixes), sum(map(len, prefixes)))
+        assert shared == shape.nominal(len(nodes), sum(map(len, nodes)))
         assert unshared == sum(shape.chain(0, len(sequence)) for sequence in ends) > shared
     found = tries.quantities({0: record})
     assert found["proposition2/space_error"].value == found["proposition2/time_error"].value == 0

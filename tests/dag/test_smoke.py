@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -67,15 +67,39 @@ def test_one_job_at_a_time_gives_the_same_bytes(finished: Project, project: Proj
     assert project.results() == finished.results()
 
 
+def started(project: Project, *arguments: str) -> subprocess.Popen[bytes]:
+    """A run of the smoke config on one core that goes on while the test does; to be killed with all its jobs."""
+    return subprocess.Popen(
+        project.command("--configfile", "config/smoke.yaml", "--cores", "1", *arguments),
+        cwd=project.root,
+        env=project.environment(),
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def wait(process: subprocess.Popen[bytes], until: Callable[[], bool]) -> None:
+    """Until something is so, or the process has ended, or five minutes are over."""
+    deadline = time.monotonic() + 300
+    while not until() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+
+
 def test_two_runs_of_one_config_do_not_meet(project: Project) -> None:
+    """The first holds its lock as long as it has jobs, and a killed one leaves none."""
     data = project.root / "data/smoke"
-    data.mkdir(parents=True)
-    with (data / ".running").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        refused = project.snakemake("--cores", "1", "sources", check=False)
+    first = started(project)
+    try:
+        wait(first, lambda: (data / "logs").is_dir())  # it is past its start and has a job
+        refused = project.snakemake("--cores", "1", "mrm", check=False)
+        assert first.poll() is None
+    finally:
+        os.killpg(first.pid, signal.SIGKILL)
+        first.wait()
     assert refused.returncode != 0
     assert "data/smoke: another run is working here" in refused.stdout
-    assert not (data / "sources").exists()
+    project.snakemake("--cores", "1", "sources")
 
 
 def blocks(project: Project) -> dict[Path, int]:
@@ -88,18 +112,8 @@ def test_a_killed_run_goes_on_where_it_was(finished: Project, tmp_path: Path) ->
     project = copy(tmp_path, of=finished.root, extra=("data/smoke", ".snakemake"))
     for path in sorted((project.root / "data/smoke/search").rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
-    command = project.command("--configfile", "config/smoke.yaml", "--cores", "1", "search")
-    process = subprocess.Popen(
-        command,
-        cwd=project.root,
-        env=project.environment(),
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 300
-    while len(blocks(project)) < 5 and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.05)
+    process = started(project, "search")
+    wait(process, lambda: len(blocks(project)) >= 5)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     finished_blocks = blocks(project)

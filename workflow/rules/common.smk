@@ -61,7 +61,8 @@ shell.prefix(f"set -euo pipefail; export PATH='{Path(sys.executable).parent}':\"
 
 
 onstart:
-    import fcntl
+    global RUN_LOCK  # a local would be gone, and the lock with it, before the first job
+    from saffron import locks
     from saffron.records import replacing  # loads pandas, which a dry run can do without
 
     checked(hub.require_pins, CONFIG, ", ".join(os.path.relpath(path) for path in workflow.configfiles))
@@ -71,11 +72,10 @@ onstart:
         checked(release.require_files, CONFIG.mrm)
     LAYOUT.data.mkdir(parents=True, exist_ok=True)
     # Snakemake's own lock outlives a killed run (profiles switch it off); this one goes with its process.
-    running = open(LAYOUT.data / ".running", "w")
     try:
-        fcntl.flock(running, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        print(f"{LAYOUT.data}: another run is working here; wait for it or stop it", file=sys.stderr)
+        RUN_LOCK = locks.acquire(LAYOUT.data / ".running")
+    except locks.HeldError as error:
+        print(f"{LAYOUT.data}: another run is working here ({error})", file=sys.stderr)
         sys.exit(2)
     text = yaml.safe_dump(configs.as_dict(CONFIG), sort_keys=False)
     if not Path(RESOLVED).exists() or Path(RESOLVED).read_text() != text:

@@ -14,9 +14,6 @@ from saffron.records import RecordError
 #: The committed reference data: part of the project, not of a run.
 FOLDER = Path(__file__).resolve().parents[3] / "data" / "reference" / "paper"
 
-#: The paper's benchmark in whose role each experiment's dataset stands.
-BENCHMARK = {"scaling": "harmful_hexphi", "matched": "ai2_refusals"}
-
 
 @cache
 def _read(name: str) -> pd.DataFrame:

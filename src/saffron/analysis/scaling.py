@@ -27,10 +27,6 @@ class LogFit:
         """Fitted ASR."""
         return self.intercept + self.slope * np.log(compute)
 
-    def compute_at(self, asr: float) -> float:
-        """Compute at which the fit reaches an ASR; NaN where the fit does not fall."""
-        return float(np.exp((asr - self.intercept) / self.slope)) if self.slope < 0 else float("nan")
-
 
 def fit_coefficients(compute: Array, asr: Array) -> tuple[Array, Array, Array]:
     """Least squares on the last axis: intercept, slope and R², each of shape [...]."""

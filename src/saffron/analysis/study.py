@@ -94,7 +94,6 @@ class Study:
             means = (
                 "flops",
                 "flops_paper",
-                "flops_paper_released",
                 "flops_policy",
                 "flops_reward",
                 "flops_executed",

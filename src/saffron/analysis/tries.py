@@ -65,11 +65,6 @@ def trie_cost(sequences: Sequence[Tokens]) -> TrieCost:
     return TrieCost(time - sum(p * p for p in shared), space - sum(shared), time, space)
 
 
-def trie_size(sequences: Sequence[Tokens]) -> int:
-    """Number of distinct non-empty prefixes: the nodes of the sequences' trie, counted one by one."""
-    return len({tuple(sequence[:end]) for sequence in sequences for end in range(1, len(sequence) + 1)})
-
-
 # -------------------------------------------------------------------------------------------------- recorded searches
 @dataclass(frozen=True)
 class EngineCount:
