@@ -20,7 +20,7 @@ from benchmarks.search import NEW_TOKENS, ids_of, ours
 from benchmarks.shapes import Pair
 from saffron import config
 from saffron.chat import ChatFormats
-from saffron.compute import Ledger
+from saffron.engine.compute import Ledger
 from saffron.search import registry
 from saffron.search.base import SearchModels, SearchPrompt
 from saffron.search.saffron import compaction_period

@@ -12,7 +12,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from saffron import plan
-from saffron.compute import ModelShape
+from saffron.engine.compute import ModelShape
 
 EOS = 2
 

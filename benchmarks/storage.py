@@ -19,8 +19,9 @@ import torch
 from benchmarks.methods import KEY, RUNS, as_on_gpu, formats
 from benchmarks.search import NEW_TOKENS, PROMPT_TOKENS
 from benchmarks.shapes import SHAPES, TARGETS, Pair, Shapes, pair, peaked, prompts
-from saffron import config, trie
-from saffron.compute import Ledger
+from saffron import config
+from saffron.engine import trie
+from saffron.engine.compute import Ledger
 from saffron.search import registry
 from saffron.search.base import SearchModels, SearchPrompt
 

@@ -13,7 +13,8 @@ import torch
 from benchmarks import __main__ as command
 from benchmarks import bandwidth, measure, methods, profiling, report, rewards, search, shapes, storage
 
-from saffron import compute, config
+from saffron import config
+from saffron.engine import compute
 from saffron.search import saffron
 from saffron.search.base import SearchModels, SearchPrompt
 

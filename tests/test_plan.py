@@ -9,8 +9,8 @@ from replica.models import random_model
 from saffron import config as configs
 from saffron import plan, records
 from saffron.chat import ChatFormat, ChatFormats
-from saffron.compute import ModelShape, nominal_best_of_n, nominal_saffron
 from saffron.config import Config, Run
+from saffron.engine.compute import ModelShape, nominal_best_of_n, nominal_saffron
 from saffron.layout import Layout
 from saffron.search.base import RandomKey, SearchModels, SearchPrompt
 from saffron.search.registry import method

@@ -7,7 +7,7 @@ from functools import partial
 
 from saffron.analysis.study import LABELS as LABELS
 from saffron.analysis.view import View
-from saffron.compute import PAPER_MULTIPLIERS
+from saffron.engine.compute import PAPER_MULTIPLIERS
 
 UNITS = ((1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"), (1e3, "kFLOP"), (1.0, "FLOP"))
 

@@ -1,6 +1,6 @@
 """What a config costs before it is run: jobs, FLOPs, GPU hours, disk and memory of every stage.
 
-FLOPs come from the analytic side of :mod:`saffron.compute`: a model's shape, the lengths of what it reads, and how many
+FLOPs come from the analytic side of :mod:`saffron.engine.compute`: a model's shape, the lengths of what it reads, and how many
 nodes a search has. Before a run the searches are taken to be full (no sequence ends early, none begin alike) and lengths
 are the assumptions below; where a run has left tables behind, its lengths and its numbers of reward calls take their place,
 and the plan then reproduces the ledger's count.
@@ -14,8 +14,8 @@ from typing import Any
 
 from saffron import records, workflow
 from saffron.chat import ChatFormats
-from saffron.compute import ModelShape
 from saffron.config import Architecture, Config, Experiment, HubFile, Run, SandboxModels
+from saffron.engine.compute import ModelShape
 from saffron.layout import Layout
 
 #: Dense bfloat16 peak of one GPU, FLOP per second (vendors' data sheets).

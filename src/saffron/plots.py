@@ -251,7 +251,7 @@ def _curve(view: View, method: str, convention: Convention, judge: str = "guard"
     """A stored curve with its compute in one convention."""
     curve = dict(view.section("curves")[judge][method])
     if convention == "paper":
-        from saffron.compute import paper_multiplier
+        from saffron.engine.compute import paper_multiplier
 
         curve["flops"] = [flops * paper_multiplier(method) for flops in curve["flops"]]
     return curve

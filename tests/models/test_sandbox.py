@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from saffron import config as configs
 from saffron import models, records
 from saffron.chat import ChatFormats
-from saffron.compute import ModelShape
 from saffron.config import Config, Optimisation, Runtime
+from saffron.engine.compute import ModelShape
 from saffron.layout import Layout
 from saffron.models.sandbox import guard, policy, training, vocabulary
 from saffron.sources.sandbox.oracle import complied, refused_at

@@ -21,8 +21,8 @@ from saffron import models, plan, records, workflow
 from saffron.analysis.study import METHODS
 from saffron.captions import LABELS
 from saffron.chat import ChatFormatError, ChatFormats
-from saffron.compute import PAPER_MULTIPLIERS
 from saffron.config import Config
+from saffron.engine.compute import PAPER_MULTIPLIERS
 from saffron.layout import Layout
 from saffron.plots import COLOURS, MARKERS
 from saffron.search import registry

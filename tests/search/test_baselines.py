@@ -19,7 +19,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from saffron import config
 from saffron.chat import ChatFormat, ChatFormats
-from saffron.compute import ModelShape, nominal_best_of_n
+from saffron.engine.compute import ModelShape, nominal_best_of_n
 from saffron.search import frontier, registry
 from saffron.search.base import RandomKey, SearchModels, SearchPrompt, SearchResult
 

@@ -20,8 +20,8 @@ from saffron import assessment, records
 from saffron import config as configs
 from saffron.analysis import tries
 from saffron.chat import ChatFormat, ChatFormats
-from saffron.compute import paper_multiplier
 from saffron.config import Config
+from saffron.engine.compute import paper_multiplier
 from saffron.layout import Layout
 from saffron.models import load_lm, save_mrm_head
 from saffron.records import RecordError

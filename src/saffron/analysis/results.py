@@ -15,8 +15,8 @@ import pandas as pd
 
 from saffron import records
 from saffron.analysis.statistics import Cells
-from saffron.compute import paper_multiplier
 from saffron.config import Config, Experiment, Run
+from saffron.engine.compute import paper_multiplier
 from saffron.layout import Layout
 from saffron.records import RecordError
 

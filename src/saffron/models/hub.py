@@ -18,10 +18,10 @@ from safetensors import SafetensorError, safe_open
 from saffron import chat, records
 from saffron.chat import ChatFormats
 from saffron.config import Config, ConfigError, HubFile, HubModels
+from saffron.engine.trie import TrieError, check_model
 from saffron.hub import SourceError, fetch
 from saffron.layout import Layout
 from saffron.models import skeleton
-from saffron.trie import TrieError, check_model
 
 #: The chat formats of the paper's models: part of the project, not of a run.
 CHAT_FORMATS = Path(__file__).resolve().parents[3] / "data" / "reference" / "paper" / chat.FILE

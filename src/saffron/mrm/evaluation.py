@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from saffron import models, records
 from saffron.chat import ChatFormats
-from saffron.compute import ModelShape
 from saffron.config import Config
+from saffron.engine.compute import ModelShape
 from saffron.layout import Layout
 from saffron.models import device
 from saffron.mrm import card

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 MODULES = (
     "saffron.safety4m.conversations",
     "saffron.safety4m.verdicts",
-    "saffron.trie",
+    "saffron.engine.trie",
     "saffron.chat",
     "saffron.models.__init__",
 )

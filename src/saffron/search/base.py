@@ -1,7 +1,7 @@
 """What every search method is given and gives back.
 
 A method is a function over one *block* of prompts, written as ``propose → score → select`` on token tries
-(:mod:`saffron.trie`). It gets all budgets of its run at once, so that a method whose smaller budgets are part of its
+(:mod:`saffron.engine.trie`). It gets all budgets of its run at once, so that a method whose smaller budgets are part of its
 largest (Best-of-N) can share the work; the others go through their budgets one by one. It draws no random number
 except through :class:`RandomKey`, so its results do not depend on which prompts share a block.
 """
@@ -69,7 +69,7 @@ class SearchTree:
     """A recorded search. Node ``i`` is ``nodes[i] = (parent, token)``, parents before children, -1 the prompt.
 
     ``tokens_read`` and ``context_read`` are the engine's own count of what the policy read, prompt included: unique tokens
-    and the sum of their context lengths (:class:`saffron.compute.Ledger`).
+    and the sum of their context lengths (:class:`saffron.engine.compute.Ledger`).
     """
 
     nodes: list[tuple[int, int]]
@@ -80,7 +80,7 @@ class SearchTree:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The output of one prompt at one budget, and what it cost (FLOPs of this prompt alone, see saffron.compute)."""
+    """The output of one prompt at one budget, and what it cost (FLOPs of this prompt alone, see saffron.engine.compute)."""
 
     prompt_id: int
     budget: int

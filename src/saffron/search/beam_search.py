@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from saffron.config import BeamSearch
+from saffron.engine.trie import ROOT, TokenTrie
 from saffron.search.base import RandomKey, SearchModels, SearchPrompt, SearchResult
 from saffron.search.frontier import COMPACT_EVERY, Outputs, best_first, look, most_likely, steps_ahead, take, unfinished
 from saffron.search.verdicts import Verdicts
-from saffron.trie import ROOT, TokenTrie
 
 
 @dataclass(frozen=True)

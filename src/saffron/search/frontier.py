@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from saffron.engine.trie import TokenTrie, path_hashes
 from saffron.search.base import SearchPrompt, SearchResult
 from saffron.search.verdicts import Verdicts
-from saffron.trie import TokenTrie, path_hashes
 
 #: Steps between two looks at the device's state, when finished prompts leave the batch and dead nodes the tries.
 COMPACT_EVERY = 4
@@ -96,7 +96,7 @@ def look(growing: Tensor, *numbers: Tensor) -> tuple[list[int], list[int]]:
 
     Args:
         growing: [B, R] bool, entries that go on.
-        numbers: [] int64 each, such as a trie's :meth:`saffron.trie.TokenTrie.live_nodes`.
+        numbers: [] int64 each, such as a trie's :meth:`saffron.engine.trie.TokenTrie.live_nodes`.
 
     Returns:
         The number of each prompt's entries that go on, and the other numbers.

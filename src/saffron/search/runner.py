@@ -25,8 +25,8 @@ import yaml
 from tqdm import tqdm
 
 from saffron import records
-from saffron.compute import ModelShape, paper_multiplier
 from saffron.config import Config, Match, Run, as_dict
+from saffron.engine.compute import ModelShape, paper_multiplier
 from saffron.fingerprint import fingerprint
 from saffron.layout import Layout
 from saffron.models import device
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 #: How far above the tolerance a budget may look on the first block and still be measured in full.
 PROBE_SLACK = 1.1
 #: Modules whose source text is part of a block's key, beside the files it reads.
-MODULES = ("saffron.trie", "saffron.compute", "saffron.chat", "saffron.search", "saffron.sources.oracle")
+MODULES = ("saffron.engine.trie", "saffron.engine.compute", "saffron.chat", "saffron.search", "saffron.sources.oracle")
 
 
 def run(

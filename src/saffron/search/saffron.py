@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from saffron.compute import Ledger
 from saffron.config import Saffron
+from saffron.engine.compute import Ledger
+from saffron.engine.trie import ROOT, TokenTrie
 from saffron.search.base import RandomKey, SearchModels, SearchPrompt, SearchResult, SearchTree, TreeCandidate, TreeStep
 from saffron.search.frontier import at_hand, look, true_first, unfinished
 from saffron.search.selection import (
@@ -37,7 +38,6 @@ from saffron.search.selection import (
     undefined,
 )
 from saffron.search.verdicts import Verdicts
-from saffron.trie import ROOT, TokenTrie
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from saffron.engine.trie import TrieError, check_model, sliding_window
 from saffron.search.saffron import MRMScorer, Semantics, search
-from saffron.trie import TrieError, check_model, sliding_window
 
 if TYPE_CHECKING:
     from torch import Tensor

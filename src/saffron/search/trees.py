@@ -33,15 +33,15 @@ from typing import Any
 import torch
 
 from saffron import records
-from saffron.compute import ModelShape
 from saffron.config import Config, Experiment
+from saffron.engine.compute import ModelShape
+from saffron.engine.trie import ROOT
 from saffron.layout import Layout
 from saffron.search.base import RandomKey, SearchModels, SearchPrompt, SearchResult, SearchTree, TreeCandidate, TreeStep
 from saffron.search.best_of_n import draw_samples
 from saffron.search.inputs import Inputs
 from saffron.search.saffron import saffron
 from saffron.search.verdicts import Verdicts
-from saffron.trie import ROOT
 
 #: New token from which Figure 1's step is taken, so that there is a beam sequence to show.
 FIRST_STEP = 4

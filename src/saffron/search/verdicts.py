@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from saffron.engine.trie import ROOT, TokenTrie
 from saffron.search.base import SearchModels
-from saffron.trie import ROOT, TokenTrie
 
 
 class Verdicts:

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from saffron.compute import Ledger, ModelShape
+from saffron.engine.compute import Ledger, ModelShape
 
 #: Parent id of first-level nodes: the prompt's last token. ``ROOT - k`` is the token k before it.
 ROOT = -1

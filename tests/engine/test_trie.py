@@ -28,8 +28,8 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-import saffron.trie as engine
-from saffron.trie import ROOT, TokenTrie, TrieError
+import saffron.engine.trie as engine
+from saffron.engine.trie import ROOT, TokenTrie, TrieError
 
 VOCAB = 19
 CLASSES = {

@@ -9,8 +9,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from saffron.compute import ModelShape, nominal_best_of_n, nominal_saffron, paper_multiplier
-from saffron.trie import ROOT, TokenTrie
+from saffron.engine.compute import ModelShape, nominal_best_of_n, nominal_saffron, paper_multiplier
+from saffron.engine.trie import ROOT, TokenTrie
 
 POLICY = ModelShape(hidden_size=4096, intermediate_size=14336, layers=32, heads=32, kv_heads=8, head_dim=128, vocab_size=128256)
 GUARD = ModelShape(hidden_size=2048, intermediate_size=8192, layers=16, heads=32, kv_heads=8, head_dim=64, vocab_size=128256)
