@@ -28,8 +28,9 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-import saffron.engine.trie as engine
-from saffron.engine.trie import ROOT, TokenTrie, TrieError
+from saffron.engine import forward as driving
+from saffron.engine.forward import Decoder, TrieError
+from saffron.engine.trie import ROOT, TokenTrie
 
 VOCAB = 19
 CLASSES = {
@@ -201,18 +202,18 @@ def test_fixed_shapes_change_no_logit_and_keep_shapes_and_storage_the_same_betwe
     rng, shapes = random.Random(seed), []
     prompts = [[1, 2, 3], [4]]
     plain, fixed = (TokenTrie(model(), prompts, room=12, fixed_shapes=wanted) for wanted in (False, True))
-    forward = TokenTrie._forward
+    forward = Decoder.forward
 
     def watched(self, tokens, positions, place, *, mask=None, last=None):
         def placed(layer, k, v):
             stored, own = place(layer, k, v)
             places = [(tuple(part.shape), part.stride(), part.data_ptr()) for part in stored]
-            shapes.append((self is fixed, layer, tuple(tokens.shape), tuple(mask.shape), *places))
+            shapes.append((self is fixed._decoder, layer, tuple(tokens.shape), tuple(mask.shape), *places))
             return stored, own
 
         return forward(self, tokens, positions, placed, mask=mask, last=last)
 
-    monkeypatch.setattr(TokenTrie, "_forward", watched)
+    monkeypatch.setattr(Decoder, "forward", watched)
     nodes = torch.full((2, 3), ROOT)
     for period in range(3):
         shapes.clear()
@@ -241,8 +242,8 @@ def test_a_step_of_fixed_shapes_is_compiled_once_per_size_of_storage(rooms, comp
     counter = CompileCounter()
     trie, eager = (TokenTrie(model(dtype=torch.float32), [[1, 2, 3], [4]], room=36, fixed_shapes=True, step=36) for _ in range(2))
     torch._dynamo.reset()
-    compiled = torch.compile(trie._forward, backend=counter, dynamic=False, fullgraph=True)
-    monkeypatch.setattr(trie, "_forward", compiled)
+    compiled = torch.compile(trie._decoder.forward, backend=counter, dynamic=False, fullgraph=True)
+    monkeypatch.setattr(trie._decoder, "forward", compiled)
     rng, nodes = random.Random(0), torch.full((2, 3), ROOT)
     for period in range(3):
         for _ in range(6):
@@ -283,8 +284,8 @@ def test_chunks_and_a_bound_on_what_is_attended_over_change_no_logit(scores, mon
     lengths = torch.tensor([[3, 1, 2], [2, 3, 3]])
     whole = TokenTrie(model(), prompts)
     expected = whole.branch(parents, chains, lengths=lengths).logits
-    monkeypatch.setattr(engine, "SCORES_AT_ONCE", (scores, scores))
-    monkeypatch.setattr(engine, "CHAIN_TOKENS_AT_ONCE", 4)
+    monkeypatch.setattr(driving, "SCORES_AT_ONCE", (scores, scores))
+    monkeypatch.setattr(driving, "CHAIN_TOKENS_AT_ONCE", 4)
     bounded = TokenTrie(model(), prompts)
     logits = bounded.branch(parents, chains, lengths=lengths, within=4).logits
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-10)
@@ -317,9 +318,9 @@ def test_storage_is_what_was_reserved_and_grows_by_what_does_not_fit(layout):
 def test_compaction_makes_room_in_the_storage_there_is_and_grows_it_where_that_is_too_little():
     trie = TokenTrie(model(kv_heads=2), [[1, 2, 3]], room=6)
     nodes = trie.extend(torch.full((1, 6), ROOT), torch.arange(6)[None]).nodes
-    place, held = trie._keys[0].data_ptr(), trie.kv_bytes
+    place, held = trie.storage.keys[0].data_ptr(), trie.kv_bytes
     nodes = trie.compact(nodes[:, [4, 1]], room=4)
-    assert (trie.used, trie.kv_bytes, trie._keys[0].data_ptr()) == (2, held, place)
+    assert (trie.used, trie.kv_bytes, trie.storage.keys[0].data_ptr()) == (2, held, place)
     assert trie.path(nodes) == [[[4], [1]]]
     nodes = trie.compact(nodes, room=5)
     assert (trie.used, trie.kv_bytes) == (2, (3 + 7) * trie.shape.kv_bytes_per_token(8))

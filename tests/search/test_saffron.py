@@ -17,8 +17,12 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from saffron.chat import ChatFormat, ChatFormats
 from saffron.config import BeamSearch, BestOfN, Deal, Rebase, Saffron
-from saffron.engine.trie import TrieError
+from saffron.engine.forward import TrieError
 from saffron.search import frontier, registry
+from saffron.search.base import RandomKey, SearchModels, SearchPrompt
+from saffron.search.saffron import MRMScorer, PRMScorer, saffron, search
+from saffron.search.selection import best, best_dense, best_listed, nuclei, nucleus
+from saffron.search.tokens import search_tokens
 from saffron.search.base import RandomKey, SearchModels, SearchPrompt
 from saffron.search.saffron import MRMScorer, PRMScorer, saffron, search
 from saffron.search.selection import best, best_dense, best_listed, nuclei, nucleus

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from saffron import chat, records
 from saffron.chat import ChatFormats
 from saffron.config import Config, ConfigError, HubFile, HubModels
-from saffron.engine.trie import TrieError, check_model
+from saffron.engine.forward import TrieError, check_model
 from saffron.hub import SourceError, fetch
 from saffron.layout import Layout
 from saffron.models import skeleton

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from saffron.engine.trie import TrieError, check_model, sliding_window
+from saffron.engine.forward import TrieError, check_model, sliding_window
 from saffron.search.saffron import MRMScorer, Semantics, search
 
 if TYPE_CHECKING:
