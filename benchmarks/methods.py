@@ -14,8 +14,9 @@ from benchmarks.search import NEW_TOKENS, ids_of
 from benchmarks.shapes import EOS, Pair
 from saffron import config
 from saffron.chat import ChatFormat, ChatFormats
-from saffron.search import frontier, registry, saffron
-from saffron.search.base import RandomKey, SearchModels, SearchPrompt, SearchResult
+from saffron.methods import discovery, frontier
+from saffron.methods.base import RandomKey, SearchModels, SearchPrompt, SearchResult
+from saffron.methods.saffron import algorithm
 
 #: What is run: the method and what differs from its default settings.
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -44,7 +45,7 @@ def formats(prefix: int, suffix: int) -> ChatFormats:
 @contextmanager
 def as_on_gpu() -> Iterator[None]:
     """Searches within read nothing for being at hand: they select on the device, and hold and read what they would on a GPU."""
-    with mock.patch.object(frontier, "at_hand", _not_at_hand), mock.patch.object(saffron, "at_hand", _not_at_hand):
+    with mock.patch.object(frontier, "at_hand", _not_at_hand), mock.patch.object(algorithm, "at_hand", _not_at_hand):
         yield
 
 
@@ -59,7 +60,7 @@ def compare(models: Pair, chat: ChatFormats, name: str, budget: int, count: int,
     results: list[SearchResult] = []
 
     def run() -> None:
-        results[:] = registry.method(method)(
+        results[:] = discovery.method(method)(
             searched(models, chat), prompts_of(models, chat, count), settings, [budget], key=KEY, max_new_tokens=NEW_TOKENS
         )
 

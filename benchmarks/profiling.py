@@ -21,9 +21,9 @@ from benchmarks.shapes import Pair
 from saffron import config
 from saffron.chat import ChatFormats
 from saffron.engine.compute import Ledger
-from saffron.search import registry
-from saffron.search.base import SearchModels, SearchPrompt
-from saffron.search.saffron import compaction_period
+from saffron.methods import discovery
+from saffron.methods.base import SearchModels, SearchPrompt
+from saffron.methods.saffron.algorithm import compaction_period
 
 #: New tokens of searches that differ by one step without a compaction, and by eight steps and two compactions.
 LIMITS = (6, 7, 14)
@@ -129,7 +129,7 @@ def _run(models: SearchModels, given: list[SearchPrompt], name: str, width: int,
         changes = changes | {"min_new_tokens": limit}
     settings = getattr(config.Methods(), method).model_copy(update=changes)
     with as_on_gpu():
-        registry.method(method)(models, given, settings, [width], key=KEY, max_new_tokens=limit)
+        discovery.method(method)(models, given, settings, [width], key=KEY, max_new_tokens=limit)
 
 
 @dataclass(frozen=True)

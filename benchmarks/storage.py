@@ -22,8 +22,8 @@ from benchmarks.shapes import SHAPES, TARGETS, Pair, Shapes, pair, peaked, promp
 from saffron import config
 from saffron.engine import trie
 from saffron.engine.compute import Ledger
-from saffron.search import registry
-from saffron.search.base import SearchModels, SearchPrompt
+from saffron.methods import discovery
+from saffron.methods.base import SearchModels, SearchPrompt
 
 #: Factor on the unembedding from which a nucleus is a single token.
 ONE_TOKEN = 1e4
@@ -84,7 +84,7 @@ def _row(models: Pair, case: Case) -> dict[str, Any]:
     method, changes = RUNS[case.run]
     settings = getattr(config.Methods(), method).model_copy(update=changes)
     with noted() as ledgers, as_on_gpu() if case.host == "gpu" else nullcontext():
-        results = registry.method(method)(searched, given, settings, [case.budget], key=KEY, max_new_tokens=NEW_TOKENS)
+        results = discovery.method(method)(searched, given, settings, [case.budget], key=KEY, max_new_tokens=NEW_TOKENS)
     policy, reward = sorted(ledgers, key=lambda ledger: ledger.shape.layers != models.policy.config.num_hidden_layers)
     # A verdict's suffix is read and dropped: no node of the guard's trie.
     guard = method != "saffron" or changes.get("scorer") == "prm"

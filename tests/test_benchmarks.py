@@ -15,8 +15,8 @@ from benchmarks import bandwidth, measure, methods, profiling, report, rewards, 
 
 from saffron import config
 from saffron.engine import compute
-from saffron.search import saffron
-from saffron.search.base import SearchModels, SearchPrompt
+from saffron.methods.base import SearchModels, SearchPrompt
+from saffron.methods.saffron import algorithm
 
 TINY = shapes.SHAPES["tiny"]
 
@@ -281,7 +281,7 @@ def test_storage_of_saffron_is_a_multiple_of_the_nodes_of_its_trees(monkeypatch)
     [row] = storage.measure("cpu", [case])
     models, given = small_search(case)
     told = peaks.by_layers()
-    results = saffron.saffron(models, given, config.Saffron(), [4], key=methods.KEY, max_new_tokens=6, record_tree=True)
+    results = algorithm.saffron(models, given, config.Saffron(), [4], key=methods.KEY, max_new_tokens=6, record_tree=True)
     nodes = sum(case.lengths)
     for result in results:
         depths: list[int] = []
@@ -302,7 +302,7 @@ def test_a_verdicts_suffix_is_no_node(monkeypatch):
     [row] = storage.measure("cpu", [case])
     models, given = small_search(case)
     told = peaks.by_layers()
-    [result] = methods.registry.method("best_of_n")(models, given, config.BestOfN(), [1], key=methods.KEY, max_new_tokens=6)
+    [result] = methods.discovery.method("best_of_n")(models, given, config.BestOfN(), [1], key=methods.KEY, max_new_tokens=6)
     read = {"policy": 3 + len(result.output_ids) - 1, "reward": 3 + len(result.output_ids)}
     for name, model in (("policy", models.policy), ("reward", models.guard)):
         found = row["tries"][name]

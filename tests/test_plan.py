@@ -12,8 +12,8 @@ from saffron.chat import ChatFormat, ChatFormats
 from saffron.config import Config, Run
 from saffron.engine.compute import ModelShape, nominal_best_of_n, nominal_saffron
 from saffron.layout import Layout
-from saffron.search.base import RandomKey, SearchModels, SearchPrompt
-from saffron.search.registry import method
+from saffron.methods.base import RandomKey, SearchModels, SearchPrompt
+from saffron.methods.discovery import method
 
 ROOT = Path(__file__).parents[1]
 NEW_TOKENS, PROMPTS, VOCABULARY = 12, 6, 48

@@ -232,8 +232,8 @@ def test_code_of_a_module_that_does_not_exist_is_an_error(package: str) -> None:
 
 # ------------------------------------------------------------------------------------------------------------- floors
 FLOORS = {
-    **dict.fromkeys(["config", "records", "layout", "chat", "compute", "fingerprint", "hub"], 0),
-    **dict.fromkeys(["sources", "analysis", "trie"], 1),
+    **dict.fromkeys(["config", "records", "layout", "chat", "fingerprint", "hub"], 0),
+    **dict.fromkeys(["sources", "analysis", "engine"], 1),
     "models": 2,
     **dict.fromkeys(["safety4m", "mrm", "search"], 3),
 }

@@ -37,10 +37,10 @@ def assess(config: Config, layout: Layout, seed: int, experiment: str) -> None:
     import torch
 
     from saffron import models
+    from saffron.methods.base import SearchModels
+    from saffron.methods.verdicts import judge
     from saffron.models import device
-    from saffron.search.base import SearchModels
     from saffron.search.inputs import Inputs
-    from saffron.search.verdicts import judge
 
     torch.set_num_threads(config.runtime.torch_threads)
     item = config.search.experiments[experiment]

@@ -24,10 +24,10 @@ from saffron.chat import ChatFormatError, ChatFormats
 from saffron.config import Config
 from saffron.engine.compute import PAPER_MULTIPLIERS
 from saffron.layout import Layout
+from saffron.methods import discovery
+from saffron.methods.base import SearchModels, SearchPrompt, SearchResult
+from saffron.methods.no_defense.search import no_defense
 from saffron.plots import COLOURS, MARKERS
-from saffron.search import registry
-from saffron.search.base import SearchModels, SearchPrompt, SearchResult
-from saffron.search.no_defense import no_defense
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 YAML = re.compile(r"```yaml\n(.*?)```", re.S)
@@ -81,16 +81,16 @@ def test_a_method_is_a_module_and_a_line_in_the_registry(monkeypatch: pytest.Mon
     module = ModuleType("saffron.search.second_sample")
     module.second_sample = second_sample  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "saffron.search.second_sample", module)
-    monkeypatch.setitem(registry.METHODS, "second_sample", registry.Entry("always 0"))
-    assert registry.method("second_sample") is second_sample
+    monkeypatch.setitem(discovery.METHODS, "second_sample", discovery.Entry("always 0"))
+    assert discovery.method("second_sample") is second_sample
     with pytest.raises(KeyError, match="no search method"):
-        registry.method("third_sample")
+        discovery.method("third_sample")
 
 
 def test_a_method_that_is_registered_is_known_wherever_the_page_says() -> None:
     tables = (configs.Methods.model_fields, get_args(configs.MethodName), PAPER_MULTIPLIERS, METHODS, LABELS, COLOURS, MARKERS)
     for table in tables:
-        assert registry.METHODS.keys() <= set(table)
+        assert discovery.METHODS.keys() <= set(table)
 
 
 def test_the_page_names_files_and_keys_that_exist() -> None:

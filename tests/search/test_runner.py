@@ -23,10 +23,11 @@ from saffron.chat import ChatFormat, ChatFormats
 from saffron.config import Config
 from saffron.engine.compute import paper_multiplier
 from saffron.layout import Layout
+from saffron.methods import discovery
+from saffron.methods.base import SearchResult
 from saffron.models import load_lm, save_mrm_head
 from saffron.records import RecordError
-from saffron.search import gathering, registry, runner, trees
-from saffron.search.base import SearchResult
+from saffron.search import gathering, runner, trees
 from saffron.search.inputs import Inputs
 
 VOCABULARY = 24
@@ -161,7 +162,7 @@ def test_shards_change_no_byte(layout: Layout, world: Path, tmp_path: Path) -> N
 def counting(monkeypatch: pytest.MonkeyPatch, stop_after: int | None = None) -> list[list[int]]:
     """Record the prompts of each call of a method; interrupt after some calls."""
     calls: list[list[int]] = []
-    method = registry.method
+    method = discovery.method
 
     def counted(name: str) -> Any:
         def function(models: Any, prompts: Any, *args: Any, **kwargs: Any) -> list[SearchResult]:
@@ -172,7 +173,7 @@ def counting(monkeypatch: pytest.MonkeyPatch, stop_after: int | None = None) -> 
 
         return function
 
-    monkeypatch.setattr("saffron.search.runner.registry.method", counted)
+    monkeypatch.setattr("saffron.search.runner.discovery.method", counted)
     return calls
 
 
@@ -243,7 +244,7 @@ def test_memory_that_is_too_small_halves_the_batch_and_changes_no_result(layout:
     whole = run_all(config, layout)
     for path in layout.search_run(0, "tiny", "x", 0).parent.rglob("*.parquet"):
         path.unlink()
-    method, sizes = registry.method, []
+    method, sizes = discovery.method, []
 
     def hungry(name: str) -> Any:
         def function(models: Any, prompts: Any, *args: Any, **kwargs: Any) -> list[SearchResult]:
@@ -254,7 +255,7 @@ def test_memory_that_is_too_small_halves_the_batch_and_changes_no_result(layout:
 
         return function
 
-    monkeypatch.setattr("saffron.search.runner.registry.method", hungry)
+    monkeypatch.setattr("saffron.search.runner.discovery.method", hungry)
     halved = run_all(config, layout)
     assert sizes == [8, 4, 2, 2, 2, 2, 2]
     exact = [name for name in whole if "reward" not in name and "executed" not in name]

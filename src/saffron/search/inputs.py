@@ -14,8 +14,8 @@ from saffron import models, records
 from saffron.chat import ChatFormats
 from saffron.config import Config, Experiment, Rewarded, Run, Saffron, Section
 from saffron.layout import Layout
+from saffron.methods.base import SearchModels, SearchPrompt
 from saffron.search import experiments
-from saffron.search.base import SearchModels, SearchPrompt
 
 
 @dataclass(frozen=True)

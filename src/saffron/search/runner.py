@@ -29,11 +29,12 @@ from saffron.config import Config, Match, Run, as_dict
 from saffron.engine.compute import ModelShape, paper_multiplier
 from saffron.fingerprint import fingerprint
 from saffron.layout import Layout
+from saffron.methods import discovery
+from saffron.methods.base import RandomKey, SearchPrompt, SearchResult
+from saffron.methods.verdicts import judge
 from saffron.models import device
-from saffron.search import experiments, registry
-from saffron.search.base import RandomKey, SearchPrompt, SearchResult
+from saffron.search import experiments
 from saffron.search.inputs import AttackedPrompt, Inputs, Loaded
-from saffron.search.verdicts import judge
 from saffron.sources import oracle
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,14 @@ log = logging.getLogger(__name__)
 #: How far above the tolerance a budget may look on the first block and still be measured in full.
 PROBE_SLACK = 1.1
 #: Modules whose source text is part of a block's key, beside the files it reads.
-MODULES = ("saffron.engine.trie", "saffron.engine.compute", "saffron.chat", "saffron.search", "saffron.sources.oracle")
+MODULES = (
+    "saffron.engine.trie",
+    "saffron.engine.compute",
+    "saffron.chat",
+    "saffron.methods",
+    "saffron.search",
+    "saffron.sources.oracle",
+)
 
 
 def run(
@@ -187,7 +195,7 @@ class _Job:
     @cached_property
     def folder(self) -> Path:
         """Where finished blocks are kept; blocks of the same run under another key are removed."""
-        shared = registry.METHODS[self.entry.method].shared
+        shared = discovery.METHODS[self.entry.method].shared
         modules = (*MODULES, *(["saffron.sources.sandbox"] if self.config.search.oracle == "sandbox" else []))
         key = fingerprint({**self.settings, "budgets": self.budgets if shared else None}, self.inputs.files, modules)
         blocks = self.layout.search_run(self.inputs.seed, self.name, self.entry.key, 0).parent / ".blocks"
@@ -200,7 +208,7 @@ class _Job:
     # -------------------------------------------------------------------------------------------------------- search
     def search(self, budgets: Sequence[int], blocks: Sequence[int]) -> pd.DataFrame:
         """Rows (records.SEARCH) of these blocks at these budgets and all search seeds; finished blocks are read back."""
-        groups = [list(budgets)] if registry.METHODS[self.entry.method].shared else [[budget] for budget in budgets]
+        groups = [list(budgets)] if discovery.METHODS[self.entry.method].shared else [[budget] for budget in budgets]
         work = [(seed, index, group) for group in groups for seed in self.search_seeds for index in blocks]
         name = f"{self.name}/{self.entry.key}"
         tables = [self._block(*unit) for unit in tqdm(work, desc=name, unit="block", mininterval=5)]
@@ -227,7 +235,7 @@ class _Job:
 
     def _results(self, prompts: list[SearchPrompt], budgets: list[int], key: RandomKey) -> dict[int, list[SearchResult]]:
         """Results by budget, prompts in order; batches are halved for as long as the GPU's memory does not hold one."""
-        method = registry.method(self.entry.method)
+        method = discovery.method(self.entry.method)
 
         def search(batch: Sequence[SearchPrompt]) -> list[dict[int, SearchResult]]:
             results = method(

@@ -37,11 +37,11 @@ from saffron.config import Config, Experiment
 from saffron.engine.compute import ModelShape
 from saffron.engine.trie import ROOT
 from saffron.layout import Layout
-from saffron.search.base import RandomKey, SearchModels, SearchPrompt, SearchResult, SearchTree, TreeCandidate, TreeStep
-from saffron.search.best_of_n import draw_samples
+from saffron.methods.base import RandomKey, SearchModels, SearchPrompt, SearchResult, SearchTree, TreeCandidate, TreeStep
+from saffron.methods.saffron.algorithm import saffron
+from saffron.methods.sampling import draw_samples
+from saffron.methods.verdicts import Verdicts
 from saffron.search.inputs import Inputs
-from saffron.search.saffron import saffron
-from saffron.search.verdicts import Verdicts
 
 #: New token from which Figure 1's step is taken, so that there is a beam sequence to show.
 FIRST_STEP = 4

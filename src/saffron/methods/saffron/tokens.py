@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from saffron.engine.forward import TrieError, check_model, sliding_window
-from saffron.search.saffron import MRMScorer, Semantics, search
+from saffron.methods.saffron.algorithm import MRMScorer, Semantics, search
 
 if TYPE_CHECKING:
     from torch import Tensor

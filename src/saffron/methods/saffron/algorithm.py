@@ -20,9 +20,9 @@ from torch import Tensor
 from saffron.config import Saffron
 from saffron.engine.compute import Ledger
 from saffron.engine.trie import ROOT, TokenTrie
-from saffron.search.base import RandomKey, SearchModels, SearchPrompt, SearchResult, SearchTree, TreeCandidate, TreeStep
-from saffron.search.frontier import at_hand, look, true_first, unfinished
-from saffron.search.selection import (
+from saffron.methods.base import RandomKey, SearchModels, SearchPrompt, SearchResult, SearchTree, TreeCandidate, TreeStep
+from saffron.methods.frontier import at_hand, look, true_first, unfinished
+from saffron.methods.saffron.selection import (
     UNSEEN_REWARD,
     Best,
     Candidates,
@@ -37,7 +37,7 @@ from saffron.search.selection import (
     refuse_undefined,
     undefined,
 )
-from saffron.search.verdicts import Verdicts
+from saffron.methods.verdicts import Verdicts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

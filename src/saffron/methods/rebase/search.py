@@ -14,10 +14,10 @@ from torch import Tensor
 
 from saffron.config import Rebase
 from saffron.engine.trie import ROOT, TokenTrie
-from saffron.search.base import RandomKey, SearchModels, SearchPrompt, SearchResult
-from saffron.search.frontier import COMPACT_EVERY, Chosen, Outputs, best_first, first_occurrence, look, take, unfinished
-from saffron.search.random import inverse_cdf
-from saffron.search.verdicts import Verdicts
+from saffron.methods.base import RandomKey, SearchModels, SearchPrompt, SearchResult
+from saffron.methods.frontier import COMPACT_EVERY, Chosen, Outputs, best_first, first_occurrence, look, take, unfinished
+from saffron.methods.random import inverse_cdf
+from saffron.methods.verdicts import Verdicts
 
 #: A share this close to a rounding edge is on it: equal rewards split a budget evenly whatever the last bits say.
 _EDGE = 1e-9

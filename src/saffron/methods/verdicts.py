@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from saffron.engine.trie import ROOT, TokenTrie
-from saffron.search.base import SearchModels
+from saffron.methods.base import SearchModels
 
 
 class Verdicts:

@@ -14,7 +14,7 @@ from itertools import pairwise
 import torch
 
 from saffron.chat import ChatFormats
-from saffron.search.base import RandomKey, SearchPrompt
+from saffron.methods.base import RandomKey, SearchPrompt
 
 Tokens = tuple[int, ...]
 

@@ -18,15 +18,11 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from saffron.chat import ChatFormat, ChatFormats
 from saffron.config import BeamSearch, BestOfN, Deal, Rebase, Saffron
 from saffron.engine.forward import TrieError
-from saffron.search import frontier, registry
-from saffron.search.base import RandomKey, SearchModels, SearchPrompt
-from saffron.search.saffron import MRMScorer, PRMScorer, saffron, search
-from saffron.search.selection import best, best_dense, best_listed, nuclei, nucleus
-from saffron.search.tokens import search_tokens
-from saffron.search.base import RandomKey, SearchModels, SearchPrompt
-from saffron.search.saffron import MRMScorer, PRMScorer, saffron, search
-from saffron.search.selection import best, best_dense, best_listed, nuclei, nucleus
-from saffron.search.tokens import search_tokens
+from saffron.methods import discovery, frontier
+from saffron.methods.base import RandomKey, SearchModels, SearchPrompt
+from saffron.methods.saffron.algorithm import MRMScorer, PRMScorer, saffron, search
+from saffron.methods.saffron.selection import best, best_dense, best_listed, nuclei, nucleus
+from saffron.methods.saffron.tokens import search_tokens
 
 
 def _load_reference() -> ModuleType:
@@ -317,7 +313,7 @@ def test_the_host_reads_once_per_compaction_and_not_in_between(name, chosen, mon
                 search(policy, scorer, prompts, listed=False, **options(width=16, max_new_tokens=limit))
             else:
                 key = RandomKey("guild_a", 0)
-                registry.method(name)(models, SEARCH_PROMPTS, chosen, [4], key=key, max_new_tokens=limit)
+                discovery.method(name)(models, SEARCH_PROMPTS, chosen, [4], key=key, max_new_tokens=limit)
         return len(counter.calls)
 
     assert reads(7) == reads(6) == reads(14) - 2

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from saffron.config import NoDefense
-from saffron.search.base import RandomKey, SearchModels, SearchPrompt, SearchResult
-from saffron.search.best_of_n import SampleCost, draw_samples
+from saffron.methods.base import RandomKey, SearchModels, SearchPrompt, SearchResult
+from saffron.methods.sampling import SampleCost, draw_samples
 
 
 def no_defense(

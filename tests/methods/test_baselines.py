@@ -13,15 +13,15 @@ import torch
 from hypothesis import assume, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from search import reference_baselines as plain
-from search.reference_baselines import Answer, Reference
+from methods import reference_baselines as plain
+from methods.reference_baselines import Answer, Reference
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from saffron import config
 from saffron.chat import ChatFormat, ChatFormats
 from saffron.engine.compute import ModelShape, nominal_best_of_n
-from saffron.search import frontier, registry
-from saffron.search.base import RandomKey, SearchModels, SearchPrompt, SearchResult
+from saffron.methods import discovery, frontier
+from saffron.methods.base import RandomKey, SearchModels, SearchPrompt, SearchResult
 
 VOCABULARY = 13
 SUFFIX = (3, 1, 4, 1)
@@ -74,7 +74,7 @@ def search(
     name: str, models: SearchModels, prompts: list[SearchPrompt], settings: Any, budgets: list[int], seed: int, limit: int
 ) -> list[SearchResult]:
     key = RandomKey("guild_a", seed)
-    return registry.method(name)(models, prompts, settings, budgets, key=key, max_new_tokens=limit)
+    return discovery.method(name)(models, prompts, settings, budgets, key=key, max_new_tokens=limit)
 
 
 def reference(models: SearchModels, seed: int, limit: int) -> Reference:
@@ -279,7 +279,7 @@ def test_best_of_n_costs_what_the_analytic_row_says_when_samples_share_nothing(m
         next(draws)
         return torch.arange(uniforms.shape[1]).expand(uniforms.shape)
 
-    monkeypatch.setattr("saffron.search.best_of_n.inverse_cdf", all_different)
+    monkeypatch.setattr("saffron.methods.sampling.inverse_cdf", all_different)
     policy, guard = ModelShape.from_config(models.policy.config), ModelShape.from_config(models.guard.config)
     results = search("best_of_n", models, prompts, config.BestOfN(), [1, 4, 8], 0, limit)
     for result in results:
@@ -313,4 +313,4 @@ def test_equal_candidates_are_taken_in_generation_order() -> None:
 
 def test_an_unknown_method_is_named_with_the_known_ones() -> None:
     with pytest.raises(KeyError, match="best_of_n"):
-        registry.method("best_of_m")
+        discovery.method("best_of_m")

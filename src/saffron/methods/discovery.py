@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from saffron.search.base import Method
+    from saffron.methods.base import Method
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ METHODS: dict[str, Entry] = {
 
 
 def method(name: str) -> Method:
-    """The function of a method, ``saffron.search.<name>.<name>``.
+    """The function of a method, ``saffron.methods.<name>.search.<name>``.
 
     Raises:
         KeyError: for an unknown name, with the known ones.
     """
     if name not in METHODS:
         raise KeyError(f"no search method {name!r}; known: {', '.join(METHODS)}")
-    return cast("Method", getattr(importlib.import_module(f"saffron.search.{name}"), name))
+    return cast("Method", getattr(importlib.import_module(f"saffron.methods.{name}.search"), name))

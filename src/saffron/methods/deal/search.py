@@ -16,9 +16,9 @@ from torch import Tensor
 
 from saffron.config import Deal
 from saffron.engine.trie import ROOT, TokenTrie
-from saffron.search.base import RandomKey, SearchModels, SearchPrompt, SearchResult
-from saffron.search.frontier import COMPACT_EVERY, Outputs, best_first, look, most_likely, steps_ahead, take, unfinished
-from saffron.search.verdicts import Verdicts
+from saffron.methods.base import RandomKey, SearchModels, SearchPrompt, SearchResult
+from saffron.methods.frontier import COMPACT_EVERY, Outputs, best_first, look, most_likely, steps_ahead, take, unfinished
+from saffron.methods.verdicts import Verdicts
 
 
 @dataclass(frozen=True)

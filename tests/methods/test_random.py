@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from saffron.search.random import RandomKey, inverse_cdf
+from saffron.methods.random import RandomKey, inverse_cdf
 
 MASK = (1 << 64) - 1
 
@@ -76,5 +76,5 @@ def test_inverse_cdf_at_the_edges_never_takes_a_token_of_probability_zero(u: flo
 def test_inverse_cdf_in_chunks_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     logits, draws = torch.randn(6, 4, 11), torch.rand(6, 4, dtype=torch.float64)
     whole = inverse_cdf(logits, draws)
-    monkeypatch.setattr("saffron.search.random._CHUNK", 25)
+    monkeypatch.setattr("saffron.methods.random._CHUNK", 25)
     assert torch.equal(inverse_cdf(logits, draws), whole)

@@ -16,10 +16,10 @@ from torch import Tensor
 from saffron.config import BestOfN
 from saffron.engine.compute import Ledger, ModelShape
 from saffron.engine.trie import ROOT, TokenTrie
-from saffron.search.base import RandomKey, SearchModels, SearchPrompt, SearchResult
-from saffron.search.frontier import COMPACT_EVERY, Chosen, first_occurrence, look, steps_ahead, take, true_first, unfinished
-from saffron.search.random import inverse_cdf
-from saffron.search.verdicts import Verdicts
+from saffron.methods.base import RandomKey, SearchModels, SearchPrompt, SearchResult
+from saffron.methods.frontier import COMPACT_EVERY, Chosen, first_occurrence, look, steps_ahead, take, true_first, unfinished
+from saffron.methods.random import inverse_cdf
+from saffron.methods.verdicts import Verdicts
 
 
 @dataclass(frozen=True)

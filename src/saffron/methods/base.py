@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from saffron.search.random import RandomKey
+from saffron.methods.random import RandomKey
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

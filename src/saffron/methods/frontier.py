@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from saffron.engine.trie import TokenTrie, path_hashes
-from saffron.search.base import SearchPrompt, SearchResult
-from saffron.search.verdicts import Verdicts
+from saffron.methods.base import SearchPrompt, SearchResult
+from saffron.methods.verdicts import Verdicts
 
 #: Steps between two looks at the device's state, when finished prompts leave the batch and dead nodes the tries.
 COMPACT_EVERY = 4

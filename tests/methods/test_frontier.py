@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saffron.search import frontier
-from saffron.search.frontier import COMPACT_EVERY, Chosen, steps_ahead, take
+from saffron.methods import frontier
+from saffron.methods.frontier import COMPACT_EVERY, Chosen, steps_ahead, take
 
 MASKS = st.integers(1, 4).flatmap(
     lambda rows: st.lists(st.lists(st.booleans(), min_size=rows, max_size=rows), min_size=1, max_size=3)

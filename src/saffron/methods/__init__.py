@@ -1,0 +1,1 @@
+"""The search methods: one folder each, and the tools that several share."""
