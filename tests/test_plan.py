@@ -4,16 +4,18 @@ from pathlib import Path
 
 import pytest
 import yaml
+from analytic import nominal_best_of_n, nominal_saffron
 from replica.models import random_model
 
 from saffron import config as configs
 from saffron import plan, records
 from saffron.chat import ChatFormat, ChatFormats
 from saffron.config import Config, Run
-from saffron.engine.compute import ModelShape, nominal_best_of_n, nominal_saffron
+from saffron.engine.compute import ModelShape
 from saffron.layout import Layout
-from saffron.methods.base import RandomKey, SearchModels, SearchPrompt
-from saffron.methods.discovery import method
+from saffron.methods import discovery
+from saffron.methods.base import Block, SearchModels, SearchPrompt
+from saffron.methods.random import RandomKey
 
 ROOT = Path(__file__).parents[1]
 NEW_TOKENS, PROMPTS, VOCABULARY = 12, 6, 48
@@ -30,11 +32,8 @@ def test_a_full_search_costs_what_the_analytic_rows_say(budget: int) -> None:
     lengths = plan.Lengths(policy_prompt=41, guard_prompt=162, mrm_prompt=28, guard_suffix=56)
     totals = {}
     for name in ("best_of_n", "saffron"):
-        run = Run(method=name, budgets=[budget])
-        settings = search.settings_of(run)
-        totals[name] = plan.search_flops(
-            run, settings, budget, plan.assumed_counts(run, settings, budget, 32), lengths, POLICY, GUARD
-        )
+        settings = search.settings_of(Run(method=name, budgets=[budget]))
+        totals[name] = discovery.method(name).cost(settings, plan.size_of(budget, None, lengths, POLICY, GUARD, 32))
     exact = nominal_best_of_n(POLICY, GUARD, n=budget, new_tokens=32, policy_prompt=41, guard_prompt=162, guard_suffix=56)
     assert totals["best_of_n"] == pytest.approx(exact, rel=1e-9)
     exact = nominal_saffron(POLICY, GUARD, width=budget, new_tokens=32, policy_prompt=41, mrm_prompt=28)
@@ -80,9 +79,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Layout, 
     ledger: dict[tuple[str, str, int], float] = {}
     rows = []
     for run in config.search.experiments["scaling"].runs:
-        results = method(run.method)(
-            searched, prompts, config.search.settings_of(run), run.budgets, key=RandomKey("guild_a", 0), max_new_tokens=NEW_TOKENS
-        )
+        block = Block(searched, prompts, RandomKey("guild_a", 0), NEW_TOKENS)
+        results = discovery.search(run.method)(block, config.search.settings_of(run), run.budgets)
         for result in results:
             key = ("scaling", run.key, result.budget)
             ledger[key] = ledger.get(key, 0.0) + result.flops_policy + result.flops_reward

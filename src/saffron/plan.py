@@ -17,6 +17,9 @@ from saffron.chat import ChatFormats
 from saffron.config import Architecture, Config, Experiment, HubFile, Run, SandboxModels
 from saffron.engine.compute import ModelShape
 from saffron.layout import Layout
+from saffron.methods.base import Size
+from saffron.methods.cost import judged
+from saffron.methods.discovery import method as described
 
 #: Dense bfloat16 peak of one GPU, FLOP per second (vendors' data sheets).
 PEAKS = {"A100": 312e12, "H100": 989e12, "H200": 989e12}
@@ -84,83 +87,28 @@ class Row:
 
 
 # -------------------------------------------------------------------------------------------------------------- search
-def assumed_counts(run: Run, settings: Any, budget: int, new_tokens: int) -> Counts:
-    """A full search: every place taken, nothing ends early, no two samples begin alike."""
-    if run.method == "no_defense":
-        calls = 0
-    elif run.method == "best_of_n":
-        calls = budget
-    elif run.method == "rebase":
-        calls = budget * -(-new_tokens // settings.step_tokens)
-    elif run.method == "saffron" and settings.scorer == "mrm":
-        calls = 1 + budget * (new_tokens - 1)
-    else:
-        # A beam fills up step by step; a node has `children` calls (a nucleus, for Saffron-1 scored by the PRM).
-        children = getattr(settings, "children", 8)
-        nodes = 0
-        front = 1
-        for _ in range(new_tokens):
-            nodes += front
-            front = min(budget, front * children)
-        calls = nodes * children
-    return Counts(float(calls), float(new_tokens))
-
-
-def search_flops(
-    run: Run, settings: Any, budget: int, counts: Counts, lengths: Lengths, policy: ModelShape, guard: ModelShape
-) -> tuple[float, float]:
-    """Nominal FLOPs of one search of one prompt, (policy, reward model).
+def size_of(budget: int, counts: Counts | None, lengths: Lengths, policy: ModelShape, guard: ModelShape, new_tokens: int) -> Size:
+    """One search of one prompt, as the method's description is asked for its cost.
 
     Args:
-        run: its method.
-        settings: the method's section of the config.
-        budget: of the run.
-        counts: size of the search.
+        budget: the run's.
+        counts: of a finished run (None: a full search of ``new_tokens``).
         lengths: of what the models read.
         policy: shape of the policy.
         guard: shape of the guard, and of the MRM.
+        new_tokens: the limit.
     """
-    length, calls, suffix = counts.new_tokens, counts.calls, lengths.guard_suffix
-    if run.method == "no_defense":
-        return _grown(policy, lengths.policy_prompt, length - 1, length - 1), 0.0
-    if run.method == "best_of_n":
-        generation = _grown(policy, lengths.policy_prompt, calls * (length - 1), length - 1)
-        return generation, _judged(guard, lengths.guard_prompt, calls * length, calls, length, length, suffix)
-    if run.method == "saffron" and settings.scorer == "mrm":
-        nodes = calls - 1  # the first call reads the prompt
-        return _grown(policy, lengths.policy_prompt, nodes, length - 1), _grown(guard, lengths.mrm_prompt, nodes, length - 1)
-    if run.method == "rebase":
-        written = calls * settings.step_tokens
-        fed = max(0.0, written - written / max(1.0, length))  # all but the last step's
-        return (
-            _grown(policy, lengths.policy_prompt, fed, length - 1),
-            _judged(guard, lengths.guard_prompt, written, calls, length, length / 2, suffix),
-        )
-    # Beams: of a node's children, one continues the rollout that stands already, the others begin their own.
-    lookahead = getattr(settings, "lookahead", 0)
-    children = getattr(settings, "children", 8)
-    nodes = calls / children
-    fed, written = (
-        (nodes - 1, calls)
-        if lookahead == 0
-        else (nodes * (1 + (children - 1) * lookahead), nodes * (1 + (children - 1) * (1 + lookahead)))
+    return Size(
+        budget=budget,
+        new_tokens=float(new_tokens) if counts is None else counts.new_tokens,
+        calls=None if counts is None else counts.calls,
+        policy_prompt=lengths.policy_prompt,
+        guard_prompt=lengths.guard_prompt,
+        mrm_prompt=lengths.mrm_prompt,
+        guard_suffix=lengths.guard_suffix,
+        policy=policy,
+        guard=guard,
     )
-    return (
-        _grown(policy, lengths.policy_prompt, fed, length - 1),
-        _judged(guard, lengths.guard_prompt, written, calls, length, length / 2, suffix),
-    )
-
-
-def _grown(shape: ModelShape, prompt: float, nodes: float, depth: float) -> float:
-    """A prompt and ``nodes`` tokens after it, spread evenly over depths 1 to ``depth``."""
-    context = prompt * (prompt + 1) / 2 + nodes * (prompt + (depth + 1) / 2)
-    return float(shape.nominal(prompt + nodes, context))
-
-
-def _judged(shape: ModelShape, prompt: float, nodes: float, calls: float, depth: float, read_at: float, suffix: int) -> float:
-    """What a guard reads: a prompt, ``nodes`` response tokens, and ``calls`` suffixes at mean depth ``read_at``."""
-    context = calls * suffix * (prompt + read_at + (suffix + 1) / 2)
-    return _grown(shape, prompt, nodes, depth) + float(shape.nominal(calls * suffix, context))
 
 
 # -------------------------------------------------------------------------------------------------------------- models
@@ -303,8 +251,8 @@ def search_costs(config: Config, layout: Layout) -> dict[tuple[str, str, int], f
             settings, lengths = config.search.settings_of(run), lengths_of(config, layout, run, prompt_tokens)
             for budget in _budgets(run, experiment, measured):
                 counts = measured.get((run.method, run.settings_id, budget))
-                counts = counts or assumed_counts(run, settings, budget, config.search.max_new_tokens)
-                costs[name, run.key, budget] = searches * sum(search_flops(run, settings, budget, counts, lengths, policy, guard))
+                size = size_of(budget, counts, lengths, policy, guard, config.search.max_new_tokens)
+                costs[name, run.key, budget] = searches * sum(described(run.method).cost(settings, size))
     return costs
 
 
@@ -365,7 +313,7 @@ def _safety4m(config: Config, layout: Layout) -> Row:
     responses, prefixes, prompt = _labelled(config, layout)
     start, length = len(formats.guard.prompt([])) + prompt, prefixes / max(1, responses)
     suffix = len(formats.guard.suffix)
-    flops = responses * _judged(guard, start, length, length, length, length / 2, suffix)
+    flops = responses * judged(guard, start, length, length, length, length / 2, suffix)
     seeds = len(config.train_seeds)
     packed = config.safety4m.batch_size * (start + length * (1 + suffix))
     memory = _bytes(guard, config) + packed * guard.kv_bytes_per_token(_WIDTH[config.runtime.dtype])

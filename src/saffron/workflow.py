@@ -17,6 +17,7 @@ from typing import Any, get_args
 from saffron import config as configs
 from saffron.config import Config, ConfigError, Experiment, Group, Run
 from saffron.layout import Layout
+from saffron.methods.discovery import method
 
 #: Figures and tables, one notebook each, with the experiments that each shows.
 FIGURES = {
@@ -224,8 +225,7 @@ def gathering_searches(config: Config, experiment: str) -> bool:
 
 def mrm_of(config: Config, run: Run) -> str | None:
     """Name of the MRM variant that a run loads, if it loads one."""
-    settings = config.search.settings_of(run)
-    return getattr(settings, "mrm", None) if getattr(settings, "scorer", "mrm") == "mrm" else None
+    return method(run.method).mrm(config.search.settings_of(run))
 
 
 def variants(config: Config, group: str | None = "replicate") -> list[str]:
@@ -375,7 +375,7 @@ def trees_slice(config: Config) -> str:
     return _line(
         **_search_common(config),
         seed=config.search.seeds[0],
-        settings=configs.as_dict(config.search.methods.saffron),
+        settings=configs.as_dict(config.search.defaults("saffron")),
         mrm=configs.as_dict(config.mrm.variants["default"]),
     )
 

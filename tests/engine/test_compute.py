@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from analytic import nominal_best_of_n, nominal_saffron
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from saffron.engine.compute import ModelShape, nominal_best_of_n, nominal_saffron, paper_multiplier
+from saffron.engine.compute import ModelShape
 from saffron.engine.trie import ROOT, TokenTrie
 
 POLICY = ModelShape(hidden_size=4096, intermediate_size=14336, layers=32, heads=32, kv_heads=8, head_dim=128, vocab_size=128256)
@@ -51,14 +52,6 @@ def test_best_of_n_row(n: int):
 def test_saffron_row(n: int):
     total = sum(nominal_saffron(POLICY, GUARD, width=n, new_tokens=32, policy_prompt=PROMPT, mrm_prompt=4 + 21 + 3))
     assert total / 1e12 == pytest.approx(SAFFRON[n], rel=0.01)
-
-
-def test_multipliers_of_the_papers_convention():
-    assert paper_multiplier("best_of_n") == 2
-    assert paper_multiplier("saffron") == 4
-    assert paper_multiplier("saffron", fitted=False) == 3
-    with pytest.raises(KeyError):
-        paper_multiplier("unknown")
 
 
 def test_shape_from_a_config_counts_the_models_own_weights():

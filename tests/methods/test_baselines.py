@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from analytic import nominal_best_of_n
 from hypothesis import assume, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -17,11 +18,11 @@ from methods import reference_baselines as plain
 from methods.reference_baselines import Answer, Reference
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from saffron import config
 from saffron.chat import ChatFormat, ChatFormats
-from saffron.engine.compute import ModelShape, nominal_best_of_n
-from saffron.methods import discovery, frontier
-from saffron.methods.base import RandomKey, SearchModels, SearchPrompt, SearchResult
+from saffron.engine.compute import ModelShape
+from saffron.methods import beam_search, best_of_n, deal, discovery, frontier, no_defense, rebase
+from saffron.methods.base import Block, MethodError, Result, SearchModels, SearchPrompt
+from saffron.methods.random import RandomKey
 
 VOCABULARY = 13
 SUFFIX = (3, 1, 4, 1)
@@ -72,9 +73,8 @@ def prompts_of(seed: int, count: int) -> list[SearchPrompt]:
 
 def search(
     name: str, models: SearchModels, prompts: list[SearchPrompt], settings: Any, budgets: list[int], seed: int, limit: int
-) -> list[SearchResult]:
-    key = RandomKey("guild_a", seed)
-    return discovery.method(name)(models, prompts, settings, budgets, key=key, max_new_tokens=limit)
+) -> list[Result]:
+    return discovery.search(name)(Block(models, prompts, RandomKey("guild_a", seed), limit), settings, budgets)
 
 
 def reference(models: SearchModels, seed: int, limit: int) -> Reference:
@@ -92,24 +92,24 @@ Case = tuple[str, Any, Callable[[Reference, SearchPrompt, int], Answer]]
 
 
 def case_no_defense() -> Case:
-    return "no_defense", config.NoDefense(), lambda ref, prompt, budget: plain.no_defense(ref, prompt)
+    return "no_defense", no_defense.Settings(), lambda ref, prompt, budget: plain.no_defense(ref, prompt)
 
 
 def case_best_of_n() -> Case:
-    return "best_of_n", config.BestOfN(), plain.best_of_n
+    return "best_of_n", best_of_n.Settings(), plain.best_of_n
 
 
 def case_beam_search(children: int) -> Case:
-    return "beam_search", config.BeamSearch(children=children), partial(plain.beam_search, children=children)
+    return "beam_search", beam_search.Settings(children=children), partial(plain.beam_search, children=children)
 
 
 def case_deal(children: int, lookahead: int, reward_weight: float) -> Case:
-    settings = config.Deal(children=children, lookahead=lookahead, reward_weight=reward_weight)
+    settings = deal.Settings(children=children, lookahead=lookahead, reward_weight=reward_weight)
     return "deal", settings, partial(plain.deal, children=children, lookahead=lookahead, reward_weight=reward_weight)
 
 
 def case_rebase(step_tokens: int, temperature: float, widths: Any, weights: Any) -> Case:
-    settings = config.Rebase(step_tokens=step_tokens, balance_temperature=temperature, widths=widths, weights=weights)
+    settings = rebase.Settings(step_tokens=step_tokens, balance_temperature=temperature, widths=widths, weights=weights)
     return (
         "rebase",
         settings,
@@ -143,7 +143,7 @@ FIXED = [
 IDS = ["no_defense", "best_of_n", "beam_search", "deal-0", "deal-2", "rebase-release", "rebase-paper"]
 
 
-def check(result: SearchResult, expected: Answer, tolerance: float) -> None:
+def check(result: Result, expected: Answer, tolerance: float) -> None:
     assert result.output_ids == expected.output_ids
     assert result.finished == expected.finished
     if expected.reward is None:
@@ -262,13 +262,16 @@ def test_every_token_is_paid_once_and_every_verdict_is_of_another_response(case:
 def test_smaller_budgets_of_best_of_n_are_prefixes_of_one_sampling() -> None:
     models, prompts = models_of(0, 3), prompts_of(5, 3)
     budgets = [1, 2, 5, 8]
-    together = search("best_of_n", models, prompts, config.BestOfN(), budgets, 0, 9)
-    apart = [result for budget in budgets for result in search("best_of_n", models, prompts, config.BestOfN(), [budget], 0, 9)]
+    chosen = best_of_n.Settings()
+    together = search("best_of_n", models, prompts, chosen, budgets, 0, 9)
+    apart = [
+        result for budget in budgets for result in search("best_of_n", models, prompts, best_of_n.Settings(), [budget], 0, 9)
+    ]
     for a, b in zip(together, apart, strict=True):
         assert (a.budget, a.prompt_id, a.output_ids, a.reward_calls) == (b.budget, b.prompt_id, b.output_ids, b.reward_calls)
         assert a.reward == pytest.approx(b.reward, abs=1e-12)
         assert (a.flops_policy, a.flops_reward) == (b.flops_policy, b.flops_reward)
-    assert together[0].output_ids == search("no_defense", models, prompts, config.NoDefense(), [0], 0, 9)[0].output_ids
+    assert together[0].output_ids == search("no_defense", models, prompts, no_defense.Settings(), [0], 0, 9)[0].output_ids
 
 
 def test_best_of_n_costs_what_the_analytic_row_says_when_samples_share_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,7 +284,7 @@ def test_best_of_n_costs_what_the_analytic_row_says_when_samples_share_nothing(m
 
     monkeypatch.setattr("saffron.methods.sampling.inverse_cdf", all_different)
     policy, guard = ModelShape.from_config(models.policy.config), ModelShape.from_config(models.guard.config)
-    results = search("best_of_n", models, prompts, config.BestOfN(), [1, 4, 8], 0, limit)
+    results = search("best_of_n", models, prompts, best_of_n.Settings(), [1, 4, 8], 0, limit)
     for result in results:
         prompt = next(prompt for prompt in prompts if prompt.prompt_id == result.prompt_id)
         assert (result.flops_policy, result.flops_reward) == nominal_best_of_n(
@@ -304,13 +307,13 @@ def test_equal_candidates_are_taken_in_generation_order() -> None:
         parameter.zero_()
     models = SearchModels(policy=flat, guard=flat, formats=models.formats)
     prompts = prompts_of(0, 1)
-    for name, settings in (("beam_search", config.BeamSearch(children=3)), ("deal", config.Deal(children=3, lookahead=2))):
+    for name, settings in (("beam_search", beam_search.Settings(children=3)), ("deal", deal.Settings(children=3, lookahead=2))):
         (result,) = search(name, models, prompts, settings, [2], 0, 4)
         assert result.output_ids == [0, 0, 0, 0]
-    (result,) = search("best_of_n", models, prompts, config.BestOfN(), [6], 0, 4)
-    assert result.output_ids == search("no_defense", models, prompts, config.NoDefense(), [0], 0, 4)[0].output_ids
+    (result,) = search("best_of_n", models, prompts, best_of_n.Settings(), [6], 0, 4)
+    assert result.output_ids == search("no_defense", models, prompts, no_defense.Settings(), [0], 0, 4)[0].output_ids
 
 
 def test_an_unknown_method_is_named_with_the_known_ones() -> None:
-    with pytest.raises(KeyError, match="best_of_n"):
+    with pytest.raises(MethodError, match="best_of_n"):
         discovery.method("best_of_m")

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from saffron.chat import ChatFormat, ChatFormats
-from saffron.config import BeamSearch, BestOfN, Deal, Rebase, Saffron
 from saffron.engine.forward import TrieError
-from saffron.methods import discovery, frontier
-from saffron.methods.base import RandomKey, SearchModels, SearchPrompt
-from saffron.methods.saffron.algorithm import MRMScorer, PRMScorer, saffron, search
+from saffron.methods import beam_search, best_of_n, deal, discovery, frontier, rebase, saffron
+from saffron.methods.base import Block, SearchModels, SearchPrompt
+from saffron.methods.random import RandomKey
+from saffron.methods.saffron.algorithm import MRMScorer, PRMScorer, search
+from saffron.methods.saffron.search import record
 from saffron.methods.saffron.selection import best, best_dense, best_listed, nuclei, nucleus
 from saffron.methods.saffron.tokens import search_tokens
 
@@ -250,9 +251,9 @@ def test_either_scorer_and_the_recorded_tree_equal_the_reference(scorer, semanti
     policy.lm_head.weight[EOS] *= 2
     unseen = torch.arange(VOCAB) % 3 == 0
     models = SearchModels(policy, guard, FORMATS, mrm, unseen)
-    chosen = Saffron(scorer=scorer, semantics=semantics, min_new_tokens=1, top_p=0.6)
-    results = saffron(models, SEARCH_PROMPTS, chosen, [width], key=RandomKey("guild_a", 0), max_new_tokens=9, record_tree=True)
-    for prompt, result in zip(SEARCH_PROMPTS, results, strict=True):
+    chosen = saffron.Settings(scorer=scorer, semantics=semantics, min_new_tokens=1, top_p=0.6)
+    recorded = record(Block(models, SEARCH_PROMPTS, RandomKey("guild_a", 0), 9), chosen, width)
+    for prompt, (result, tree) in zip(SEARCH_PROMPTS, recorded, strict=True):
         verdicts = reference.process_rewards(guard, prompt.guard_ids, [9, 1, 4], FORMATS.safe_id, FORMATS.unsafe_id)
         rewards = verdicts if scorer == "prm" else reference.multifurcation_rewards(mrm, prompt.mrm_ids)
         found = reference.saffron_reference(
@@ -269,7 +270,6 @@ def test_either_scorer_and_the_recorded_tree_equal_the_reference(scorer, semanti
         )
         assert found.margin > 1e-6
         assert result.output_ids == found.tokens
-        tree = result.tree
         paths = {-1: ()}
         for node, (parent, token) in enumerate(tree.nodes):
             paths[node] = (*paths[parent], token)
@@ -291,11 +291,11 @@ def test_either_scorer_and_the_recorded_tree_equal_the_reference(scorer, semanti
 @pytest.mark.parametrize(
     ("name", "chosen"),
     [
-        ("best_of_n", BestOfN()),
-        ("beam_search", BeamSearch(children=2)),
-        ("deal", Deal(children=2, lookahead=0, reward_weight=0.5)),
-        ("deal", Deal(children=2, lookahead=2, reward_weight=0.5)),
-        ("rebase", Rebase(step_tokens=2, balance_temperature=0.1, widths="release", weights="sigmoid")),
+        ("best_of_n", best_of_n.Settings()),
+        ("beam_search", beam_search.Settings(children=2)),
+        ("deal", deal.Settings(children=2, lookahead=0, reward_weight=0.5)),
+        ("deal", deal.Settings(children=2, lookahead=2, reward_weight=0.5)),
+        ("rebase", rebase.Settings(step_tokens=2, balance_temperature=0.1, widths="release", weights="sigmoid")),
         ("saffron", None),
     ],
 )
@@ -312,8 +312,7 @@ def test_the_host_reads_once_per_compaction_and_not_in_between(name, chosen, mon
                 scorer = MRMScorer(mrm, prompts, None, width=16, max_new_tokens=limit)
                 search(policy, scorer, prompts, listed=False, **options(width=16, max_new_tokens=limit))
             else:
-                key = RandomKey("guild_a", 0)
-                discovery.method(name)(models, SEARCH_PROMPTS, chosen, [4], key=key, max_new_tokens=limit)
+                discovery.search(name)(Block(models, SEARCH_PROMPTS, RandomKey("guild_a", 0), limit), chosen, [4])
         return len(counter.calls)
 
     assert reads(7) == reads(6) == reads(14) - 2

@@ -21,10 +21,9 @@ from saffron import config as configs
 from saffron.analysis import tries
 from saffron.chat import ChatFormat, ChatFormats
 from saffron.config import Config
-from saffron.engine.compute import paper_multiplier
 from saffron.layout import Layout
 from saffron.methods import discovery
-from saffron.methods.base import SearchResult
+from saffron.methods.base import Block, Result
 from saffron.models import load_lm, save_mrm_head
 from saffron.records import RecordError
 from saffron.search import gathering, runner, trees
@@ -162,18 +161,18 @@ def test_shards_change_no_byte(layout: Layout, world: Path, tmp_path: Path) -> N
 def counting(monkeypatch: pytest.MonkeyPatch, stop_after: int | None = None) -> list[list[int]]:
     """Record the prompts of each call of a method; interrupt after some calls."""
     calls: list[list[int]] = []
-    method = discovery.method
+    search_of = discovery.search
 
     def counted(name: str) -> Any:
-        def function(models: Any, prompts: Any, *args: Any, **kwargs: Any) -> list[SearchResult]:
+        def function(block: Block, *args: Any) -> list[Result]:
             if stop_after is not None and len(calls) == stop_after:
                 raise KeyboardInterrupt
-            calls.append([prompt.prompt_id for prompt in prompts])
-            return method(name)(models, prompts, *args, **kwargs)
+            calls.append([prompt.prompt_id for prompt in block.prompts])
+            return search_of(name)(block, *args)
 
         return function
 
-    monkeypatch.setattr("saffron.search.runner.discovery.method", counted)
+    monkeypatch.setattr("saffron.search.runner.discovery.search", counted)
     return calls
 
 
@@ -244,18 +243,18 @@ def test_memory_that_is_too_small_halves_the_batch_and_changes_no_result(layout:
     whole = run_all(config, layout)
     for path in layout.search_run(0, "tiny", "x", 0).parent.rglob("*.parquet"):
         path.unlink()
-    method, sizes = discovery.method, []
+    search_of, sizes = discovery.search, []
 
     def hungry(name: str) -> Any:
-        def function(models: Any, prompts: Any, *args: Any, **kwargs: Any) -> list[SearchResult]:
-            sizes.append(len(prompts))
-            if len(prompts) > 3:
+        def function(block: Block, *args: Any) -> list[Result]:
+            sizes.append(len(block.prompts))
+            if len(block.prompts) > 3:
                 raise torch.OutOfMemoryError("no memory")
-            return method(name)(models, prompts, *args, **kwargs)
+            return search_of(name)(block, *args)
 
         return function
 
-    monkeypatch.setattr("saffron.search.runner.discovery.method", hungry)
+    monkeypatch.setattr("saffron.search.runner.discovery.search", hungry)
     halved = run_all(config, layout)
     assert sizes == [8, 4, 2, 2, 2, 2, 2]
     exact = [name for name in whole if "reward" not in name and "executed" not in name]
@@ -281,7 +280,7 @@ def test_matched_budgets_are_the_largest_within_the_tolerance_whatever_the_shard
     table = run_all(make_config(**experiment(*MATCHED, match=match)), layout, order)
     compute = (table["flops_policy"] + table["flops_reward"]).groupby(table["method"]).mean()
     for method in compute.index:
-        compute[method] *= paper_multiplier(method) if convention == "paper" else 1
+        compute[method] *= discovery.method(method).multiplier() if convention == "paper" else 1
     everything = run_all(make_config(**experiment(*MATCHED)), Layout("sandbox", layout.root))
     for run in MATCHED[2:]:
         rows = table[table["method"] == run["method"]]
@@ -289,7 +288,7 @@ def test_matched_budgets_are_the_largest_within_the_tolerance_whatever_the_shard
         record = records.read_json(layout.search_run(0, "tiny", "x", 0).with_name(f"{run['method']}-default.match.json"))
         assert record["budget"] == budget
         assert record["ratio"] == pytest.approx(compute[run["method"]] / compute["best_of_n"])
-        factor = paper_multiplier(run["method"]) if convention == "paper" else 1
+        factor = discovery.method(run["method"]).multiplier() if convention == "paper" else 1
         alone = everything[everything["method"] == run["method"]]
         costs = factor * (alone["flops_policy"] + alone["flops_reward"]).groupby(alone["budget"]).mean()
         fitting = costs[costs <= 1.05 * compute["best_of_n"]]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from saffron.engine.trie import TokenTrie, path_hashes
-from saffron.methods.base import SearchPrompt, SearchResult
+from saffron.methods.base import Result, SearchPrompt
 from saffron.methods.verdicts import Verdicts
 
 #: Steps between two looks at the device's state, when finished prompts leave the batch and dead nodes the tries.
@@ -145,13 +145,13 @@ class Outputs:
             self._verdicts.drop_prompts(keep)
             self._block = self._block[keep]
 
-    def results(self, prompts: Sequence[SearchPrompt], budget: int, eos: int) -> list[SearchResult]:
+    def results(self, prompts: Sequence[SearchPrompt], budget: int, eos: int) -> list[Result]:
         """The whole block's results, with the tries' ledgers."""
         policy, guard = self._policy.ledger, self._verdicts.trie.ledger
         columns = (self._rewards, policy.nominal, guard.nominal, policy.executed, guard.executed, self._verdicts.calls)
         rows = zip(prompts, self._tokens.tolist(), *(column.tolist() for column in columns), strict=True)
         return [
-            SearchResult(
+            Result(
                 prompt_id=prompt.prompt_id,
                 budget=budget,
                 output_ids=tokens[: tokens.index(eos) + 1] if eos in tokens else tokens,

@@ -1,25 +1,18 @@
-"""Best-of-N: N independent samples, one PRM call each, the one with the highest reward.
-
-All budgets come from one sampling at the largest: the first n samples are what a run at n would have drawn. The nominal
-compute of each budget is what it would have cost alone; the executed compute is that of the one sampling behind it.
-"""
+"""Independent samples of a block, and what they cost: Best-of-N's, of which no defense takes the first."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from saffron.config import BestOfN
 from saffron.engine.compute import Ledger, ModelShape
 from saffron.engine.trie import ROOT, TokenTrie
-from saffron.methods.base import RandomKey, SearchModels, SearchPrompt, SearchResult
-from saffron.methods.frontier import COMPACT_EVERY, Chosen, first_occurrence, look, steps_ahead, take, true_first, unfinished
+from saffron.methods.base import Block
+from saffron.methods.frontier import COMPACT_EVERY, first_occurrence, look, steps_ahead, take, true_first, unfinished
 from saffron.methods.random import inverse_cdf
-from saffron.methods.verdicts import Verdicts
 
 
 @dataclass(frozen=True)
@@ -37,10 +30,9 @@ class Samples:
     ledger: Ledger
 
 
-def draw_samples(
-    models: SearchModels, prompts: Sequence[SearchPrompt], count: int, *, key: RandomKey, max_new_tokens: int
-) -> Samples:
+def draw_samples(block: Block, count: int) -> Samples:
     """Sample ``count`` responses per prompt at temperature 1; finished samples and prompts leave the batch."""
+    models, prompts, max_new_tokens = block.models, block.prompts, block.max_new_tokens
     eos = models.formats.eos_id
     policy = TokenTrie(models.policy, [prompt.policy_ids for prompt in prompts], layout="rows")
     assert policy.root_logits is not None
@@ -48,14 +40,14 @@ def draw_samples(
     prompt_ids = torch.tensor([[prompt.prompt_id] for prompt in prompts], device=device)
     tokens = torch.full((batch, count, max_new_tokens), eos, device=device)
     lengths = torch.zeros(batch, count, dtype=torch.int64, device=device)
-    block = torch.arange(batch, device=device)  # place in the block of each prompt still in the batch
+    places = torch.arange(batch, device=device)  # in the block, of each prompt still in the batch
     samples = torch.arange(count, device=device).expand(batch, -1)  # sample index of each row
     alive = torch.ones_like(samples, dtype=torch.bool)
     nodes = torch.full_like(samples, ROOT)
     logits = policy.root_logits[:, None].expand(-1, count, -1)
     for step in range(max_new_tokens):
-        drawn = inverse_cdf(logits, key.uniform(prompt_ids[block], samples, step))
-        place = (block[:, None].expand_as(samples), samples)
+        drawn = inverse_cdf(logits, block.key.uniform(prompt_ids[places], samples, step))
+        place = (places[:, None].expand_as(samples), samples)
         tokens[(*place, torch.full_like(samples, step))] = torch.where(alive, drawn, eos)
         lengths[place] += alive
         alive = alive & (drawn != eos)
@@ -67,61 +59,13 @@ def draw_samples(
                 break
             keep = unfinished(growing, device)
             policy.drop_prompts(keep)
-            block, samples, alive, nodes, drawn = (x[keep] for x in (block, samples, alive, nodes, drawn))
+            places, samples, alive, nodes, drawn = (x[keep] for x in (places, samples, alive, nodes, drawn))
             rows = true_first(alive, max(growing))
             samples, alive, drawn = take(samples, rows), take(alive, rows), take(drawn, rows)
             nodes = policy.compact(take(nodes, rows), room=rows.shape[1] * steps_ahead(step, max_new_tokens))
         extension = policy.extend(nodes, drawn, alive=alive, room=drawn.shape[1] * (steps_ahead(step, max_new_tokens) - 1))
         nodes, logits = extension.nodes, extension.logits
     return Samples(tokens, lengths, policy.ledger)
-
-
-def best_of_n(
-    models: SearchModels,
-    prompts: Sequence[SearchPrompt],
-    settings: BestOfN,
-    budgets: Sequence[int],
-    *,
-    key: RandomKey,
-    max_new_tokens: int,
-    record_tree: bool = False,
-) -> list[SearchResult]:
-    """Best-of-N; a budget is a number of samples."""
-    samples = draw_samples(models, prompts, max(budgets), key=key, max_new_tokens=max_new_tokens)
-    verdicts = Verdicts(models, [prompt.guard_ids for prompt in prompts])
-    # A response that several samples spell is read once. Ended samples are padded with EOS, so whole rows can be compared.
-    twin = first_occurrence(samples.tokens)[..., -1]
-    read = Chosen.of(twin == torch.arange(twin.shape[1], device=twin.device))
-    _, verdict = verdicts.read(
-        torch.full_like(read.index, ROOT),
-        take(samples.tokens, read.index),
-        lengths=take(samples.lengths, read.index),
-        alive=read.alive,
-    )
-    rewards = take(verdict, take(read.place, twin))
-    cost = SampleCost.of(models, prompts, samples)
-    tokens, lengths, reward = samples.tokens.tolist(), samples.lengths.tolist(), rewards.cpu().numpy()
-    executed_policy, executed_reward = samples.ledger.executed.tolist(), verdicts.trie.ledger.executed.tolist()
-    results = []
-    for budget in budgets:
-        for i, prompt in enumerate(prompts):
-            best = int(np.argmax(reward[i, :budget]))  # the first of equals
-            output = tokens[i][best][: lengths[i][best]]
-            results.append(
-                SearchResult(
-                    prompt_id=prompt.prompt_id,
-                    budget=budget,
-                    output_ids=output,
-                    reward=float(reward[i, best]),
-                    finished=output[-1] == models.formats.eos_id,
-                    flops_policy=float(cost.policy[i, budget - 1]),
-                    flops_reward=float(cost.reward[i, budget - 1]),
-                    flops_executed_policy=executed_policy[i],
-                    flops_executed_reward=executed_reward[i],
-                    reward_calls=int(cost.calls[i, budget - 1]),
-                )
-            )
-    return results
 
 
 @dataclass(frozen=True)
@@ -137,8 +81,9 @@ class SampleCost:
     calls: np.ndarray
 
     @classmethod
-    def of(cls, models: SearchModels, prompts: Sequence[SearchPrompt], samples: Samples) -> SampleCost:
+    def of(cls, block: Block, samples: Samples) -> SampleCost:
         """Count the samples' trie, sample by sample."""
+        models, prompts = block.models, block.prompts
         count, limit = samples.tokens.shape[1:]
         first = first_occurrence(samples.tokens) == torch.arange(count, device=samples.tokens.device)[:, None]
         new = first.cpu().numpy()  # [B, N, T] whether a token is not in the trie of the samples before

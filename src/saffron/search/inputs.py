@@ -12,10 +12,12 @@ import torch
 
 from saffron import models, records
 from saffron.chat import ChatFormats
-from saffron.config import Config, Experiment, Rewarded, Run, Saffron, Section
+from saffron.config import Config, Experiment, Run
 from saffron.layout import Layout
-from saffron.methods.base import SearchModels, SearchPrompt
+from saffron.methods.base import Rewarded, SearchModels, SearchPrompt
+from saffron.methods.discovery import method
 from saffron.search import experiments
+from saffron.section import Section
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,7 @@ class Inputs:
     @property
     def mrm(self) -> str | None:
         """The MRM variant the run reads, if it reads one."""
-        settings: Any = self.settings
-        return settings.mrm if getattr(settings, "scorer", None) == "mrm" else None
+        return method(self.run.method).mrm(self.settings)
 
     @property
     def files(self) -> list[Path]:
@@ -100,14 +101,11 @@ class Inputs:
     @cached_property
     def models(self) -> SearchModels:
         """Policy, guard and, if the run reads one, MRM."""
-        runtime, settings, device_map = self.config.runtime, self.settings, self.config.models.device_map
+        runtime, device_map = self.config.runtime, self.config.models.device_map
         mrm, unseen = None, None
         if self.mrm:
             load_mrm = partial(models.load_mrm, runtime=runtime, device_map=device_map)
             mrm, unseen = self.loaded.mrm(self.layout.mrm(self.seed, self.mrm), load_mrm)
-        if unseen is not None and isinstance(settings, Saffron):
-            unseen = unseen.clone()
-            unseen[self.formats.eos_id] = not settings.eos_seen
         load = partial(models.load_lm, runtime=runtime, device_map=device_map)
         return SearchModels(
             policy=self.loaded.lm(self.layout.model(self.run.policy, self.seed), load),

@@ -26,11 +26,12 @@ from tqdm import tqdm
 
 from saffron import records
 from saffron.config import Config, Match, Run, as_dict
-from saffron.engine.compute import ModelShape, paper_multiplier
+from saffron.engine.compute import ModelShape
 from saffron.fingerprint import fingerprint
 from saffron.layout import Layout
 from saffron.methods import discovery
-from saffron.methods.base import RandomKey, SearchPrompt, SearchResult
+from saffron.methods.base import Block, Result, SearchPrompt
+from saffron.methods.random import RandomKey
 from saffron.methods.verdicts import judge
 from saffron.models import device
 from saffron.search import experiments
@@ -195,7 +196,7 @@ class _Job:
     @cached_property
     def folder(self) -> Path:
         """Where finished blocks are kept; blocks of the same run under another key are removed."""
-        shared = discovery.METHODS[self.entry.method].shared
+        shared = discovery.method(self.entry.method).shared_budgets
         modules = (*MODULES, *(["saffron.sources.sandbox"] if self.config.search.oracle == "sandbox" else []))
         key = fingerprint({**self.settings, "budgets": self.budgets if shared else None}, self.inputs.files, modules)
         blocks = self.layout.search_run(self.inputs.seed, self.name, self.entry.key, 0).parent / ".blocks"
@@ -208,7 +209,7 @@ class _Job:
     # -------------------------------------------------------------------------------------------------------- search
     def search(self, budgets: Sequence[int], blocks: Sequence[int]) -> pd.DataFrame:
         """Rows (records.SEARCH) of these blocks at these budgets and all search seeds; finished blocks are read back."""
-        groups = [list(budgets)] if discovery.METHODS[self.entry.method].shared else [[budget] for budget in budgets]
+        groups = [list(budgets)] if discovery.method(self.entry.method).shared_budgets else [[budget] for budget in budgets]
         work = [(seed, index, group) for group in groups for seed in self.search_seeds for index in blocks]
         name = f"{self.name}/{self.entry.key}"
         tables = [self._block(*unit) for unit in tqdm(work, desc=name, unit="block", mininterval=5)]
@@ -233,20 +234,13 @@ class _Job:
         records.write_table(path, rows, records.SEARCH)
         return records.read_table(path, records.SEARCH)
 
-    def _results(self, prompts: list[SearchPrompt], budgets: list[int], key: RandomKey) -> dict[int, list[SearchResult]]:
+    def _results(self, prompts: list[SearchPrompt], budgets: list[int], key: RandomKey) -> dict[int, list[Result]]:
         """Results by budget, prompts in order; batches are halved for as long as the GPU's memory does not hold one."""
-        method = discovery.method(self.entry.method)
+        method, limit = discovery.search(self.entry.method), self.config.search.max_new_tokens
 
-        def search(batch: Sequence[SearchPrompt]) -> list[dict[int, SearchResult]]:
-            results = method(
-                self.inputs.models,
-                batch,
-                self.inputs.settings,
-                budgets,
-                key=key,
-                max_new_tokens=self.config.search.max_new_tokens,
-            )
-            found: dict[int, dict[int, SearchResult]] = {prompt.prompt_id: {} for prompt in batch}
+        def search(batch: Sequence[SearchPrompt]) -> list[dict[int, Result]]:
+            results = method(Block(self.inputs.models, batch, key, limit), self.inputs.settings, budgets)
+            found: dict[int, dict[int, Result]] = {prompt.prompt_id: {} for prompt in batch}
             for result in results:
                 found[result.prompt_id][result.budget] = result
             return [found[prompt.prompt_id] for prompt in batch]
@@ -273,7 +267,7 @@ class _Job:
         )
         return device.batch_size(len(prompts), needed, free)
 
-    def _rows(self, prompts: list[AttackedPrompt], results: list[SearchResult], search_seed: int) -> list[dict[str, Any]]:
+    def _rows(self, prompts: list[AttackedPrompt], results: list[Result], search_seed: int) -> list[dict[str, Any]]:
         """One row per prompt: the result, its text, the judge's reward and the oracle's word."""
         complied = oracle.load(self.config.search.oracle)
         size = self.batch or len(prompts)
@@ -336,7 +330,7 @@ class _Matching:
 
     def _compute(self, rows: pd.DataFrame, method: str) -> float:
         """Mean nominal FLOPs per prompt under the convention."""
-        factor = paper_multiplier(method) if self.match.convention == "paper" else 1
+        factor = discovery.method(method).multiplier() if self.match.convention == "paper" else 1
         return factor * float((rows["flops_policy"] + rows["flops_reward"]).mean())
 
     def probe(self) -> int:

@@ -37,8 +37,10 @@ from saffron.config import Config, Experiment
 from saffron.engine.compute import ModelShape
 from saffron.engine.trie import ROOT
 from saffron.layout import Layout
-from saffron.methods.base import RandomKey, SearchModels, SearchPrompt, SearchResult, SearchTree, TreeCandidate, TreeStep
-from saffron.methods.saffron.algorithm import saffron
+from saffron.methods.base import Block, Result, SearchModels, SearchPrompt
+from saffron.methods.random import RandomKey
+from saffron.methods.saffron.search import record, unseen_tokens
+from saffron.methods.saffron.tree import SearchTree, TreeCandidate, TreeStep
 from saffron.methods.sampling import draw_samples
 from saffron.methods.verdicts import Verdicts
 from saffron.search.inputs import Inputs
@@ -64,24 +66,18 @@ def trees(config: Config, layout: Layout, seed: int) -> None:
     experiment = Experiment.model_validate({"dataset": dataset, "runs": [run], "prompts": PROMPTS})
     inputs = Inputs(config, layout, seed, experiment, experiment.runs[0])
     prompts = [prompt.search for prompt in inputs.prompts]
-    key, limit = RandomKey(dataset, search_seed), config.search.max_new_tokens
+    block = Block(inputs.models, prompts, RandomKey(dataset, search_seed), config.search.max_new_tokens)
     settings: Any = inputs.settings
-    results = saffron(inputs.models, prompts, settings, [WIDTH], key=key, max_new_tokens=limit, record_tree=True)
-    samples = _samples(inputs.models, prompts, key, limit)
+    recorded = record(block, settings, WIDTH)
     searches = []
-    for prompt, result, sampled in zip(prompts, results, samples, strict=True):
-        searches += [_saffron_entry(inputs, prompt, result, limit), _samples_entry(inputs, prompt, sampled, limit)]
-    record = {"dataset": dataset, "train_seed": seed, "search_seed": search_seed, "searches": searches}
-    records.write_json(layout.search_trees(seed), record | {"step": _step_entry(inputs, prompts[0], _tree(results[0]))})
+    for prompt, (result, tree), sampled in zip(prompts, recorded, _samples(block), strict=True):
+        searches.append(_saffron_entry(inputs, prompt, result, tree, block.max_new_tokens))
+        searches.append(_samples_entry(inputs, prompt, sampled, block.max_new_tokens))
+    found = {"dataset": dataset, "train_seed": seed, "search_seed": search_seed, "searches": searches}
+    records.write_json(layout.search_trees(seed), found | {"step": _step_entry(inputs, prompts[0], recorded[0][1])})
 
 
-def _tree(result: SearchResult) -> SearchTree:
-    assert result.tree is not None
-    return result.tree
-
-
-def _saffron_entry(inputs: Inputs, prompt: SearchPrompt, result: SearchResult, limit: int) -> dict[str, Any]:
-    tree = _tree(result)
+def _saffron_entry(inputs: Inputs, prompt: SearchPrompt, result: Result, tree: SearchTree, limit: int) -> dict[str, Any]:
     candidates = [candidate for step in tree.steps for candidate in step.candidates]
     reward = {candidate.node: candidate.reward for candidate in candidates if candidate.node is not None}
     read = {"tokens": tree.tokens_read, "context": tree.context_read}
@@ -100,9 +96,9 @@ class _Sampled:
         return max(self.samples, key=lambda sample: sample[1])[0]
 
 
-def _samples(models: SearchModels, prompts: Sequence[SearchPrompt], key: RandomKey, max_new_tokens: int) -> list[_Sampled]:
-    drawn = draw_samples(models, prompts, WIDTH, key=key, max_new_tokens=max_new_tokens)
-    rewards = _rewards(models, prompts, drawn.tokens, drawn.lengths)
+def _samples(block: Block) -> list[_Sampled]:
+    drawn = draw_samples(block, WIDTH)
+    rewards = _rewards(block.models, block.prompts, drawn.tokens, drawn.lengths)
     found = []
     columns = (drawn.tokens, drawn.lengths, drawn.ledger.tokens, drawn.ledger.context)
     for tokens, lengths, count, context, values in zip(*(column.tolist() for column in columns), rewards, strict=True):
@@ -213,8 +209,10 @@ def _step_entry(inputs: Inputs, prompt: SearchPrompt, tree: SearchTree) -> dict[
     tokens = torch.tensor([[[*prefix, child.token] for child in children]], device=inputs.device)
     lengths = torch.full(tokens.shape[:2], len(prefix) + 1, device=inputs.device)
     (verdicts,) = _rewards(models, [prompt], tokens, lengths)
-    assert models.mrm is not None and models.unseen is not None
-    unseen = models.unseen.tolist()
+    settings: Any = inputs.settings
+    mask = unseen_tokens(models, settings)
+    assert models.mrm is not None and mask is not None
+    unseen = mask.tolist()
     mrm, guard = ModelShape.from_config(models.mrm.config), ModelShape.from_config(models.guard.config)
     read, suffix = len(prompt.guard_ids) + len(prefix), len(models.formats.guard.suffix)
     candidates = [

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from saffron.config import BeamSearch
 from saffron.engine.trie import ROOT, TokenTrie
-from saffron.methods.base import RandomKey, SearchModels, SearchPrompt, SearchResult
+from saffron.methods.base import Block, Result
+from saffron.methods.beam_search import Settings
 from saffron.methods.frontier import COMPACT_EVERY, Outputs, best_first, look, most_likely, steps_ahead, take, unfinished
 from saffron.methods.verdicts import Verdicts
 
@@ -30,24 +29,10 @@ class Beam:
         return Beam(self.tokens[keep], self.rewards[keep], self.growing[keep], self.policy_nodes[keep], self.guard_nodes[keep])
 
 
-def beam_search(
-    models: SearchModels,
-    prompts: Sequence[SearchPrompt],
-    settings: BeamSearch,
-    budgets: Sequence[int],
-    *,
-    key: RandomKey,
-    max_new_tokens: int,
-    record_tree: bool = False,
-) -> list[SearchResult]:
-    """PRM beam search; a budget is the width W. Finished sequences compete for their place with the reward they have."""
-    return [result for width in budgets for result in _search(models, prompts, width, settings.children, max_new_tokens)]
-
-
-def _search(
-    models: SearchModels, prompts: Sequence[SearchPrompt], width: int, children: int, max_new_tokens: int
-) -> list[SearchResult]:
-    eos = models.formats.eos_id
+def search(block: Block, settings: Settings, budget: int) -> list[Result]:
+    """PRM beam search; the budget is the width W. Finished sequences compete for their place with the reward they have."""
+    models, prompts, max_new_tokens = block.models, block.prompts, block.max_new_tokens
+    width, children, eos = budget, settings.children, models.formats.eos_id
     policy = TokenTrie(models.policy, [prompt.policy_ids for prompt in prompts])
     room = width * children * steps_ahead(-1, max_new_tokens)
     verdicts = Verdicts(models, [prompt.guard_ids for prompt in prompts], room=room)

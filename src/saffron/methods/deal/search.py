@@ -8,15 +8,15 @@ the rollout had ended).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
 
-from saffron.config import Deal
 from saffron.engine.trie import ROOT, TokenTrie
-from saffron.methods.base import RandomKey, SearchModels, SearchPrompt, SearchResult
+from saffron.methods.base import Block, Result
+from saffron.methods.deal import Settings
 from saffron.methods.frontier import COMPACT_EVERY, Outputs, best_first, look, most_likely, steps_ahead, take, unfinished
 from saffron.methods.verdicts import Verdicts
 
@@ -52,26 +52,16 @@ class Entries:
         return Entries(**{field.name: function(getattr(self, field.name)) for field in fields(self)})
 
 
-def deal(
-    models: SearchModels,
-    prompts: Sequence[SearchPrompt],
-    settings: Deal,
-    budgets: Sequence[int],
-    *,
-    key: RandomKey,
-    max_new_tokens: int,
-    record_tree: bool = False,
-) -> list[SearchResult]:
-    """DeAL; a budget is the beam width W. Finished sequences compete for their place with the score they have."""
-    return [result for width in budgets for result in _Search(models, prompts, settings, width, max_new_tokens).run()]
+def search(block: Block, settings: Settings, budget: int) -> list[Result]:
+    """DeAL; the budget is the beam width W. Finished sequences compete for their place with the score they have."""
+    return _Search(block, settings, budget).run()
 
 
 class _Search:
     """One search of a block at one width."""
 
-    def __init__(
-        self, models: SearchModels, prompts: Sequence[SearchPrompt], settings: Deal, width: int, max_new_tokens: int
-    ) -> None:
+    def __init__(self, block: Block, settings: Settings, width: int) -> None:
+        models, prompts, max_new_tokens = block.models, block.prompts, block.max_new_tokens
         self.prompts, self.settings, self.width, self.limit = prompts, settings, width, max_new_tokens
         self.eos = models.formats.eos_id
         self.depth = max(1, settings.lookahead)
@@ -81,7 +71,7 @@ class _Search:
         self.verdicts = Verdicts(models, [prompt.guard_ids for prompt in prompts], room=guard_room)
         self.outputs = Outputs(self.policy, self.verdicts, max_new_tokens)
 
-    def run(self) -> list[SearchResult]:
+    def run(self) -> list[Result]:
         beam = self._root()
         for step in range(self.limit):
             candidates = self._candidates(beam, step)

@@ -7,39 +7,23 @@ leaf with the highest reward.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
-from saffron.config import Rebase
 from saffron.engine.trie import ROOT, TokenTrie
-from saffron.methods.base import RandomKey, SearchModels, SearchPrompt, SearchResult
+from saffron.methods.base import Block, Result
 from saffron.methods.frontier import COMPACT_EVERY, Chosen, Outputs, best_first, first_occurrence, look, take, unfinished
 from saffron.methods.random import inverse_cdf
+from saffron.methods.rebase import Settings
 from saffron.methods.verdicts import Verdicts
 
 #: A share this close to a rounding edge is on it: equal rewards split a budget evenly whatever the last bits say.
 _EDGE = 1e-9
 
 
-def rebase(
-    models: SearchModels,
-    prompts: Sequence[SearchPrompt],
-    settings: Rebase,
-    budgets: Sequence[int],
-    *,
-    key: RandomKey,
-    max_new_tokens: int,
-    record_tree: bool = False,
-) -> list[SearchResult]:
-    """Rebase; a budget is the number of samples N."""
-    return [result for budget in budgets for result in _search(models, prompts, settings, budget, key, max_new_tokens)]
-
-
-def _search(
-    models: SearchModels, prompts: Sequence[SearchPrompt], settings: Rebase, budget: int, key: RandomKey, max_new_tokens: int
-) -> list[SearchResult]:
+def search(block: Block, settings: Settings, budget: int) -> list[Result]:
+    """Rebase; the budget is the number of samples N."""
+    models, prompts, key, max_new_tokens = block.models, block.prompts, block.key, block.max_new_tokens
     eos = models.formats.eos_id
     most = 1 if settings.widths == "release" else 2  # rounding to nearest may double a budget
     rows = most * budget
@@ -136,7 +120,7 @@ def take_last(entries: Tensor, lengths: Tensor) -> Tensor:
     return entries.gather(2, (lengths - 1).clamp(min=0)[..., None])[..., 0]
 
 
-def balance(rewards: Tensor, live: Tensor, left: Tensor, settings: Rebase) -> tuple[Tensor, Tensor]:
+def balance(rewards: Tensor, live: Tensor, left: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
     """Share the budget over the live nodes.
 
     ``release`` goes through the nodes from the best on and rounds up, never above what is left; ``paper`` rounds each share to

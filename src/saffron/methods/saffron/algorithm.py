@@ -4,7 +4,7 @@ Each step proposes the nucleus of every growing sequence under the policy, score
 MRM per *parent* (or, for comparison, one call of the PRM per child), and selects the next beam. Both semantics of
 ``docs/paper.md`` are here: ``paper`` compares children by their own rewards, ``released`` does what the authors' code does.
 
-:func:`search` works on token ids; :func:`saffron` is the registered method over it.
+:func:`search` works on token ids; the method of the pipeline over it is :mod:`saffron.methods.saffron.search`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from saffron.config import Saffron
 from saffron.engine.compute import Ledger
 from saffron.engine.trie import ROOT, TokenTrie
-from saffron.methods.base import RandomKey, SearchModels, SearchPrompt, SearchResult, SearchTree, TreeCandidate, TreeStep
+from saffron.methods.base import SearchModels
 from saffron.methods.frontier import at_hand, look, true_first, unfinished
 from saffron.methods.saffron.selection import (
     UNSEEN_REWARD,
@@ -37,6 +36,7 @@ from saffron.methods.saffron.selection import (
     refuse_undefined,
     undefined,
 )
+from saffron.methods.saffron.tree import SearchTree, TreeCandidate, TreeStep
 from saffron.methods.verdicts import Verdicts
 
 if TYPE_CHECKING:
@@ -544,62 +544,3 @@ class _Recorder:
     def trees(self, ledger: Ledger) -> list[SearchTree]:
         counts = (map(int, numbers.tolist()) for numbers in (ledger.tokens, ledger.context))
         return [SearchTree(*columns) for columns in zip(self._nodes, self._steps, *counts, strict=True)]
-
-
-def saffron(
-    models: SearchModels,
-    prompts: Sequence[SearchPrompt],
-    settings: Saffron,
-    budgets: Sequence[int],
-    *,
-    key: RandomKey,
-    max_new_tokens: int,
-    record_tree: bool = False,
-) -> list[SearchResult]:
-    """Saffron-1; a budget is the beam width N. Draws nothing at random."""
-    results = []
-    for width in budgets:
-        scorer = _scorer(models, prompts, settings, width, max_new_tokens)
-        outcome = search(
-            models.policy,
-            scorer,
-            [prompt.policy_ids for prompt in prompts],
-            width=width,
-            top_p=settings.top_p,
-            max_new_tokens=max_new_tokens,
-            min_new_tokens=settings.min_new_tokens,
-            eos_token_id=models.formats.eos_id,
-            semantics=settings.semantics,
-            record_tree=record_tree,
-        )
-        columns = [counts.tolist() for ledger in (outcome.ledger, scorer.ledger) for counts in (ledger.nominal, ledger.executed)]
-        policy, executed_policy, reward, executed_reward = columns
-        calls = scorer.calls.tolist()
-        results += [
-            SearchResult(
-                prompt_id=prompt.prompt_id,
-                budget=width,
-                output_ids=outcome.tokens[place],
-                reward=outcome.rewards[place] if np.isfinite(outcome.rewards[place]) else None,
-                finished=outcome.finished[place],
-                flops_policy=policy[place],
-                flops_reward=reward[place],
-                flops_executed_policy=executed_policy[place],
-                flops_executed_reward=executed_reward[place],
-                reward_calls=calls[place],
-                tree=None if outcome.trees is None else outcome.trees[place],
-            )
-            for place, prompt in enumerate(prompts)
-        ]
-    return results
-
-
-def _scorer(
-    models: SearchModels, prompts: Sequence[SearchPrompt], settings: Saffron, width: int, max_new_tokens: int
-) -> MRMScorer | PRMScorer:
-    if settings.scorer == "prm":
-        return PRMScorer(models, [prompt.guard_ids for prompt in prompts])
-    if models.mrm is None:
-        raise ValueError("saffron with scorer mrm needs an MRM; train one (stage mrm) or set scorer: prm")
-    unseen = models.unseen if settings.conservative else None
-    return MRMScorer(models.mrm, [prompt.mrm_ids for prompt in prompts], unseen, width=width, max_new_tokens=max_new_tokens)
