@@ -14,7 +14,8 @@ from itertools import pairwise
 import torch
 
 from saffron.chat import ChatFormats
-from saffron.methods.base import RandomKey, SearchPrompt
+from saffron.methods.base import SearchPrompt
+from saffron.methods.random import RandomKey
 
 Tokens = tuple[int, ...]
 

@@ -113,7 +113,7 @@ def test_descriptions_load_no_torch() -> None:
         "import sys, saffron.config, saffron.workflow; print([name for name in ('torch', 'transformers') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
+    assert done.stdout.strip() == "[]"
 
 
 def _sources() -> Iterator[tuple[str, str]]:

@@ -12,7 +12,7 @@ import yaml
 
 from replica import other_family, pipeline
 from saffron import config as configs
-from saffron import models, plan, records, workflow
+from saffron import jobs, models, plan, records, workflow
 from saffron.chat import ChatFormatError, ChatFormats
 from saffron.config import Config
 from saffron.layout import Layout
@@ -59,7 +59,7 @@ def test_formats_of_another_family_are_refused(finished: tuple[Config, Layout]) 
     paper = section.model_copy(update={"chat_formats": None, "policy_format": "llama3_policy"})
     changed = settings.model_copy(update={"models": settings.models.model_copy(update={"hub": paper})})
     with pytest.raises(ChatFormatError, match=r"chat format policy\.prefix: .*write chat_formats\.json for this model family"):
-        models.tokenizer(changed, Layout("other", layout.root))
+        models.tokenizer(jobs.model(changed, "tokenizer"), Layout("other", layout.root))
 
 
 def test_the_page_names_files_and_keys_that_exist() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -12,11 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from saffron import assessment, records
+from saffron import assessment, jobs, records
 from saffron import config as configs
 from saffron.analysis import tries
 from saffron.chat import ChatFormat, ChatFormats
@@ -119,8 +119,8 @@ def layout(world: Path, tmp_path: Path) -> Layout:
 def run_all(config: Config, layout: Layout, keys: list[str] | None = None) -> pd.DataFrame:
     for key in keys or [run.key for run in config.search.experiments["tiny"].runs]:
         for shard in range(config.search.shards):
-            runner.run(config, layout, 0, "tiny", key, shard)
-    gathering.gather(config, layout, 0, "tiny")
+            runner.run(jobs.search(config, 0, "tiny", key), layout, shard)
+    gathering.gather(jobs.gather(config, 0, "tiny"), layout)
     return records.read_table(layout.search(0, "tiny"), records.SEARCH)
 
 
@@ -138,10 +138,9 @@ def test_every_method_runs_and_the_table_is_complete(layout: Layout) -> None:
     assert unscored["reward"].isna().all() and (unscored["flops_reward"] == 0).all()
     outputs = {key: frame["output_ids"].map(tuple).tolist() for key, frame in unscored.groupby("settings_id")}
     assert outputs["default"] != outputs["no_attack"] and outputs["default"] != outputs["deepalign"]
-    settings = yaml.safe_load(
-        layout.search_run(0, "tiny", "deal-default", 0).with_name("deal-default.shard0.settings.yaml").read_text()
-    )
-    assert settings["settings"]["lookahead"] == 2 and settings["budgets"] == [2]
+    job = records.read_json(jobs.beside(layout.search_run(0, "tiny", "deal-default", 0)))
+    assert job == json.loads(jobs.search(make_config(**ALL), 0, "tiny", "deal-default").line)
+    assert job["settings"]["lookahead"] == 2 and job["budgets"] == [2]
 
 
 def test_shards_change_no_byte(layout: Layout, world: Path, tmp_path: Path) -> None:
@@ -200,14 +199,14 @@ def test_a_run_killed_with_sigkill_goes_on(layout: Layout, monkeypatch: pytest.M
     config = make_config(**experiment({"method": "deal", "budgets": [2, 3]}))
     child = os.fork()
     if child == 0:
-        block = runner._Job._block
+        block = runner._Blocks._block
 
         def slowly(*args: Any) -> pd.DataFrame:
             time.sleep(0.2)
             return block(*args)
 
-        runner._Job._block = slowly  # type: ignore[method-assign]
-        runner.run(config, layout, 0, "tiny", "deal-default", 0)
+        runner._Blocks._block = slowly  # type: ignore[method-assign]
+        runner.run(jobs.search(config, 0, "tiny", "deal-default"), layout, 0)
         os._exit(0)
     blocks = layout.search_run(0, "tiny", "deal-default", 0).parent / ".blocks"
     deadline = time.monotonic() + 120
@@ -306,16 +305,16 @@ def test_gather_names_what_is_missing_or_not_a_number(layout: Layout) -> None:
     path = layout.search_run(0, "tiny", "best_of_n-default", 0)
     records.write_table(path, table[table["prompt_id"] != 4], records.SEARCH)
     with pytest.raises(RecordError, match=r"best_of_n-default.shard0.parquet.*prompt_id.*first 4"):
-        gathering.gather(config, layout, 0, "tiny")
+        gathering.gather(jobs.gather(config, 0, "tiny"), layout)
     records.write_table(path, table.assign(judge_reward=table["judge_reward"].where(table["prompt_id"] != 3)), records.SEARCH)
     with pytest.raises(RecordError, match=r"best_of_n-default.shard0.parquet.*judge_reward: not a number at prompt 3"):
-        gathering.gather(config, layout, 0, "tiny")
+        gathering.gather(jobs.gather(config, 0, "tiny"), layout)
     records.write_table(path, pd.concat([table, table.head(1)]), records.SEARCH)
     with pytest.raises(RecordError, match="prompt_id"):
-        gathering.gather(config, layout, 0, "tiny")
+        gathering.gather(jobs.gather(config, 0, "tiny"), layout)
     path.unlink()
     with pytest.raises(RecordError, match="no such table"):
-        gathering.gather(config, layout, 0, "tiny")
+        gathering.gather(jobs.gather(config, 0, "tiny"), layout)
 
 
 def test_an_attack_needs_reference_answers(layout: Layout, world: Path) -> None:
@@ -324,17 +323,17 @@ def test_an_attack_needs_reference_answers(layout: Layout, world: Path) -> None:
     runs = [{"method": "no_defense", "budgets": [0]}]
     config = make_config(experiments={"tiny": {"dataset": "harmless", "runs": runs}})
     with pytest.raises(RecordError, match="column reference: prompt 5"):
-        runner.run(config, layout, 0, "tiny", "no_defense-default", 0)
+        runner.run(jobs.search(config, 0, "tiny", "no_defense-default"), layout, 0)
 
 
 def test_an_unknown_run_is_named_with_the_known_ones(layout: Layout) -> None:
     with pytest.raises(configs.ConfigError, match="no run deal-x; there are no_defense-default"):
-        runner.run(make_config(**ALL), layout, 0, "tiny", "deal-x", 0)
+        jobs.search(make_config(**ALL), 0, "tiny", "deal-x")
 
 
 def test_recorded_trees_can_be_read_back_and_spell_the_searches(layout: Layout) -> None:
     config = make_config(**ALL)
-    trees.trees(config, layout, 0)
+    trees.trees(jobs.trees(config, 0), layout)
     record = tries.load(layout.search_trees(0))
     assert [entry.method for entry in record.searches] == ["saffron", "best_of_n"] * 3
     for entry in record.searches:
@@ -398,7 +397,7 @@ def test_an_assessment_has_the_second_judges_rewards_and_the_policys_likelihoods
     runs = [{"method": "best_of_n", "budgets": [1, 4]}, {"method": "no_defense", "settings_id": "no_attack", "attack": False}]
     config = make_config(**experiment(runs[0], {**runs[1], "budgets": [0]}))
     table = run_all(config, layout)
-    assessment.assess(config, layout, 0, "tiny")
+    assessment.assess(jobs.assess(config, 0, "tiny"), layout)
     found = records.read_table(layout.assessment(0, "tiny"), assessment.ASSESSMENT)
     pd.testing.assert_frame_equal(found[list(assessment.OUTPUT)], table[list(assessment.OUTPUT)])
     policy, judge = (load_lm(layout.model(name, 0), config.runtime) for name in ("policy", "judge"))

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     import torch
 
 
-
 @dataclass(frozen=True)
 class ModelShape:
     """Sizes of a decoder of the Llama family, as far as compute and KV memory depend on them."""

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from safetensors import SafetensorError
 
 from saffron import records
-from saffron.config import Config, ConfigError, Runtime
+from saffron.config import ConfigError, Runtime, as_dict
+from saffron.jobs import ModelJob, beside
 from saffron.layout import Layout
 
 if TYPE_CHECKING:
@@ -220,95 +221,98 @@ def load_mrm(
 
 
 # --------------------------------------------------------------------------------------------------- the stage's commands
-def tokenizer(config: Config, layout: Layout) -> None:
+def tokenizer(job: ModelJob, layout: Layout) -> None:
     """Write tokenizer and chat formats to ``layout.tokenizer``."""
-    if config.models.origin == "hub":
+    if job.models.origin == "hub":
         from saffron.models import hub
 
-        return hub.tokenizer(config, layout)
+        return hub.tokenizer(job, layout)
     from saffron.models.sandbox import vocabulary
 
-    settings = config.models.sandbox
+    settings = job.models.sandbox
     assert settings is not None  # checked by config.Models
     trained = vocabulary.train(records.read_table(layout.corpus, records.CORPUS), settings.vocab_size, settings.guard_question)
     with records.replacing_folder(layout.tokenizer) as folder:
         vocabulary.save(trained, settings.guard_question, folder)
+    records.write_json(beside(layout.tokenizer), as_dict(job))
 
 
-def policy(config: Config, layout: Layout, seed: int) -> None:
+def policy(job: ModelJob, layout: Layout) -> None:
     """Write the policy to ``layout.model("policy", seed)``."""
-    if config.models.origin == "hub":
+    if job.models.origin == "hub":
         from saffron.models import hub
 
-        return hub.policy(config, layout, seed)
+        return hub.policy(job, layout)
     from saffron.models.sandbox.policy import train_policy
 
-    _train("policy", train_policy, config, layout, seed)
+    _train(train_policy, job, layout)
 
 
-def guard(config: Config, layout: Layout, seed: int) -> None:
+def guard(job: ModelJob, layout: Layout) -> None:
     """Write the guard, which is also the judge, to ``layout.model("guard", seed)``."""
-    if config.models.origin == "hub":
+    if job.models.origin == "hub":
         from saffron.models import hub
 
-        return hub.guard(config, layout, seed)
+        return hub.guard(job, layout)
     from saffron.models.sandbox.guard import train_guard
 
-    _train("guard", train_guard, config, layout, seed)
+    _train(train_guard, job, layout)
 
 
-def judge(config: Config, layout: Layout, seed: int) -> None:
+def judge(job: ModelJob, layout: Layout) -> None:
     """Write the independent judge, which no search reads, to ``layout.model("judge", seed)``: a guard of another seed.
 
     Raises:
         ConfigError: if the models come from the hub and ``models.hub.judge`` names none.
     """
-    if config.models.origin == "hub":
+    if job.models.origin == "hub":
         from saffron.models import hub
 
-        return hub.judge(config, layout, seed)
+        return hub.judge(job, layout)
     from saffron.models.sandbox.guard import train_guard
 
     def train(*arguments: Any) -> Any:
         settings, corpus, vocabulary, formats, own = arguments
         return train_guard(settings, corpus, vocabulary, formats, own + JUDGE_SEED)
 
-    _train("judge", train, config, layout, seed)
+    _train(train, job, layout)
 
 
-def deepalign(config: Config, layout: Layout, seed: int) -> None:
+def deepalign(job: ModelJob, layout: Layout) -> None:
     """Write the DeepAlign policy of Section 5.6 to ``layout.model("deepalign", seed)``; it starts from the policy.
 
     Raises:
         ConfigError: outside the sandbox; the published DeepAlign policy has another tokenizer than the paper's policies.
     """
-    if config.models.origin == "hub":
+    if job.models.origin == "hub":
         raise ConfigError("search: policy deepalign exists only with models.from sandbox; remove the runs that use it")
     from saffron.models.sandbox.policy import train_deepalign
 
-    runtime = config.runtime.model_copy(update={"device": "cpu", "dtype": "float32"})
-    start: Any = load_lm(layout.model("policy", seed), runtime).requires_grad_(True)
+    assert job.runtime is not None and job.seed is not None
+    runtime = job.runtime.model_copy(update={"device": "cpu", "dtype": "float32"})
+    start: Any = load_lm(layout.model("policy", job.seed), runtime).requires_grad_(True)
 
     def tune(*arguments: Any) -> Any:
         settings, *rest = arguments
         return train_deepalign(settings, start, *rest)
 
-    _train("deepalign", tune, config, layout, seed)
+    _train(tune, job, layout)
 
 
-def _train(which: str, function: Any, config: Config, layout: Layout, seed: int) -> None:
+def _train(function: Any, job: ModelJob, layout: Layout) -> None:
     """Train a sandbox model on one thread count, so that a seed gives the same bytes, and store it with its losses."""
     import torch
 
     from saffron.chat import ChatFormats
 
-    settings = config.models.sandbox
-    assert settings is not None  # checked by config.Models
-    torch.set_num_threads(config.runtime.torch_threads)
+    settings = job.models.sandbox
+    assert settings is not None and job.runtime is not None and job.seed is not None  # made by jobs.model
+    torch.set_num_threads(job.runtime.torch_threads)
     corpus = records.read_table(layout.corpus, records.CORPUS)
     vocabulary, formats = load_tokenizer(layout.tokenizer), ChatFormats.load(layout.tokenizer)
     model: LlamaForCausalLM
-    model, losses = function(settings, corpus, vocabulary, formats, seed)
-    with records.replacing_folder(layout.model(which, seed)) as folder:
+    model, losses = function(settings, corpus, vocabulary, formats, job.seed)
+    with records.replacing_folder(layout.model(job.which, job.seed)) as folder:
         model.save_pretrained(folder)
         records.write_table(folder / "losses.parquet", losses, records.LOSSES)
+    records.write_json(beside(layout.model(job.which, job.seed)), as_dict(job))

@@ -33,9 +33,10 @@ from typing import Any
 import torch
 
 from saffron import records
-from saffron.config import Config, Experiment
+from saffron.config import as_dict
 from saffron.engine.compute import ModelShape
 from saffron.engine.trie import ROOT
+from saffron.jobs import SearchJob, beside
 from saffron.layout import Layout
 from saffron.methods.base import Block, Result, SearchModels, SearchPrompt
 from saffron.methods.random import RandomKey
@@ -47,34 +48,28 @@ from saffron.search.inputs import Inputs
 
 #: New token from which Figure 1's step is taken, so that there is a beam sequence to show.
 FIRST_STEP = 4
-#: Recorded prompts, and the width of both searches: enough to see sharing, few enough to draw.
-PROMPTS = 3
-WIDTH = 8
-#: Benchmark of the scaling figures, by origin of the sources.
-DATASETS = {"sandbox": "guild_a", "hub": "harmful_hexphi"}
 
 
-def trees(config: Config, layout: Layout, seed: int) -> None:
+def trees(job: SearchJob, layout: Layout) -> None:
     """Record a few searches under attack into ``layout.search_trees`` (format: see the module).
 
     Raises:
         RecordError: if prompts or models are missing.
     """
-    torch.set_num_threads(config.runtime.torch_threads)
-    dataset, search_seed = DATASETS[config.sources.origin], config.search.seeds[0]
-    run = {"method": "saffron", "budgets": [WIDTH], "settings": {"mrm": "default", "scorer": "mrm"}}
-    experiment = Experiment.model_validate({"dataset": dataset, "runs": [run], "prompts": PROMPTS})
-    inputs = Inputs(config, layout, seed, experiment, experiment.runs[0])
+    torch.set_num_threads(job.runtime.torch_threads)
+    (width,), (search_seed,) = job.budgets, job.search_seeds
+    inputs = Inputs(job, layout)
     prompts = [prompt.search for prompt in inputs.prompts]
-    block = Block(inputs.models, prompts, RandomKey(dataset, search_seed), config.search.max_new_tokens)
-    settings: Any = inputs.settings
-    recorded = record(block, settings, WIDTH)
+    block = Block(inputs.models, prompts, RandomKey(job.dataset, search_seed), job.max_new_tokens)
+    recorded = record(block, inputs.settings, width)
     searches = []
-    for prompt, (result, tree), sampled in zip(prompts, recorded, _samples(block), strict=True):
+    for prompt, (result, tree), sampled in zip(prompts, recorded, _samples(block, width), strict=True):
         searches.append(_saffron_entry(inputs, prompt, result, tree, block.max_new_tokens))
         searches.append(_samples_entry(inputs, prompt, sampled, block.max_new_tokens))
-    found = {"dataset": dataset, "train_seed": seed, "search_seed": search_seed, "searches": searches}
-    records.write_json(layout.search_trees(seed), found | {"step": _step_entry(inputs, prompts[0], recorded[0][1])})
+    found = {"dataset": job.dataset, "train_seed": job.seed, "search_seed": search_seed, "searches": searches}
+    path = layout.search_trees(job.seed)
+    records.write_json(beside(path), as_dict(job))
+    records.write_json(path, found | {"step": _step_entry(inputs, prompts[0], recorded[0][1])})
 
 
 def _saffron_entry(inputs: Inputs, prompt: SearchPrompt, result: Result, tree: SearchTree, limit: int) -> dict[str, Any]:
@@ -96,8 +91,8 @@ class _Sampled:
         return max(self.samples, key=lambda sample: sample[1])[0]
 
 
-def _samples(block: Block) -> list[_Sampled]:
-    drawn = draw_samples(block, WIDTH)
+def _samples(block: Block, width: int) -> list[_Sampled]:
+    drawn = draw_samples(block, width)
     rewards = _rewards(block.models, block.prompts, drawn.tokens, drawn.lengths)
     found = []
     columns = (drawn.tokens, drawn.lengths, drawn.ledger.tokens, drawn.ledger.context)
@@ -148,7 +143,7 @@ def _entry(
     return {
         "prompt_id": prompt.prompt_id,
         "method": method,
-        "budget": WIDTH,
+        "budget": inputs.job.budgets[0],
         "prompt_tokens": len(prompt.policy_ids),
         "nodes": {
             "parent": [parent for parent, _ in nodes],
@@ -209,8 +204,7 @@ def _step_entry(inputs: Inputs, prompt: SearchPrompt, tree: SearchTree) -> dict[
     tokens = torch.tensor([[[*prefix, child.token] for child in children]], device=inputs.device)
     lengths = torch.full(tokens.shape[:2], len(prefix) + 1, device=inputs.device)
     (verdicts,) = _rewards(models, [prompt], tokens, lengths)
-    settings: Any = inputs.settings
-    mask = unseen_tokens(models, settings)
+    mask = unseen_tokens(models, inputs.settings)
     assert models.mrm is not None and mask is not None
     unseen = mask.tolist()
     mrm, guard = ModelShape.from_config(models.mrm.config), ModelShape.from_config(models.guard.config)
