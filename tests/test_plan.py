@@ -16,10 +16,11 @@ from saffron.layout import Layout
 from saffron.methods import discovery
 from saffron.methods.base import Block, SearchModels, SearchPrompt
 from saffron.methods.random import RandomKey
+from saffron.models.shapes import SHAPES, ShapeError, shape_of
 
 ROOT = Path(__file__).parents[1]
 NEW_TOKENS, PROMPTS, VOCABULARY = 12, 6, 48
-POLICY, GUARD = (plan.SHAPES[f"meta-llama/{name}"] for name in ("Meta-Llama-3-8B-Instruct", "Llama-Guard-3-1B"))
+POLICY, GUARD = (SHAPES[f"meta-llama/{name}"] for name in ("Meta-Llama-3-8B-Instruct", "Llama-Guard-3-1B"))
 
 
 def load(name: str) -> Config:
@@ -144,9 +145,9 @@ def test_an_unknown_model_is_planned_once_it_is_there(tmp_path: Path) -> None:
     values["models"]["hub"]["policy"]["id"] = "someone/else"
     config, layout = configs.parse(values, "test"), Layout("paper", tmp_path)
     with pytest.raises(
-        plan.PlanError, match=r"models\.hub\.policy: the size of someone/else is not known; run `saffron models policy` first"
+        ShapeError, match=r"models\.hub\.policy: the size of someone/else is not known; run `saffron models policy` first"
     ):
         plan.render(config, layout)
     model = random_model(0, tied=True, vocabulary=VOCABULARY)
     model.config.save_pretrained(layout.model("policy", 0))
-    assert plan.shape_of(config, layout, "policy") == ModelShape.from_config(model.config)
+    assert shape_of(config, layout, "policy") == ModelShape.from_config(model.config)

@@ -141,9 +141,9 @@ def tokenizer(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
     """Make the tokenizer and its chat formats."""
     settings, layout = _open(config, out)
     with _job(layout, "models", "tokenizer"):
-        from saffron import models
+        from saffron.models import making
 
-        models.tokenizer(jobs.model(settings, "tokenizer"), layout)
+        making.tokenizer(jobs.model(settings, "tokenizer"), layout)
 
 
 @models_app.command()
@@ -152,9 +152,9 @@ def policy(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = HE
     settings, layout = _open(config, out)
     chosen = _training_seed(settings, seed)
     with _model_job(settings, layout, "policy", chosen):
-        from saffron import models
+        from saffron.models import making
 
-        models.policy(jobs.model(settings, "policy", chosen), layout)
+        making.policy(jobs.model(settings, "policy", chosen), layout)
 
 
 @models_app.command()
@@ -163,9 +163,9 @@ def guard(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = HER
     settings, layout = _open(config, out)
     chosen = _training_seed(settings, seed)
     with _model_job(settings, layout, "guard", chosen):
-        from saffron import models
+        from saffron.models import making
 
-        models.guard(jobs.model(settings, "guard", chosen), layout)
+        making.guard(jobs.model(settings, "guard", chosen), layout)
 
 
 @models_app.command()
@@ -174,9 +174,9 @@ def judge(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = HER
     settings, layout = _open(config, out)
     chosen = _training_seed(settings, seed)
     with _model_job(settings, layout, "judge", chosen):
-        from saffron import models
+        from saffron.models import making
 
-        models.judge(jobs.model(settings, "judge", chosen), layout)
+        making.judge(jobs.model(settings, "judge", chosen), layout)
 
 
 @models_app.command()
@@ -185,9 +185,9 @@ def deepalign(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out =
     settings, layout = _open(config, out)
     chosen = _training_seed(settings, seed)
     with _model_job(settings, layout, "deepalign", chosen):
-        from saffron import models
+        from saffron.models import making
 
-        models.deepalign(jobs.model(settings, "deepalign", chosen), layout)
+        making.deepalign(jobs.model(settings, "deepalign", chosen), layout)
 
 
 # ----------------------------------------------------------------------------------------------------------- safety4m

@@ -107,8 +107,9 @@ def _imported(tree: ast.AST) -> Iterator[str]:
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            for alias in node.names:
+                part = f"{node.module}.{alias.name}"
+                yield part if _file(part) else node.module  # a module, or a name in one
         else:
             yield from _imported(node)
 

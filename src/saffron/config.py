@@ -560,6 +560,10 @@ class Config(Section):
                         f"search.experiments.{name}: run {run.key} needs the DeepAlign policy, which only the sandbox trains: "
                         "the paper's has another tokenizer than the guard; remove the run"
                     )
+                if name == "exploration" and method(run.method).exploration is None:
+                    raise ValueError(
+                        f"search.experiments.exploration: Table 1 varies nothing of {run.method}; remove run {run.key}"
+                    )
                 variant = method(run.method).mrm(self.search.settings_of(run))
                 if variant is not None and variant not in self.mrm.variants:
                     raise ValueError(

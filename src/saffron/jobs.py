@@ -151,7 +151,7 @@ def model(config: Config, which: str, seed: int | None = None) -> ModelJob:
     if own is not None and Path(own).exists():
         content["models.hub.chat_formats"] = hub.contents(Path(own))
     return ModelJob(
-        code=code.digest("saffron.models"),
+        code=code.digest("saffron.models.making"),
         which=which,
         seed=seed,
         models=narrowed(config.models, "origin", *(f"{origin}.{key}" for key in keys)),

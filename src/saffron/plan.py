@@ -10,16 +10,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from saffron import records, workflow
 from saffron.chat import ChatFormats
-from saffron.config import Architecture, Config, Experiment, HubFile, Run, SandboxModels
+from saffron.config import Config, Experiment, Run, SandboxModels
 from saffron.engine.compute import ModelShape
 from saffron.layout import Layout
 from saffron.methods.base import Size
 from saffron.methods.cost import judged
 from saffron.methods.discovery import method as described
+from saffron.models.shapes import shape_of
 
 #: Dense bfloat16 peak of one GPU, FLOP per second (vendors' data sheets).
 PEAKS = {"A100": 312e12, "H100": 989e12, "H200": 989e12}
@@ -41,18 +41,6 @@ PREFIXES_PER_ROW = 36
 REFERENCE = Path(__file__).resolve().parents[2] / "data" / "reference" / "paper"
 
 _WIDTH = {"float64": 8, "float32": 4, "bfloat16": 2}
-_8B = {"hidden_size": 4096, "intermediate_size": 14336, "layers": 32, "heads": 32, "kv_heads": 8, "head_dim": 128}
-_1B = {"hidden_size": 2048, "intermediate_size": 8192, "layers": 16, "heads": 32, "kv_heads": 8, "head_dim": 64}
-#: Shapes of the paper's models, so that a plan needs no access to them.
-SHAPES = {
-    "meta-llama/Meta-Llama-3-8B-Instruct": ModelShape(**_8B, vocab_size=128_256),
-    "meta-llama/Llama-3.2-1B-Instruct": ModelShape(**_1B, vocab_size=128_256),
-    "meta-llama/Llama-Guard-3-1B": ModelShape(**_1B, vocab_size=128_256),
-}
-
-
-class PlanError(ValueError):
-    """Something a plan needs and cannot know; names the key and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -108,52 +96,6 @@ def size_of(budget: int, counts: Counts | None, lengths: Lengths, policy: ModelS
         guard_suffix=lengths.guard_suffix,
         policy=policy,
         guard=guard,
-    )
-
-
-# -------------------------------------------------------------------------------------------------------------- models
-def shape_of(config: Config, layout: Layout, role: str) -> ModelShape:
-    """Shape of ``policy`` or ``guard``: from its folder if the models stage has run, else from the config.
-
-    Raises:
-        PlanError: for a hub model that is neither there nor one of the paper's.
-    """
-    folder = layout.model(role, config.train_seeds[0])
-    if (folder / "config.json").exists():
-        return _shape_in(records.read_json(folder / "config.json"))
-    if config.models.sandbox is not None and config.models.origin == "sandbox":
-        size: Architecture = getattr(config.models.sandbox, role)
-        return _sandbox_shape(size, config.models.sandbox.vocab_size)
-    file: HubFile = getattr(config.models.hub, role)
-    if file.path is not None and (layout.root / file.path / "config.json").exists():
-        return _shape_in(records.read_json(layout.root / file.path / "config.json"))
-    if file.id in SHAPES:
-        return SHAPES[file.id]
-    raise PlanError(f"models.hub.{role}: the size of {file.id} is not known; run `saffron models {role}` first, then plan again")
-
-
-def _shape_in(values: dict[str, Any]) -> ModelShape:
-    heads = values["num_attention_heads"]
-    return ModelShape(
-        hidden_size=values["hidden_size"],
-        intermediate_size=values["intermediate_size"],
-        layers=values["num_hidden_layers"],
-        heads=heads,
-        kv_heads=values.get("num_key_value_heads") or heads,
-        head_dim=values.get("head_dim") or values["hidden_size"] // heads,
-        vocab_size=values["vocab_size"],
-    )
-
-
-def _sandbox_shape(size: Architecture, vocabulary: int) -> ModelShape:
-    return ModelShape(
-        hidden_size=size.hidden_size,
-        intermediate_size=size.intermediate_size,
-        layers=size.layers,
-        heads=size.heads,
-        kv_heads=size.kv_heads,
-        head_dim=size.hidden_size // size.heads,
-        vocab_size=vocabulary,
     )
 
 
@@ -222,7 +164,7 @@ def rows(config: Config, layout: Layout) -> list[Row]:
     """The cost of every stage.
 
     Raises:
-        PlanError: if a model's size is not known.
+        ShapeError: if a model's size is not known.
         ConfigError: if an experiment's prompt set is not known.
     """
     workflow.require_prompt_sets(config, layout)
@@ -379,7 +321,7 @@ def render(config: Config, layout: Layout) -> str:
     """The plan as a markdown table.
 
     Raises:
-        PlanError: if a model's size is not known.
+        ShapeError: if a model's size is not known.
     """
     table = rows(config, layout)
     header = ["stage", "jobs", "PFLOP", *(f"{gpu} hours" for gpu in PEAKS), "disk", "memory per job", "note"]

@@ -10,6 +10,7 @@ from saffron import jobs, models, records, sources
 from saffron.chat import ChatFormats
 from saffron.config import Config
 from saffron.layout import Layout
+from saffron.models import making
 
 
 def tiny_config() -> Config:
@@ -40,7 +41,7 @@ def layout(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Layout:
     torch.set_num_threads(1)
     layout = Layout("tiny", tmp_path_factory.mktemp("models"))
     sources.build(jobs.sources(config), layout)
-    models.tokenizer(jobs.model(config, "tokenizer"), layout)
+    making.tokenizer(jobs.model(config, "tokenizer"), layout)
     for stage in (models.policy, models.guard, models.deepalign):
         stage(config, layout, 0)
     return layout

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from saffron import analysis, jobs, mrm, safety4m, sources, workflow
-from saffron import models as stage_models
 from saffron.config import Config
 from saffron.layout import Layout
+from saffron.models import making
 from saffron.search import runner
 from saffron.search.gathering import gather
 from saffron.search.trees import trees
@@ -14,10 +14,10 @@ from saffron.search.trees import trees
 def run(config: Config, layout: Layout) -> None:
     """Run every stage up to the analysis, without the ablations."""
     sources.build(jobs.sources(config), layout)
-    stage_models.tokenizer(jobs.model(config, "tokenizer"), layout)
+    making.tokenizer(jobs.model(config, "tokenizer"), layout)
     for seed in config.train_seeds:
-        stage_models.policy(jobs.model(config, "policy", seed), layout)
-        stage_models.guard(jobs.model(config, "guard", seed), layout)
+        making.policy(jobs.model(config, "policy", seed), layout)
+        making.guard(jobs.model(config, "guard", seed), layout)
         for shard in range(config.safety4m.shards):
             safety4m.label(jobs.label(config, seed), layout, shard)
         safety4m.gather(jobs.label(config, seed), layout)

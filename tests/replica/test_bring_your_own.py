@@ -16,6 +16,7 @@ from saffron import jobs, models, plan, records, workflow
 from saffron.chat import ChatFormatError, ChatFormats
 from saffron.config import Config
 from saffron.layout import Layout
+from saffron.models import making
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 YAML = re.compile(r"```yaml\n(.*?)```", re.S)
@@ -59,7 +60,7 @@ def test_formats_of_another_family_are_refused(finished: tuple[Config, Layout]) 
     paper = section.model_copy(update={"chat_formats": None, "policy_format": "llama3_policy"})
     changed = settings.model_copy(update={"models": settings.models.model_copy(update={"hub": paper})})
     with pytest.raises(ChatFormatError, match=r"chat format policy\.prefix: .*write chat_formats\.json for this model family"):
-        models.tokenizer(jobs.model(changed, "tokenizer"), Layout("other", layout.root))
+        making.tokenizer(jobs.model(changed, "tokenizer"), Layout("other", layout.root))
 
 
 def test_the_page_names_files_and_keys_that_exist() -> None:

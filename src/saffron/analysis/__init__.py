@@ -17,7 +17,7 @@ from saffron.analysis.study import PROPOSED, Study, proposition1_quantities, qua
 from saffron.config import Config
 from saffron.layout import Layout
 from saffron.methods.discovery import ordered
-from saffron.plan import shape_of
+from saffron.models.shapes import shape_of
 
 __all__ = ["ANALYSIS", "CELLS", "CLAIMS", "CLAIMS_TABLE", "inputs", "run"]
 
