@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.measure import paired
 from benchmarks.shapes import Pair
-from saffron.compute import ModelShape
+from saffron.engine.compute import ModelShape
 
 #: Bytes of the buffers that are read: many times what a cache holds.
 BYTES = {"cpu": 1 << 27, "cuda": 1 << 32}

@@ -12,20 +12,16 @@ import torch
 from benchmarks.measure import memory, paired
 from benchmarks.search import NEW_TOKENS, ids_of
 from benchmarks.shapes import EOS, Pair
-from saffron import config
 from saffron.chat import ChatFormat, ChatFormats
-from saffron.search import frontier, registry, saffron
-from saffron.search.base import RandomKey, SearchModels, SearchPrompt, SearchResult
+from saffron.methods import discovery, frontier
+from saffron.methods.base import Block, Result, SearchModels, SearchPrompt
+from saffron.methods.random import RandomKey
+from saffron.methods.saffron import algorithm
 
 #: What is run: the method and what differs from its default settings.
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
-    "best_of_n": ("best_of_n", {}),
-    "beam_search": ("beam_search", {}),
-    "rebase": ("rebase", {}),
-    "deal": ("deal", {}),
-    "saffron": ("saffron", {}),
-    "saffron, scorer prm": ("saffron", {"scorer": "prm"}),
-}
+    name: (name, {}) for name, method in discovery.methods().items() if method.budget is not None
+} | {"saffron, scorer prm": ("saffron", {"scorer": "prm"})}
 KEY = RandomKey("benchmark", 0)
 
 
@@ -44,7 +40,7 @@ def formats(prefix: int, suffix: int) -> ChatFormats:
 @contextmanager
 def as_on_gpu() -> Iterator[None]:
     """Searches within read nothing for being at hand: they select on the device, and hold and read what they would on a GPU."""
-    with mock.patch.object(frontier, "at_hand", _not_at_hand), mock.patch.object(saffron, "at_hand", _not_at_hand):
+    with mock.patch.object(frontier, "at_hand", _not_at_hand), mock.patch.object(algorithm, "at_hand", _not_at_hand):
         yield
 
 
@@ -54,14 +50,10 @@ def _not_at_hand(device: torch.device) -> bool:
 
 def compare(models: Pair, chat: ChatFormats, name: str, budget: int, count: int, turns: int) -> dict[str, Any]:
     """One entry of :data:`RUNS`: seconds, tokens of the answers per second, executed FLOP per second, memory."""
-    method, changes = RUNS[name]
-    settings = getattr(config.Methods(), method).model_copy(update=changes)
-    results: list[SearchResult] = []
+    results: list[Result] = []
 
     def run() -> None:
-        results[:] = registry.method(method)(
-            searched(models, chat), prompts_of(models, chat, count), settings, [budget], key=KEY, max_new_tokens=NEW_TOKENS
-        )
+        results[:] = search(name, Block(searched(models, chat), prompts_of(models, chat, count), KEY, NEW_TOKENS), budget)
 
     timings = paired({name: run}, turns, device=models.device)
     timing = timings[name]
@@ -75,6 +67,17 @@ def compare(models: Pair, chat: ChatFormats, name: str, budget: int, count: int,
         "executed_flops_per_second": executed / seconds,
         "reward_calls": sum(result.reward_calls for result in results),
     }
+
+
+def settings_of(name: str) -> Any:
+    """Settings of one entry of :data:`RUNS`."""
+    method, changes = RUNS[name]
+    return discovery.method(method).settings().model_copy(update=changes)
+
+
+def search(name: str, block: Block, budget: int) -> list[Result]:
+    """One entry of :data:`RUNS` at one budget."""
+    return discovery.search(RUNS[name][0])(block, settings_of(name), [budget])
 
 
 def searched(models: Pair, chat: ChatFormats) -> SearchModels:

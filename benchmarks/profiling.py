@@ -15,15 +15,14 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.methods import KEY, RUNS, as_on_gpu, prompts_of, searched
+from benchmarks.methods import KEY, RUNS, as_on_gpu, prompts_of, searched, settings_of
 from benchmarks.search import NEW_TOKENS, ids_of, ours
 from benchmarks.shapes import Pair
-from saffron import config
 from saffron.chat import ChatFormats
-from saffron.compute import Ledger
-from saffron.search import registry
-from saffron.search.base import SearchModels, SearchPrompt
-from saffron.search.saffron import compaction_period
+from saffron.engine.compute import Ledger
+from saffron.methods import discovery
+from saffron.methods.base import Block, SearchModels, SearchPrompt
+from saffron.methods.saffron.algorithm import compaction_period
 
 #: New tokens of searches that differ by one step without a compaction, and by eight steps and two compactions.
 LIMITS = (6, 7, 14)
@@ -124,12 +123,11 @@ def _synchronisations(run: Callable[[], Any]) -> int:
 
 def _run(models: SearchModels, given: list[SearchPrompt], name: str, width: int, limit: int) -> None:
     """One search of ``limit`` new tokens as on a GPU; Saffron-1's never end before."""
-    method, changes = RUNS[name]
-    if method == "saffron":
-        changes = changes | {"min_new_tokens": limit}
-    settings = getattr(config.Methods(), method).model_copy(update=changes)
+    settings = settings_of(name)
+    if hasattr(settings, "min_new_tokens"):
+        settings = settings.model_copy(update={"min_new_tokens": limit})
     with as_on_gpu():
-        registry.method(method)(models, given, settings, [width], key=KEY, max_new_tokens=limit)
+        discovery.search(RUNS[name][0])(Block(models, given, KEY, limit), settings, [width])
 
 
 @dataclass(frozen=True)

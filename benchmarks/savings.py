@@ -10,9 +10,9 @@ import torch
 from benchmarks.measure import Timing, paired, ratio
 from benchmarks.search import NEW_TOKENS, PROMPT_TOKENS, ids_of
 from benchmarks.shapes import EOS, SHAPES, TARGETS, Pair, pair, peaked
-from saffron.compute import Ledger
-from saffron.search.saffron import SPARSE_UNEMBEDDING, MRMScorer, search
-from saffron.trie import TokenTrie
+from saffron.engine.compute import Ledger
+from saffron.engine.trie import TokenTrie
+from saffron.methods.saffron.algorithm import SPARSE_UNEMBEDDING, MRMScorer, search
 
 #: Unembedding biases of EOS that make sequences end all along the search.
 POLICY_EOS, MRM_EOS = 2.0, 1.0

@@ -13,8 +13,8 @@ import torch
 from benchmarks.measure import memory, paired
 from benchmarks.plain import bare_forwards, per_token_trie, plain_batched
 from benchmarks.shapes import EOS, Pair, pair, prompts
-from saffron.compute import Ledger
-from saffron.search.saffron import MRMScorer, search
+from saffron.engine.compute import Ledger
+from saffron.methods.saffron.algorithm import MRMScorer, search
 
 PROMPT_TOKENS, NEW_TOKENS = 60, 32
 

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from saffron import plan
-from saffron.compute import ModelShape
+from saffron.engine.compute import ModelShape
+from saffron.models.shapes import SHAPES as KNOWN
 
 EOS = 2
 
@@ -66,7 +66,7 @@ def _small(hidden: int, layers: int, heads: int, kv_heads: int, intermediate: in
 
 
 _TEN_MILLION, _SANDBOX = _small(256, 7, 4, 2, 768, 8192), _small(64, 2, 4, 2, 192, 1280)
-_TINY, _LLAMA_GUARD = _small(32, 2, 4, 2, 48, 256), plan.SHAPES["meta-llama/Llama-Guard-3-1B"]
+_TINY, _LLAMA_GUARD = _small(32, 2, 4, 2, 48, 256), KNOWN["meta-llama/Llama-Guard-3-1B"]
 #: By the name that ``--shapes`` takes; the released guard's format has 138 tokens before a conversation and 56 after it.
 SHAPES = {
     "40m-10m": Shapes(
@@ -77,7 +77,7 @@ SHAPES = {
         labelling=(Workload("10 M parameters", _TEN_MILLION, 138, 56, 4), Workload("the sandbox's guard", _SANDBOX, 16, 28, 16)),
     ),
     "llama3-8b": Shapes(
-        policy=plan.SHAPES["meta-llama/Meta-Llama-3-8B-Instruct"],
+        policy=KNOWN["meta-llama/Meta-Llama-3-8B-Instruct"],
         guard=_LLAMA_GUARD,
         dtype=torch.bfloat16,
         tied=True,

@@ -16,13 +16,13 @@ from unittest import mock
 
 import torch
 
-from benchmarks.methods import KEY, RUNS, as_on_gpu, formats
+from benchmarks.methods import KEY, RUNS, as_on_gpu, formats, search, settings_of
 from benchmarks.search import NEW_TOKENS, PROMPT_TOKENS
 from benchmarks.shapes import SHAPES, TARGETS, Pair, Shapes, pair, peaked, prompts
-from saffron import config, trie
-from saffron.compute import Ledger
-from saffron.search import registry
-from saffron.search.base import SearchModels, SearchPrompt
+from saffron.engine import trie
+from saffron.engine.compute import Ledger
+from saffron.methods import discovery
+from saffron.methods.base import Block, SearchModels, SearchPrompt
 
 #: Factor on the unembedding from which a nucleus is a single token.
 ONE_TOKEN = 1e4
@@ -80,13 +80,11 @@ def _row(models: Pair, case: Case) -> dict[str, Any]:
     chat = formats(PREFIX, SUFFIX)
     searched = SearchModels(policy=models.policy, guard=models.mrm, formats=chat, mrm=models.mrm)
     given = prompts_of(case, models.policy.config.vocab_size)
-    method, changes = RUNS[case.run]
-    settings = getattr(config.Methods(), method).model_copy(update=changes)
     with noted() as ledgers, as_on_gpu() if case.host == "gpu" else nullcontext():
-        results = registry.method(method)(searched, given, settings, [case.budget], key=KEY, max_new_tokens=NEW_TOKENS)
+        results = search(case.run, Block(searched, given, KEY, NEW_TOKENS), case.budget)
     policy, reward = sorted(ledgers, key=lambda ledger: ledger.shape.layers != models.policy.config.num_hidden_layers)
     # A verdict's suffix is read and dropped: no node of the guard's trie.
-    guard = method != "saffron" or changes.get("scorer") == "prm"
+    guard = "guard" in discovery.method(RUNS[case.run][0]).reads(settings_of(case.run))
     dropped = SUFFIX * sum(result.reward_calls for result in results) if guard else 0
     value = models.policy.dtype.itemsize
     return {

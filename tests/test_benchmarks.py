@@ -13,9 +13,11 @@ import torch
 from benchmarks import __main__ as command
 from benchmarks import bandwidth, measure, methods, profiling, report, rewards, search, shapes, storage
 
-from saffron import compute, config
-from saffron.search import saffron
-from saffron.search.base import SearchModels, SearchPrompt
+from saffron.engine import compute
+from saffron.methods import saffron
+from saffron.methods.base import Block, SearchModels, SearchPrompt
+from saffron.methods.saffron import algorithm
+from saffron.methods.saffron.search import record as recorded
 
 TINY = shapes.SHAPES["tiny"]
 
@@ -175,13 +177,13 @@ def test_what_needs_no_contents_is_no_read():
 def stepping(monkeypatch: pytest.MonkeyPatch, also: Any = lambda logits: None) -> shapes.Pair:
     """Tiny models of searches of 7 new tokens (at N = 32 with one compaction), that do ``also`` in every step."""
     monkeypatch.setattr(profiling, "NEW_TOKENS", 7)
-    probabilities = saffron.probabilities
+    probabilities = algorithm.probabilities
 
     def doing(logits: torch.Tensor, *given: Any, **named: Any) -> torch.Tensor:
         also(logits)
         return probabilities(logits, *given, **named)
 
-    monkeypatch.setattr(saffron, "probabilities", doing)
+    monkeypatch.setattr(algorithm, "probabilities", doing)
     return shapes.pair(TINY)
 
 
@@ -280,11 +282,11 @@ def test_storage_of_saffron_is_a_multiple_of_the_nodes_of_its_trees(monkeypatch)
     [row] = storage.measure("cpu", [case])
     models, given = small_search(case)
     told = peaks.by_layers()
-    results = saffron.saffron(models, given, config.Saffron(), [4], key=methods.KEY, max_new_tokens=6, record_tree=True)
+    results = recorded(Block(models, given, methods.KEY, 6), saffron.Settings(), 4)
     nodes = sum(case.lengths)
-    for result in results:
+    for _, tree in results:
         depths: list[int] = []
-        for parent, token in result.tree.nodes:
+        for parent, token in tree.nodes:
             depths.append(1 if parent < 0 else depths[parent] + 1)
             nodes += token != shapes.EOS and depths[-1] < 6  # the others are chosen and never read
     assert (row["run"], row["budget"], row["prompt_tokens"], row["new_tokens"]) == ("saffron", 4, [5, 2], 6)
@@ -301,7 +303,7 @@ def test_a_verdicts_suffix_is_no_node(monkeypatch):
     [row] = storage.measure("cpu", [case])
     models, given = small_search(case)
     told = peaks.by_layers()
-    [result] = methods.registry.method("best_of_n")(models, given, config.BestOfN(), [1], key=methods.KEY, max_new_tokens=6)
+    [result] = methods.search("best_of_n", Block(models, given, methods.KEY, 6), 1)
     read = {"policy": 3 + len(result.output_ids) - 1, "reward": 3 + len(result.output_ids)}
     for name, model in (("policy", models.policy), ("reward", models.guard)):
         found = row["tries"][name]

@@ -162,7 +162,7 @@ def test_jobs_that_only_move_files_need_no_gpu(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(RecordError, match="run the stage that makes it"):
         cli.search_gather("scaling", _with_a_gpu(tmp_path, "smoke"), out=tmp_path / "out")
     fetched: list[int] = []
-    monkeypatch.setattr("saffron.models.policy", lambda *arguments: fetched.append(arguments[-1]))
+    monkeypatch.setattr("saffron.models.making.policy", lambda *arguments: fetched.append(arguments[-1]))
     cli.policy(_with_a_gpu(tmp_path, "paper"), out=tmp_path / "out")
     assert fetched == [0]
 

@@ -8,23 +8,22 @@ from saffron import records
 from saffron.fingerprint import fingerprint
 
 
-def test_changes_with_settings_files_and_modules_and_with_nothing_else(tmp_path):
+def test_changes_with_settings_and_files_and_with_nothing_else(tmp_path):
     file = tmp_path / "weights"
     file.write_bytes(b"one")
-    key = fingerprint({"a": 1, "b": 2}, [file], ["saffron.layout"])
-    assert key == fingerprint({"b": 2, "a": 1}, [file], ["saffron.layout"])
-    assert key != fingerprint({"a": 1, "b": 3}, [file], ["saffron.layout"])
-    assert key != fingerprint({"a": 1, "b": 2}, [file], ["saffron.records"])
+    key = fingerprint({"a": 1, "b": 2}, [file])
+    assert key == fingerprint({"b": 2, "a": 1}, [file])
+    assert key != fingerprint({"a": 1, "b": 3}, [file])
     file.write_bytes(b"two")
-    assert key != fingerprint({"a": 1, "b": 2}, [file], ["saffron.layout"])
+    assert key != fingerprint({"a": 1, "b": 2}, [file])
 
 
-def test_a_folder_stands_for_its_files_and_a_package_for_its_modules(tmp_path):
+def test_a_folder_stands_for_its_files(tmp_path):
     (tmp_path / "b").write_text("b")
     (tmp_path / "a").write_text("a")
-    before = fingerprint(None, [tmp_path], ["saffron"])
+    before = fingerprint(None, [tmp_path])
     (tmp_path / "a").rename(tmp_path / "c")
-    assert fingerprint(None, [tmp_path], ["saffron"]) != before
+    assert fingerprint(None, [tmp_path]) != before
 
 
 def test_a_file_of_the_hubs_cache_is_known_by_the_digest_it_is_stored_under(tmp_path):
@@ -47,5 +46,3 @@ def test_a_file_of_the_hubs_cache_is_known_by_the_digest_it_is_stored_under(tmp_
 def test_missing_inputs_are_named(tmp_path):
     with pytest.raises(records.RecordError, match="absent"):
         fingerprint(None, [tmp_path / "absent"])
-    with pytest.raises(records.RecordError, match=r"saffron\.absent"):
-        fingerprint(None, modules=["saffron.absent"])

@@ -4,20 +4,23 @@ from pathlib import Path
 
 import pytest
 import yaml
+from analytic import nominal_best_of_n, nominal_saffron
 from replica.models import random_model
 
 from saffron import config as configs
 from saffron import plan, records
 from saffron.chat import ChatFormat, ChatFormats
-from saffron.compute import ModelShape, nominal_best_of_n, nominal_saffron
 from saffron.config import Config, Run
+from saffron.engine.compute import ModelShape
 from saffron.layout import Layout
-from saffron.search.base import RandomKey, SearchModels, SearchPrompt
-from saffron.search.registry import method
+from saffron.methods import discovery
+from saffron.methods.base import Block, SearchModels, SearchPrompt
+from saffron.methods.random import RandomKey
+from saffron.models.shapes import SHAPES, ShapeError, shape_of
 
 ROOT = Path(__file__).parents[1]
 NEW_TOKENS, PROMPTS, VOCABULARY = 12, 6, 48
-POLICY, GUARD = (plan.SHAPES[f"meta-llama/{name}"] for name in ("Meta-Llama-3-8B-Instruct", "Llama-Guard-3-1B"))
+POLICY, GUARD = (SHAPES[f"meta-llama/{name}"] for name in ("Meta-Llama-3-8B-Instruct", "Llama-Guard-3-1B"))
 
 
 def load(name: str) -> Config:
@@ -30,11 +33,8 @@ def test_a_full_search_costs_what_the_analytic_rows_say(budget: int) -> None:
     lengths = plan.Lengths(policy_prompt=41, guard_prompt=162, mrm_prompt=28, guard_suffix=56)
     totals = {}
     for name in ("best_of_n", "saffron"):
-        run = Run(method=name, budgets=[budget])
-        settings = search.settings_of(run)
-        totals[name] = plan.search_flops(
-            run, settings, budget, plan.assumed_counts(run, settings, budget, 32), lengths, POLICY, GUARD
-        )
+        settings = search.settings_of(Run(method=name, budgets=[budget]))
+        totals[name] = discovery.method(name).cost(settings, plan.size_of(budget, None, lengths, POLICY, GUARD, 32))
     exact = nominal_best_of_n(POLICY, GUARD, n=budget, new_tokens=32, policy_prompt=41, guard_prompt=162, guard_suffix=56)
     assert totals["best_of_n"] == pytest.approx(exact, rel=1e-9)
     exact = nominal_saffron(POLICY, GUARD, width=budget, new_tokens=32, policy_prompt=41, mrm_prompt=28)
@@ -80,9 +80,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Layout, 
     ledger: dict[tuple[str, str, int], float] = {}
     rows = []
     for run in config.search.experiments["scaling"].runs:
-        results = method(run.method)(
-            searched, prompts, config.search.settings_of(run), run.budgets, key=RandomKey("guild_a", 0), max_new_tokens=NEW_TOKENS
-        )
+        block = Block(searched, prompts, RandomKey("guild_a", 0), NEW_TOKENS)
+        results = discovery.search(run.method)(block, config.search.settings_of(run), run.budgets)
         for result in results:
             key = ("scaling", run.key, result.budget)
             ledger[key] = ledger.get(key, 0.0) + result.flops_policy + result.flops_reward
@@ -146,9 +145,9 @@ def test_an_unknown_model_is_planned_once_it_is_there(tmp_path: Path) -> None:
     values["models"]["hub"]["policy"]["id"] = "someone/else"
     config, layout = configs.parse(values, "test"), Layout("paper", tmp_path)
     with pytest.raises(
-        plan.PlanError, match=r"models\.hub\.policy: the size of someone/else is not known; run `saffron models policy` first"
+        ShapeError, match=r"models\.hub\.policy: the size of someone/else is not known; run `saffron models policy` first"
     ):
         plan.render(config, layout)
     model = random_model(0, tied=True, vocabulary=VOCABULARY)
     model.config.save_pretrained(layout.model("policy", 0))
-    assert plan.shape_of(config, layout, "policy") == ModelShape.from_config(model.config)
+    assert shape_of(config, layout, "policy") == ModelShape.from_config(model.config)

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from saffron import analysis, captions, plots, records, report, tables
 from saffron.analysis.view import View
 from saffron.layout import Layout
+from saffron.methods.discovery import methods
 
 DRAWN = {
     "figure1": plots.figure1,
@@ -110,7 +111,7 @@ def test_the_caption_of_figure_1_says_how_many_candidates_were_kept(
 
 def test_one_colour_and_marker_per_method() -> None:
     assert len(set(plots.COLOURS.values())) == len(plots.COLOURS) and len(set(plots.MARKERS.values())) == len(plots.MARKERS)
-    assert set(captions.LABELS) == set(plots.COLOURS)
+    assert set(plots.COLOURS) == set(plots.MARKERS) == set(methods())
     assert not {plots.SHARED, plots.PRIVATE, plots.PROMPT, plots.PRM} & set(plots.COLOURS.values())
 
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import ast
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,29 +8,29 @@ from typing import Any
 import pytest
 import yaml
 
+from saffron import code, jobs, records, workflow
 from saffron import config as configs
-from saffron import records, workflow
 from saffron.config import Config, ConfigError
 from saffron.layout import Layout
 
 ROOT = Path(__file__).parents[1]
 
-SLICES: dict[str, Callable[[Config], str]] = {
-    "sources": workflow.sources_slice,
-    "tokenizer": lambda config: workflow.models_slice(config, "tokenizer"),
-    "policy": lambda config: workflow.models_slice(config, "policy"),
-    "guard": lambda config: workflow.models_slice(config, "guard"),
-    "judge": lambda config: workflow.models_slice(config, "judge"),
-    "deepalign": lambda config: workflow.models_slice(config, "deepalign"),
-    "safety4m": workflow.safety4m_slice,
-    "train_mrm": lambda config: workflow.mrm_train_slice(config, "default"),
-    "evaluate_mrm": workflow.mrm_evaluate_slice,
-    "scaling/saffron": lambda config: workflow.search_run_slice(config, "scaling", "saffron-default"),
-    "scaling/best_of_n": lambda config: workflow.search_run_slice(config, "scaling", "best_of_n-default"),
-    "matched/saffron": lambda config: workflow.search_run_slice(config, "matched", "saffron-default"),
-    "trees": workflow.trees_slice,
-    "analysis": workflow.analysis_slice,
-    "report": workflow.report_slice,
+JOBS: dict[str, Callable[[Config], str]] = {
+    "sources": lambda config: jobs.sources(config).line,
+    "tokenizer": lambda config: jobs.model(config, "tokenizer").line,
+    "policy": lambda config: jobs.model(config, "policy", 0).line,
+    "guard": lambda config: jobs.model(config, "guard", 0).line,
+    "judge": lambda config: jobs.model(config, "judge", 0).line,
+    "deepalign": lambda config: jobs.model(config, "deepalign", 0).line,
+    "safety4m": lambda config: jobs.label(config, 0).line,
+    "train_mrm": lambda config: jobs.train(config, 0).line,
+    "evaluate_mrm": lambda config: jobs.evaluate(config, 0).line,
+    "scaling/saffron": lambda config: jobs.search(config, 0, "scaling", "saffron-default").line,
+    "scaling/best_of_n": lambda config: jobs.search(config, 0, "scaling", "best_of_n-default").line,
+    "matched/saffron": lambda config: jobs.search(config, 0, "matched", "saffron-default").line,
+    "trees": lambda config: jobs.trees(config, 0).line,
+    "analysis": lambda config: jobs.analyse(config).line,
+    "report": lambda config: jobs.report(config).line,
 }
 SEARCHES = {"scaling/saffron", "scaling/best_of_n", "matched/saffron"}
 MODELS = {"policy", "guard", "judge", "deepalign"}
@@ -56,39 +55,43 @@ def sandbox(**edits: Any) -> Config:
     ("edit", "value", "reads_it"),
     [
         ("sources__sandbox__benchmark_seed", 99, {"sources"}),
-        ("models__sandbox__vocab_size", 900, {"tokenizer"}),
+        ("models__sandbox__vocab_size", 900, {"tokenizer", "analysis"}),
         ("models__sandbox__policy_safety__steps", 7, {"policy"}),
         ("models__sandbox__guard_outcome_share", 0.1, {"guard", "judge"}),
         ("models__sandbox__deepalign_training__steps", 7, {"deepalign"}),
         ("safety4m__turns", "first", {"safety4m"}),
-        ("mrm__lora_rank", 8, {"train_mrm"}),
-        ("mrm__draw", 1, {"train_mrm"}),
+        ("mrm__lora_rank", 8, {"train_mrm", "evaluate_mrm"}),
+        ("mrm__draw", 1, {"train_mrm", "evaluate_mrm"}),
         ("mrm__evaluation_prefixes", 50, {"evaluate_mrm"}),
         ("mrm__variants", {"default": {}, "other": {"bias": "absent"}}, set()),
-        ("mrm__variants", {"default": {"bias": "absent"}}, {"train_mrm", "scaling/saffron", "matched/saffron", "trees"}),
+        (
+            "mrm__variants",
+            {"default": {"bias": "absent"}},
+            {"train_mrm", "evaluate_mrm", "scaling/saffron", "matched/saffron", "trees"},
+        ),
         ("models__sandbox__guard__hidden_size", 32, {"guard", "judge"}),
         ("search__max_new_tokens", 20, SEARCHES | {"trees"}),
-        ("search__seeds", [3], SEARCHES | {"trees"}),
-        ("search__experiments__scaling__seeds", [3], {"scaling/saffron", "scaling/best_of_n"}),
+        ("search__seeds", [3], SEARCHES | {"trees", "analysis"}),
+        ("search__experiments__scaling__seeds", [3], {"scaling/saffron", "scaling/best_of_n", "analysis"}),
         ("search__experiments__scaling__assess", True, set()),
-        ("search__methods", {"rebase": {"reward_reads_prefill": True}}, set()),
-        ("search__methods", {"saffron": {"top_p": 0.7}}, {"scaling/saffron", "matched/saffron", "trees"}),
-        ("search__experiments__scaling__runs__2__budgets", [1, 2], {"scaling/saffron"}),
-        ("search__experiments__matched__match__tolerance", 1.1, {"matched/saffron"}),
-        ("search__experiments__scaling__prompts", 5, {"scaling/saffron", "scaling/best_of_n"}),
+        ("search__methods", {"rebase": {"reward_reads_prefill": True}}, {"analysis"}),
+        ("search__methods", {"saffron": {"top_p": 0.7}}, {"scaling/saffron", "matched/saffron", "trees", "analysis"}),
+        ("search__experiments__scaling__runs__2__budgets", [1, 2], {"scaling/saffron", "analysis"}),
+        ("search__experiments__matched__match__tolerance", 1.1, {"matched/saffron", "analysis"}),
+        ("search__experiments__scaling__prompts", 5, {"scaling/saffron", "scaling/best_of_n", "analysis"}),
         ("search__jobs", "runs", set()),
-        ("analysis__confidence", 0.9, {"analysis"}),
+        ("analysis__confidence", 0.9, {"analysis", "evaluate_mrm"}),
         ("report__show_text", False, {"report"}),
         ("runtime__dtype", "float64", MODELS | SEARCHES | {"safety4m", "train_mrm", "evaluate_mrm", "trees"}),
     ],
 )
-def test_a_slice_changes_if_and_only_if_its_stage_reads_the_key(edit: str, value: Any, reads_it: set[str]) -> None:
+def test_a_job_changes_if_and_only_if_it_reads_the_key(edit: str, value: Any, reads_it: set[str]) -> None:
     before, after = sandbox(), sandbox(**{edit: value})
-    assert {name for name, of in SLICES.items() if of(before) != of(after)} == reads_it
+    assert {name for name, of in JOBS.items() if of(before) != of(after)} == reads_it
 
 
-def test_slices_are_one_line_of_json_and_stable() -> None:
-    for of in SLICES.values():
+def test_jobs_are_one_line_of_json_and_stable() -> None:
+    for of in JOBS.values():
         line = of(sandbox())
         assert "\n" not in line
         assert json.loads(line)
@@ -191,52 +194,22 @@ def test_only_saffron_with_its_own_model_loads_an_mrm() -> None:
     assert workflow.mrm_of(prm, prm.search.experiments["scaling"].runs[2]) is None
 
 
-# --------------------------------------------------------------------------------------------------------------- code
-@pytest.fixture
-def package(tmp_path: Path) -> str:
-    """A small package: search imports models inside a function, models imports chat; config is imported by all."""
-    files = {
-        "__init__.py": "",
-        "config.py": "",
-        "chat.py": "import saffron.config",
-        "other.py": "",
-        "models/__init__.py": "from saffron import chat, config\nfrom saffron.chat import Format",
-        "models/hub.py": "import os",
-        "search/__init__.py": "def run():\n    from saffron.models import hub",
-        "search/saffron.py": "from saffron.search import base",
-        "search/base.py": "",
-    }
-    for name, text in files.items():
-        path = tmp_path / "saffron" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return str(tmp_path)
-
-
-def test_code_of_a_stage_is_its_modules_and_all_they_import(package: str) -> None:
-    names = [str(Path(path).relative_to(Path(package) / "saffron")) for path in workflow.modules("search", root=package)]
-    assert names == [
-        "chat.py",
-        "models/__init__.py",
-        "models/hub.py",
-        "search/__init__.py",
-        "search/base.py",
-        "search/saffron.py",
-    ]
-
-
-def test_code_of_a_module_that_does_not_exist_is_an_error(package: str) -> None:
-    with pytest.raises(FileNotFoundError, match="serach"):
-        workflow.modules("serach", root=package)
-
-
 # ------------------------------------------------------------------------------------------------------------- floors
 FLOORS = {
-    **dict.fromkeys(["config", "records", "layout", "chat", "compute", "fingerprint", "hub"], 0),
-    **dict.fromkeys(["sources", "analysis", "trie"], 1),
-    "models": 2,
-    **dict.fromkeys(["safety4m", "mrm", "search"], 3),
+    **dict.fromkeys(["section", "config", "records", "layout", "chat", "code", "fingerprint", "hub"], 0),
+    **dict.fromkeys(["engine", "jobs"], 1),
+    **dict.fromkeys(["models", "sources"], 2),
+    "methods": 3,
+    **dict.fromkeys(["safety4m", "mrm", "search"], 4),
+    "analysis": 5,
 }
+#: What only describes the methods: the config is built from it.
+DESCRIPTIONS = ("saffron.methods.base", "saffron.methods.discovery")
+
+
+def floor(name: str) -> int | None:
+    """Where a module stands; None for those that are not on a floor."""
+    return 0 if name.startswith(DESCRIPTIONS) else FLOORS.get(name.split(".")[1])
 
 
 def test_imports_run_one_way_floor_by_floor() -> None:
@@ -244,17 +217,12 @@ def test_imports_run_one_way_floor_by_floor() -> None:
     package = ROOT / "src/saffron"
     wrong = []
     for path in sorted(package.rglob("*.py")):
-        mine = path.relative_to(package).parts[0].removesuffix(".py")
-        if mine not in FLOORS:
+        name = ".".join(("saffron", *path.relative_to(package).with_suffix("").parts))
+        mine = floor(name) if name != "saffron.__init__" else None
+        if mine is None:
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            if isinstance(node, ast.ImportFrom) and node.module:
-                names = [f"saffron.{alias.name}" for alias in node.names] if node.module == "saffron" else [node.module]
-            for name in names:
-                parts = name.split(".")
-                if parts[0] != "saffron" or len(parts) < 2 or parts[1] == mine or parts[1] not in FLOORS:
-                    continue
-                if FLOORS[parts[1]] >= FLOORS[mine] > 0 or FLOORS[parts[1]] > FLOORS[mine]:
-                    wrong.append(f"{path.relative_to(ROOT)} imports {name}")
+        for other in code.imports(path):
+            theirs = floor(other) if other.startswith("saffron.") and other.split(".")[1] != name.split(".")[1] else None
+            if theirs is not None and (theirs >= mine > 0 or theirs > mine):
+                wrong.append(f"{path.relative_to(ROOT)} imports {other}")
     assert wrong == []

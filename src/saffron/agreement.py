@@ -15,6 +15,7 @@ from saffron import models, records, workflow
 from saffron.chat import ChatFormats
 from saffron.config import Config
 from saffron.layout import Layout
+from saffron.methods.discovery import method
 from saffron.mrm import evaluation
 from saffron.mrm.targets import Targets
 from saffron.safety4m.verdicts import TokenisedResponse, verdicts
@@ -24,7 +25,7 @@ BATCH = 16
 
 
 def outputs(config: Config, layout: Layout, seed: int) -> None:
-    """Compare MRM and guard at every prefix of the outputs of no defense and of Saffron-1 at its largest width.
+    """Compare MRM and guard at every prefix of attacked outputs that no guard has chosen, each run's at its largest budget.
 
     Reads the experiments on the development split and writes ``outputs.json`` beside the MRM: by cell
     (``<method>-<settings_id>/<budget>``) the statistics of Figure 4b. Tokens that were never a target are left out, as the MRM
@@ -44,7 +45,7 @@ def outputs(config: Config, layout: Layout, seed: int) -> None:
         table = records.read_table(layout.search(seed, name), records.SEARCH)
         prompts = records.read_table(layout.prompts(item.dataset), records.PROMPTS).set_index("prompt_id")["prompt"]
         for run in item.runs:
-            if run.method not in ("no_defense", "saffron") or not run.attack:
+            if "guard" in method(run.method).reads(config.search.settings_of(run)) or not run.attack:
                 continue
             budget = max(run.budgets)
             rows = table[

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pyarrow as pa
 
-from saffron import records, workflow
-from saffron.config import Config
+from saffron import records
+from saffron.config import as_dict
+from saffron.jobs import AssessJob, beside
 from saffron.layout import Layout
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ ASSESSMENT = pa.schema(
 BATCH = 64
 
 
-def assess(config: Config, layout: Layout, seed: int, experiment: str) -> None:
+def assess(job: AssessJob, layout: Layout) -> None:
     """Assess every output of an experiment and write ``layout.assessment``.
 
     Raises:
@@ -37,19 +38,20 @@ def assess(config: Config, layout: Layout, seed: int, experiment: str) -> None:
     import torch
 
     from saffron import models
+    from saffron.methods.base import SearchModels
+    from saffron.methods.verdicts import judge
     from saffron.models import device
-    from saffron.search.base import SearchModels
     from saffron.search.inputs import Inputs
-    from saffron.search.verdicts import judge
 
-    torch.set_num_threads(config.runtime.torch_threads)
-    item = config.search.experiments[experiment]
+    first = job.runs[0]
+    seed, experiment, runtime = first.seed, first.experiment, first.runtime
+    torch.set_num_threads(runtime.torch_threads)
     table = records.read_table(layout.search(seed, experiment), records.SEARCH)
-    policy = models.load_lm(layout.model("policy", seed), config.runtime)
-    independent = models.load_lm(layout.model("judge", seed), config.runtime) if workflow.has_judge(config) else None
+    policy = models.load_lm(layout.model("policy", seed), runtime)
+    independent = models.load_lm(layout.model("judge", seed), runtime) if job.judge else None
     parts, batch = [], BATCH
-    for run in item.runs:
-        inputs = Inputs(config, layout, seed, item, run)
+    for run in job.runs:
+        inputs = Inputs(run, layout)
         prompts = {prompt.prompt_id: prompt for prompt in inputs.prompts}
         judging = None if independent is None else SearchModels(policy, independent, inputs.formats)
         mine = table[(table["method"] == run.method) & (table["settings_id"] == run.settings_id)]
@@ -62,7 +64,9 @@ def assess(config: Config, layout: Layout, seed: int, experiment: str) -> None:
             likelihoods, batch = device.in_batches(partial(log_likelihoods, policy), pairs, batch, what="search.max_new_tokens")
             parts.append(some.assign(log_likelihood=likelihoods, independent_reward=rewards))
     rows = pd.concat(parts).sort_index().astype({"independent_reward": float})
-    records.write_table(layout.assessment(seed, experiment), rows, ASSESSMENT)
+    path = layout.assessment(seed, experiment)
+    records.write_json(beside(path), as_dict(job))
+    records.write_table(path, rows, ASSESSMENT)
 
 
 def log_likelihoods(policy: Any, pairs: Sequence[tuple[AttackedPrompt, list[int]]]) -> list[float]:

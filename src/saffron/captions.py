@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from saffron.analysis.study import LABELS as LABELS
+from saffron.analysis.study import PROPOSED
 from saffron.analysis.view import View
-from saffron.compute import PAPER_MULTIPLIERS
+from saffron.methods.discovery import method, methods
 
 UNITS = ((1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"), (1e3, "kFLOP"), (1.0, "FLOP"))
 
@@ -65,17 +66,20 @@ def figure2(view: View) -> str:
 
 def figure2_paper_convention(view: View) -> str:
     """Figure 2, compute counted as in the paper."""
-    saffron = PAPER_MULTIPLIERS["saffron"]
+    proposed = method(PROPOSED)
+    others = " or ".join(
+        str(count) for count in sorted({other.multiplier() for other in methods().values() if other != proposed})
+    )
     return prose(
         f"""Figure 2, compute counted as in the paper: FLOPs times the number of models alive,
-        {PAPER_MULTIPLIERS["best_of_n"][0]} for every PRM method and {saffron[0]} for Saffron-1 (the released script
-        loads {saffron[1]}); {_n(view, "scaling")}; otherwise as Figure 2."""
+        {" or ".join(map(str, others))} for every PRM method and {proposed.multiplier()} for Saffron-1 (the released script
+        loads {proposed.multiplier(fitted=False)}); {_n(view, "scaling")}; otherwise as Figure 2."""
     )
 
 
 def figure3(view: View) -> str:
     """Figure 3."""
-    search = next(s for s in view.recorded.searches if s.method == "saffron")
+    search = next(s for s in view.recorded.searches if s.method == PROPOSED)
     cost = search.cost()
     errors = {name: view.analysis["quantities"][f"proposition2/{name}_error"]["value"] for name in ("space", "time")}
     return prose(

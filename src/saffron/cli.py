@@ -19,6 +19,7 @@ from typing import Annotated
 import typer
 
 from saffron import config as configs
+from saffron import jobs
 from saffron.config import Config, ConfigError, Group
 from saffron.layout import Layout
 
@@ -131,7 +132,7 @@ def sources(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
     with _job(layout, "sources", "build_sources"):
         from saffron import sources as stage
 
-        stage.build(settings, layout)
+        stage.build(jobs.sources(settings), layout)
 
 
 # ------------------------------------------------------------------------------------------------------------- models
@@ -140,9 +141,9 @@ def tokenizer(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
     """Make the tokenizer and its chat formats."""
     settings, layout = _open(config, out)
     with _job(layout, "models", "tokenizer"):
-        from saffron import models
+        from saffron.models import making
 
-        models.tokenizer(settings, layout)
+        making.tokenizer(jobs.model(settings, "tokenizer"), layout)
 
 
 @models_app.command()
@@ -151,9 +152,9 @@ def policy(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = HE
     settings, layout = _open(config, out)
     chosen = _training_seed(settings, seed)
     with _model_job(settings, layout, "policy", chosen):
-        from saffron import models
+        from saffron.models import making
 
-        models.policy(settings, layout, chosen)
+        making.policy(jobs.model(settings, "policy", chosen), layout)
 
 
 @models_app.command()
@@ -162,9 +163,9 @@ def guard(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = HER
     settings, layout = _open(config, out)
     chosen = _training_seed(settings, seed)
     with _model_job(settings, layout, "guard", chosen):
-        from saffron import models
+        from saffron.models import making
 
-        models.guard(settings, layout, chosen)
+        making.guard(jobs.model(settings, "guard", chosen), layout)
 
 
 @models_app.command()
@@ -173,9 +174,9 @@ def judge(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = HER
     settings, layout = _open(config, out)
     chosen = _training_seed(settings, seed)
     with _model_job(settings, layout, "judge", chosen):
-        from saffron import models
+        from saffron.models import making
 
-        models.judge(settings, layout, chosen)
+        making.judge(jobs.model(settings, "judge", chosen), layout)
 
 
 @models_app.command()
@@ -184,9 +185,9 @@ def deepalign(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out =
     settings, layout = _open(config, out)
     chosen = _training_seed(settings, seed)
     with _model_job(settings, layout, "deepalign", chosen):
-        from saffron import models
+        from saffron.models import making
 
-        models.deepalign(settings, layout, chosen)
+        making.deepalign(jobs.model(settings, "deepalign", chosen), layout)
 
 
 # ----------------------------------------------------------------------------------------------------------- safety4m
@@ -198,7 +199,7 @@ def label(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, shard: Shard =
     with _on_device(settings, layout, "safety4m", f"label.seed{chosen}.shard{shard}"):
         from saffron import safety4m
 
-        safety4m.label(settings, layout, chosen, _shard(shard, settings.safety4m.shards))
+        safety4m.label(jobs.label(settings, chosen), layout, _shard(shard, settings.safety4m.shards))
 
 
 @safety4m_app.command("gather")
@@ -209,7 +210,7 @@ def safety4m_gather(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out:
     with _job(layout, "safety4m", f"gather_labels.seed{chosen}"):
         from saffron import safety4m
 
-        safety4m.gather(settings, layout, chosen)
+        safety4m.gather(jobs.label(settings, chosen), layout)
 
 
 # ---------------------------------------------------------------------------------------------------------------- mrm
@@ -227,7 +228,7 @@ def train(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, variant: Varia
             return
         from saffron import mrm
 
-        mrm.train(settings, layout, chosen, _variant(settings, variant))
+        mrm.train(jobs.train(settings, chosen, _variant(settings, variant)), layout)
 
 
 def _side_by_side(command: list[str], processes: int) -> None:
@@ -246,7 +247,7 @@ def evaluate(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, variant: Va
     with _on_device(settings, layout, "mrm", f"evaluate_mrm.seed{chosen}.{variant}"):
         from saffron import mrm
 
-        mrm.evaluate(settings, layout, chosen, _variant(settings, variant))
+        mrm.evaluate(jobs.evaluate(settings, chosen, _variant(settings, variant)), layout)
 
 
 @mrm_app.command()
@@ -280,7 +281,7 @@ def run(
     with _on_device(settings, layout, "search", f"search_run.seed{chosen}.{experiment}.{run}.shard{shard}"):
         from saffron.search import runner
 
-        runner.run(settings, layout, chosen, experiment, run, _shard(shard, settings.search.shards))
+        runner.run(jobs.search(settings, chosen, experiment, run), layout, _shard(shard, settings.search.shards))
 
 
 @search_app.command("gather")
@@ -293,7 +294,7 @@ def search_gather(experiment: ExperimentName, config: ConfigPath = DEFAULT_CONFI
 
     searches = workflow.gathering_searches(settings, experiment)
     with _on_device(settings, layout, "search", f"gather_search.seed{chosen}.{experiment}", computes=searches):
-        gather(settings, layout, chosen, experiment)
+        gather(jobs.gather(settings, chosen, experiment), layout)
 
 
 @search_app.command()
@@ -315,7 +316,7 @@ def part(
     with _on_device(settings, layout, "search", f"search_{group}.seed{chosen}.{part}"):
         from saffron.search import runner
 
-        runner.run_all(settings, layout, chosen, parts[part])
+        runner.run_all(jobs.searches(settings, chosen, parts[part]), layout)
 
 
 @search_app.command("all")
@@ -334,11 +335,11 @@ def search_all(
         from saffron.search.gathering import gather
         from saffron.search.trees import trees as record_trees
 
-        runner.run_all(settings, layout, chosen, workflow.group_runs(settings, group))
+        runner.run_all(jobs.searches(settings, chosen, workflow.group_runs(settings, group)), layout)
         for experiment in workflow.experiments(settings, group):
-            gather(settings, layout, chosen, experiment)
+            gather(jobs.gather(settings, chosen, experiment), layout)
         if group == "replicate":
-            record_trees(settings, layout, chosen)
+            record_trees(jobs.trees(settings, chosen), layout)
 
 
 @search_app.command()
@@ -349,7 +350,7 @@ def trees(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = HER
     with _on_device(settings, layout, "search", f"record_trees.seed{chosen}"):
         from saffron.search.trees import trees as record
 
-        record(settings, layout, chosen)
+        record(jobs.trees(settings, chosen), layout)
 
 
 @search_app.command()
@@ -360,7 +361,7 @@ def assess(experiment: ExperimentName, config: ConfigPath = DEFAULT_CONFIG, seed
     with _on_device(settings, layout, "search", f"assess.seed{chosen}.{experiment}"):
         from saffron import assessment
 
-        assessment.assess(settings, layout, chosen, experiment)
+        assessment.assess(jobs.assess(settings, chosen, experiment), layout)
 
 
 @mrm_app.command()
@@ -371,7 +372,7 @@ def outputs(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = H
     with _on_device(settings, layout, "mrm", f"compare_on_outputs.seed{chosen}"):
         from saffron import agreement
 
-        agreement.outputs(settings, layout, chosen)
+        agreement.outputs(jobs.outputs(settings).config, layout, chosen)
 
 
 # --------------------------------------------------------------------------------------------------- analysis, figures
@@ -390,7 +391,7 @@ def criteria(
         refuses = oracle.load_refusal(settings.search.oracle)
         if refuses is None:
             raise ConfigError(f"{config}: search.oracle is none; the criteria need an oracle")
-        record = stage.run(settings, layout, refuses)
+        record = stage.run(jobs.criteria(settings).config, layout, refuses)
     if publish:
         from saffron import publish as publisher
 
@@ -407,7 +408,7 @@ def analysis(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
         from saffron import analysis as stage
         from saffron.sources import oracle
 
-        stage.run(settings, layout, oracle.load_refusal(settings.search.oracle))
+        stage.run(jobs.analyse(settings).config, layout, oracle.load_refusal(settings.search.oracle))
 
 
 @figures_app.command()

@@ -13,20 +13,17 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, create_model, field_validator, model_validator
+
+from saffron.methods.discovery import method, methods
+from saffron.section import Section
 
 
 class ConfigError(ValueError):
     """A configuration that cannot be run; the message names the file, the key and the remedy."""
-
-
-class Section(BaseModel):
-    """Base of every section: unknown keys are errors, values are not silently converted, instances are immutable."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, strict=True, allow_inf_nan=False)
 
 
 # ------------------------------------------------------------------------------------------------------------ runtime
@@ -341,80 +338,27 @@ class MRM(Section):
 
 
 # ------------------------------------------------------------------------------------------------------------- search
-class NoDefense(Section):
-    """One sample, no reward call."""
+#: Settings of every search method that is found (saffron.methods), by name.
+SETTINGS: dict[str, Any] = {
+    name: (found.settings, Field(default_factory=found.settings, description=found.summary)) for name, found in methods().items()
+}
+if TYPE_CHECKING:
+    MethodName = str
 
-
-class Rewarded(Section):
-    """What every method with a reward model has."""
-
-    reward_reads_prefill: bool = Field(
-        False, description="whether the method's reward model (PRM or MRM) reads the prefilled tokens; the judge's own: search"
-    )
-
-
-class BestOfN(Rewarded):
-    """N samples, one reward call each."""
-
-
-class BeamSearch(Rewarded):
-    """PRM beam search (Table 1)."""
-
-    children: int = Field(2, ge=1, description="most likely next tokens proposed by each beam node")
-
-
-class Rebase(Rewarded):
-    """Reward-balanced search (arXiv 2408.00724)."""
-
-    step_tokens: int = Field(1, ge=1, description="tokens sampled between two reward calls")
-    balance_temperature: float = Field(0.1, gt=0, description="softmax temperature of the widths (paper: 0.1)")
-    widths: Literal["paper", "release"] = Field(
-        "release", description="rounding of the widths: as in the paper's text or in its code"
-    )
-    weights: Literal["sigmoid", "logit"] = Field(
-        "sigmoid", description="what enters the softmax: sigmoid(R) or the raw verdict logit"
-    )
-
-
-class Deal(Rewarded):
-    """Beam search with lookahead (DeAL, arXiv 2402.06147); Table 1's MCTS."""
-
-    children: int = Field(2, ge=1, description="most likely next tokens proposed by each beam node")
-    lookahead: int = Field(2, ge=0, description="greedy rollout tokens before a candidate is scored")
-    reward_weight: float = Field(1.0, ge=0, description="lambda, weight of the reward against the log probability")
-
-
-class Saffron(Rewarded):
-    """Saffron-1 search (Eq. 2, 3 and 7)."""
-
-    top_p: float = Field(0.8, gt=0, le=1, description="nucleus of candidates")
-    min_new_tokens: int = Field(16, ge=0, description="EOS is forbidden before this many new tokens")
-    semantics: Literal["paper", "released"] = Field("paper", description="how children are rewarded, see README")
-    conservative: bool = Field(True, description="unseen tokens score -1024 (Eq. 7)")
-    eos_seen: bool = Field(True, description="count EOS as seen whatever the mask says (false: as unseen, as in the release)")
-    scorer: Literal["mrm", "prm"] = Field("mrm", description="one MRM call per node, or one PRM call per candidate")
-    mrm: str = Field("default", description="name in mrm.variants")
-
-
-class Methods(Section):
-    """Default settings of every search method."""
-
-    no_defense: NoDefense = Field(default_factory=NoDefense, description="no defense")
-    best_of_n: BestOfN = Field(default_factory=BestOfN, description="Best-of-N")
-    beam_search: BeamSearch = Field(default_factory=BeamSearch, description="PRM beam search")
-    rebase: Rebase = Field(default_factory=Rebase, description="Rebase")
-    deal: Deal = Field(default_factory=Deal, description="DeAL / MCTS with lookahead")
-    saffron: Saffron = Field(default_factory=Saffron, description="Saffron-1")
-
-
-MethodName = Literal["no_defense", "best_of_n", "beam_search", "rebase", "deal", "saffron"]
+    class Methods(Section):
+        """Default settings of every search method."""
+else:
+    MethodName = Literal[tuple(methods())]
+    Methods = create_model("Methods", __base__=Section, __doc__="Default settings of every search method.", **SETTINGS)
 
 
 class Run(Section):
     """One method at some budgets within an experiment: one Snakemake job per shard."""
 
     method: MethodName = Field(..., description="search method")
-    budgets: Annotated[list[int], Field(min_length=1)] = Field(..., description="samples or width; 0 for no_defense")
+    budgets: Annotated[list[int], Field(min_length=1)] = Field(
+        ..., description="samples or width, as the method says; 0 without any"
+    )
     settings_id: str = Field("default", pattern=r"^[a-z0-9_.]+$", description="name of these settings in tables and paths")
     settings: dict[str, Any] = Field(default_factory=dict, description="what differs from search.methods.<method>")
     policy: Literal["policy", "deepalign"] = Field("policy", description="which policy generates")
@@ -422,9 +366,9 @@ class Run(Section):
 
     @model_validator(mode="after")
     def _budgets_fit(self) -> Run:
-        if self.method == "no_defense" and self.budgets != [0]:
-            raise ValueError("no_defense searches nothing: budgets must be [0]")
-        if self.method != "no_defense" and min(self.budgets) < 1:
+        if method(self.method).budget is None and self.budgets != [0]:
+            raise ValueError(f"{self.method} searches nothing: budgets must be [0]")
+        if method(self.method).budget is not None and min(self.budgets) < 1:
             raise ValueError(f"budgets of {self.method} must be 1 or more")
         if len(set(self.budgets)) < len(self.budgets):
             raise ValueError("budgets must differ")
@@ -532,9 +476,13 @@ class Search(Section):
         """Search seeds of an experiment: its own, else everyone's."""
         return experiment.seeds or self.seeds
 
+    def defaults(self, method: str) -> Section:
+        """Settings of a method in every run that says nothing else."""
+        return getattr(self.methods, method)
+
     def settings_of(self, run: Run) -> Section:
         """Settings of a run: its method's defaults with the run's own merged over them."""
-        defaults = getattr(self.methods, run.method)
+        defaults = self.defaults(run.method)
         return type(defaults).model_validate({**defaults.model_dump(), **run.settings})
 
 
@@ -612,8 +560,12 @@ class Config(Section):
                         f"search.experiments.{name}: run {run.key} needs the DeepAlign policy, which only the sandbox trains: "
                         "the paper's has another tokenizer than the guard; remove the run"
                     )
-                variant = getattr(self.search.settings_of(run), "mrm", "default")
-                if variant not in self.mrm.variants:
+                if name == "exploration" and method(run.method).exploration is None:
+                    raise ValueError(
+                        f"search.experiments.exploration: Table 1 varies nothing of {run.method}; remove run {run.key}"
+                    )
+                variant = method(run.method).mrm(self.search.settings_of(run))
+                if variant is not None and variant not in self.mrm.variants:
                     raise ValueError(
                         f"search.experiments.{name}: run {run.key} uses the MRM {variant}, which mrm.variants does not define"
                     )

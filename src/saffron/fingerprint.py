@@ -1,13 +1,12 @@
 """One short key for everything a stored intermediate result depends on, so that stale ones are never used.
 
-Resumable work (labelling blocks, training checkpoints, search blocks) is kept under such a key: the same settings, input
-bytes and source code give the same key and find what is already there; any change gives another key and starts anew.
+Resumable work (labelling blocks, training checkpoints, search blocks) is kept under such a key: the same job and input
+bytes give the same key and find what is already there; any change gives another key and starts anew.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import re
 from collections.abc import Iterable
@@ -17,25 +16,20 @@ from typing import Any
 from saffron import records
 
 
-def fingerprint(settings: Any, files: Iterable[str | Path] = (), modules: Iterable[str] = ()) -> str:
-    """16 hex digits that change with the settings, the files' contents and the modules' source text.
+def fingerprint(settings: Any, files: Iterable[str | Path] = ()) -> str:
+    """16 hex digits that change with the settings and the files' contents.
 
     Args:
-        settings: plain JSON values (for instance ``config.as_dict(section)``).
+        settings: plain JSON values, those of a job (:mod:`saffron.jobs`), the digest of its code among them.
         files: input files; a folder stands for the files directly in it, in the order of their names.
-        modules: names of Python modules; a package stands for all its own modules.
 
     Raises:
-        RecordError: if a file or a module is missing.
+        RecordError: if a file is missing.
     """
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for path in files:
         for name, content in _contents(Path(path)):
             digest.update(f"\0{name}\0{content}".encode())
-    for module in modules:
-        for source in _sources(module):
-            digest.update(f"\0{module}\0{source.name}\0".encode())
-            digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
 
 
@@ -51,11 +45,3 @@ def _digest(file: Path) -> str:
     stored = file.resolve()
     in_cache = file.is_symlink() and stored.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", stored.name)
     return stored.name if in_cache else records.sha256(file)
-
-
-def _sources(module: str) -> list[Path]:
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
-        raise records.RecordError(f"{module}: no such module; a fingerprint names the code a result depends on")
-    origin = Path(spec.origin)
-    return sorted(origin.parent.rglob("*.py")) if spec.submodule_search_locations else [origin]

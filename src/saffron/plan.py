@@ -1,6 +1,6 @@
 """What a config costs before it is run: jobs, FLOPs, GPU hours, disk and memory of every stage.
 
-FLOPs come from the analytic side of :mod:`saffron.compute`: a model's shape, the lengths of what it reads, and how many
+FLOPs come from the analytic side of :mod:`saffron.engine.compute`: a model's shape, the lengths of what it reads, and how many
 nodes a search has. Before a run the searches are taken to be full (no sequence ends early, none begin alike) and lengths
 are the assumptions below; where a run has left tables behind, its lengths and its numbers of reward calls take their place,
 and the plan then reproduces the ledger's count.
@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from saffron import records, workflow
 from saffron.chat import ChatFormats
-from saffron.compute import ModelShape
-from saffron.config import Architecture, Config, Experiment, HubFile, Run, SandboxModels
+from saffron.config import Config, Experiment, Run, SandboxModels
+from saffron.engine.compute import ModelShape
 from saffron.layout import Layout
+from saffron.methods.base import Size
+from saffron.methods.cost import judged
+from saffron.methods.discovery import method as described
+from saffron.models.shapes import shape_of
 
 #: Dense bfloat16 peak of one GPU, FLOP per second (vendors' data sheets).
 PEAKS = {"A100": 312e12, "H100": 989e12, "H200": 989e12}
@@ -38,18 +41,6 @@ PREFIXES_PER_ROW = 36
 REFERENCE = Path(__file__).resolve().parents[2] / "data" / "reference" / "paper"
 
 _WIDTH = {"float64": 8, "float32": 4, "bfloat16": 2}
-_8B = {"hidden_size": 4096, "intermediate_size": 14336, "layers": 32, "heads": 32, "kv_heads": 8, "head_dim": 128}
-_1B = {"hidden_size": 2048, "intermediate_size": 8192, "layers": 16, "heads": 32, "kv_heads": 8, "head_dim": 64}
-#: Shapes of the paper's models, so that a plan needs no access to them.
-SHAPES = {
-    "meta-llama/Meta-Llama-3-8B-Instruct": ModelShape(**_8B, vocab_size=128_256),
-    "meta-llama/Llama-3.2-1B-Instruct": ModelShape(**_1B, vocab_size=128_256),
-    "meta-llama/Llama-Guard-3-1B": ModelShape(**_1B, vocab_size=128_256),
-}
-
-
-class PlanError(ValueError):
-    """Something a plan needs and cannot know; names the key and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -84,128 +75,27 @@ class Row:
 
 
 # -------------------------------------------------------------------------------------------------------------- search
-def assumed_counts(run: Run, settings: Any, budget: int, new_tokens: int) -> Counts:
-    """A full search: every place taken, nothing ends early, no two samples begin alike."""
-    if run.method == "no_defense":
-        calls = 0
-    elif run.method == "best_of_n":
-        calls = budget
-    elif run.method == "rebase":
-        calls = budget * -(-new_tokens // settings.step_tokens)
-    elif run.method == "saffron" and settings.scorer == "mrm":
-        calls = 1 + budget * (new_tokens - 1)
-    else:
-        # A beam fills up step by step; a node has `children` calls (a nucleus, for Saffron-1 scored by the PRM).
-        children = getattr(settings, "children", 8)
-        nodes = 0
-        front = 1
-        for _ in range(new_tokens):
-            nodes += front
-            front = min(budget, front * children)
-        calls = nodes * children
-    return Counts(float(calls), float(new_tokens))
-
-
-def search_flops(
-    run: Run, settings: Any, budget: int, counts: Counts, lengths: Lengths, policy: ModelShape, guard: ModelShape
-) -> tuple[float, float]:
-    """Nominal FLOPs of one search of one prompt, (policy, reward model).
+def size_of(budget: int, counts: Counts | None, lengths: Lengths, policy: ModelShape, guard: ModelShape, new_tokens: int) -> Size:
+    """One search of one prompt, as the method's description is asked for its cost.
 
     Args:
-        run: its method.
-        settings: the method's section of the config.
-        budget: of the run.
-        counts: size of the search.
+        budget: the run's.
+        counts: of a finished run (None: a full search of ``new_tokens``).
         lengths: of what the models read.
         policy: shape of the policy.
         guard: shape of the guard, and of the MRM.
+        new_tokens: the limit.
     """
-    length, calls, suffix = counts.new_tokens, counts.calls, lengths.guard_suffix
-    if run.method == "no_defense":
-        return _grown(policy, lengths.policy_prompt, length - 1, length - 1), 0.0
-    if run.method == "best_of_n":
-        generation = _grown(policy, lengths.policy_prompt, calls * (length - 1), length - 1)
-        return generation, _judged(guard, lengths.guard_prompt, calls * length, calls, length, length, suffix)
-    if run.method == "saffron" and settings.scorer == "mrm":
-        nodes = calls - 1  # the first call reads the prompt
-        return _grown(policy, lengths.policy_prompt, nodes, length - 1), _grown(guard, lengths.mrm_prompt, nodes, length - 1)
-    if run.method == "rebase":
-        written = calls * settings.step_tokens
-        fed = max(0.0, written - written / max(1.0, length))  # all but the last step's
-        return (
-            _grown(policy, lengths.policy_prompt, fed, length - 1),
-            _judged(guard, lengths.guard_prompt, written, calls, length, length / 2, suffix),
-        )
-    # Beams: of a node's children, one continues the rollout that stands already, the others begin their own.
-    lookahead = getattr(settings, "lookahead", 0)
-    children = getattr(settings, "children", 8)
-    nodes = calls / children
-    fed, written = (
-        (nodes - 1, calls)
-        if lookahead == 0
-        else (nodes * (1 + (children - 1) * lookahead), nodes * (1 + (children - 1) * (1 + lookahead)))
-    )
-    return (
-        _grown(policy, lengths.policy_prompt, fed, length - 1),
-        _judged(guard, lengths.guard_prompt, written, calls, length, length / 2, suffix),
-    )
-
-
-def _grown(shape: ModelShape, prompt: float, nodes: float, depth: float) -> float:
-    """A prompt and ``nodes`` tokens after it, spread evenly over depths 1 to ``depth``."""
-    context = prompt * (prompt + 1) / 2 + nodes * (prompt + (depth + 1) / 2)
-    return float(shape.nominal(prompt + nodes, context))
-
-
-def _judged(shape: ModelShape, prompt: float, nodes: float, calls: float, depth: float, read_at: float, suffix: int) -> float:
-    """What a guard reads: a prompt, ``nodes`` response tokens, and ``calls`` suffixes at mean depth ``read_at``."""
-    context = calls * suffix * (prompt + read_at + (suffix + 1) / 2)
-    return _grown(shape, prompt, nodes, depth) + float(shape.nominal(calls * suffix, context))
-
-
-# -------------------------------------------------------------------------------------------------------------- models
-def shape_of(config: Config, layout: Layout, role: str) -> ModelShape:
-    """Shape of ``policy`` or ``guard``: from its folder if the models stage has run, else from the config.
-
-    Raises:
-        PlanError: for a hub model that is neither there nor one of the paper's.
-    """
-    folder = layout.model(role, config.train_seeds[0])
-    if (folder / "config.json").exists():
-        return _shape_in(records.read_json(folder / "config.json"))
-    if config.models.sandbox is not None and config.models.origin == "sandbox":
-        size: Architecture = getattr(config.models.sandbox, role)
-        return _sandbox_shape(size, config.models.sandbox.vocab_size)
-    file: HubFile = getattr(config.models.hub, role)
-    if file.path is not None and (layout.root / file.path / "config.json").exists():
-        return _shape_in(records.read_json(layout.root / file.path / "config.json"))
-    if file.id in SHAPES:
-        return SHAPES[file.id]
-    raise PlanError(f"models.hub.{role}: the size of {file.id} is not known; run `saffron models {role}` first, then plan again")
-
-
-def _shape_in(values: dict[str, Any]) -> ModelShape:
-    heads = values["num_attention_heads"]
-    return ModelShape(
-        hidden_size=values["hidden_size"],
-        intermediate_size=values["intermediate_size"],
-        layers=values["num_hidden_layers"],
-        heads=heads,
-        kv_heads=values.get("num_key_value_heads") or heads,
-        head_dim=values.get("head_dim") or values["hidden_size"] // heads,
-        vocab_size=values["vocab_size"],
-    )
-
-
-def _sandbox_shape(size: Architecture, vocabulary: int) -> ModelShape:
-    return ModelShape(
-        hidden_size=size.hidden_size,
-        intermediate_size=size.intermediate_size,
-        layers=size.layers,
-        heads=size.heads,
-        kv_heads=size.kv_heads,
-        head_dim=size.hidden_size // size.heads,
-        vocab_size=vocabulary,
+    return Size(
+        budget=budget,
+        new_tokens=float(new_tokens) if counts is None else counts.new_tokens,
+        calls=None if counts is None else counts.calls,
+        policy_prompt=lengths.policy_prompt,
+        guard_prompt=lengths.guard_prompt,
+        mrm_prompt=lengths.mrm_prompt,
+        guard_suffix=lengths.guard_suffix,
+        policy=policy,
+        guard=guard,
     )
 
 
@@ -274,7 +164,7 @@ def rows(config: Config, layout: Layout) -> list[Row]:
     """The cost of every stage.
 
     Raises:
-        PlanError: if a model's size is not known.
+        ShapeError: if a model's size is not known.
         ConfigError: if an experiment's prompt set is not known.
     """
     workflow.require_prompt_sets(config, layout)
@@ -303,8 +193,8 @@ def search_costs(config: Config, layout: Layout) -> dict[tuple[str, str, int], f
             settings, lengths = config.search.settings_of(run), lengths_of(config, layout, run, prompt_tokens)
             for budget in _budgets(run, experiment, measured):
                 counts = measured.get((run.method, run.settings_id, budget))
-                counts = counts or assumed_counts(run, settings, budget, config.search.max_new_tokens)
-                costs[name, run.key, budget] = searches * sum(search_flops(run, settings, budget, counts, lengths, policy, guard))
+                size = size_of(budget, counts, lengths, policy, guard, config.search.max_new_tokens)
+                costs[name, run.key, budget] = searches * sum(described(run.method).cost(settings, size))
     return costs
 
 
@@ -365,7 +255,7 @@ def _safety4m(config: Config, layout: Layout) -> Row:
     responses, prefixes, prompt = _labelled(config, layout)
     start, length = len(formats.guard.prompt([])) + prompt, prefixes / max(1, responses)
     suffix = len(formats.guard.suffix)
-    flops = responses * _judged(guard, start, length, length, length, length / 2, suffix)
+    flops = responses * judged(guard, start, length, length, length, length / 2, suffix)
     seeds = len(config.train_seeds)
     packed = config.safety4m.batch_size * (start + length * (1 + suffix))
     memory = _bytes(guard, config) + packed * guard.kv_bytes_per_token(_WIDTH[config.runtime.dtype])
@@ -431,7 +321,7 @@ def render(config: Config, layout: Layout) -> str:
     """The plan as a markdown table.
 
     Raises:
-        PlanError: if a model's size is not known.
+        ShapeError: if a model's size is not known.
     """
     table = rows(config, layout)
     header = ["stage", "jobs", "PFLOP", *(f"{gpu} hours" for gpu in PEAKS), "disk", "memory per job", "note"]

@@ -19,24 +19,19 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from saffron.analysis import ablations, paper, scaling, tries
 from saffron.analysis.matching import Convention
+from saffron.analysis.study import BASELINE, PROPOSED
 from saffron.analysis.view import View
 from saffron.captions import LABELS, unit, with_unit
+from saffron.methods.discovery import method as described
+from saffron.methods.discovery import methods, ordered
 from saffron.records import replacing
 
 #: Widths in inches: the text of the paper's template, and half of it.
 FULL = 5.5
 
 #: One colour per method in every figure (Okabe and Ito, told apart with any colour vision), and one marker.
-COLOURS = {
-    "no_defense": "#555555",
-    "best_of_n": "#0072B2",
-    "saffron": "#D55E00",
-    "rebase": "#009E73",
-    "deal": "#CC79A7",
-    "beam_search": "#E69F00",
-    "deepalign": "#56B4E9",
-}
-MARKERS = {"no_defense": "x", "best_of_n": "s", "saffron": "o", "rebase": "^", "deal": "D", "beam_search": "v", "deepalign": "P"}
+COLOURS = {name: method.colour for name, method in methods().items()}
+MARKERS = {name: method.marker for name, method in methods().items()}
 #: KV blocks of Figure 3 and the PRM of Figure 1: no method's colour.
 SHARED, PRIVATE, PROMPT, PRM = "#33415C", "#A8B5CC", "#999999", "#33415C"
 
@@ -179,7 +174,7 @@ def _prefix(prefix: Sequence[str], show_text: bool) -> str:
 
 def _draw_step(ax: Axes, step: tries.Step, shown: list[tries.Candidate], left_out: int, kind: str, show_text: bool) -> None:
     rows = len(shown)
-    colour = PRM if kind == "prm" else COLOURS["saffron"]
+    colour = PRM if kind == "prm" else COLOURS[PROPOSED]
     ax.set_xlim(0, 10)
     ax.set_ylim(-0.7 - bool(left_out), rows - 0.3)
     ax.axis("off")
@@ -222,12 +217,9 @@ def _draw_step(ax: Axes, step: tries.Step, shown: list[tries.Candidate], left_ou
 
 
 # ---------------------------------------------------------------------------------------------------------- figure 2
-SCALED = ("best_of_n", "saffron", "rebase", "deal")
-
-
 def figure2(view: View, convention: Convention = "true") -> Figure:
     """Figure 2: attack success against compute, logarithmic fits with bands; beside it the paper's points and fits."""
-    curves = {method: _curve(view, method, convention) for method in SCALED if method in view.section("curves")["guard"]}
+    curves = {method: _curve(view, method, convention) for method in _scaled(view)}
     scale, name = unit([max(curve["flops"]) for curve in curves.values()])
     with matplotlib.rc_context(STYLE):
         figure, (ax, beside) = plt.subplots(1, 2, figsize=(FULL, 2.75), sharey=True, width_ratios=(1.55, 1))
@@ -247,20 +239,23 @@ def figure2(view: View, convention: Convention = "true") -> Figure:
     return figure
 
 
+def _scaled(view: View) -> list[str]:
+    """Methods that were run at budgets, in the order of legends."""
+    return [method for method in ordered(view.section("curves")["guard"]) if described(method).budget is not None]
+
+
 def _curve(view: View, method: str, convention: Convention, judge: str = "guard") -> dict[str, Any]:
     """A stored curve with its compute in one convention."""
     curve = dict(view.section("curves")[judge][method])
     if convention == "paper":
-        from saffron.compute import paper_multiplier
-
-        curve["flops"] = [flops * paper_multiplier(method) for flops in curve["flops"]]
+        curve["flops"] = [flops * described(method).multiplier() for flops in curve["flops"]]
     return curve
 
 
 def _no_defense_line(ax: Axes, view: View) -> None:
-    curve = view.section("curves")["guard"].get("no_defense")
+    curve = view.section("curves")["guard"].get(BASELINE)
     if curve:
-        ax.axhline(curve["asr"][0], color=COLOURS["no_defense"], ls=":", lw=1, label=LABELS["no_defense"], zorder=1)
+        ax.axhline(curve["asr"][0], color=COLOURS[BASELINE], ls=":", lw=1, label=LABELS[BASELINE], zorder=1)
 
 
 def _mark_equal_asr(ax: Axes, view: View, convention: Convention, scale: float) -> None:
@@ -284,7 +279,7 @@ def _mark_equal_asr(ax: Axes, view: View, convention: Convention, scale: float) 
 
 def _paper_curves(ax: Axes) -> None:
     points, fits = paper.table("figure2"), paper.table("figure2_fits").set_index("method")
-    for method in (method for method in SCALED if method in fits.index):
+    for method in ordered(fits.index):
         rows = points[points["method"] == method]
         colour = COLOURS[method]
         x = np.geomspace(rows["tflop"].min(), rows["tflop"].max(), 50)
@@ -293,7 +288,7 @@ def _paper_curves(ax: Axes) -> None:
         ax.plot(x, fit.at(x), ls="--", lw=0.8, color=colour, alpha=0.6)
         ax.plot(rows["tflop"], rows["asr"], MARKERS[method], color=colour, mfc="white", ms=3.5, mew=0.8)
     none = paper.table("table3")
-    ax.axhline(float(none.loc[none["search_width"] == 0, "asr"].iloc[0]), color=COLOURS["no_defense"], ls=":", lw=1)
+    ax.axhline(float(none.loc[none["search_width"] == 0, "asr"].iloc[0]), color=COLOURS[BASELINE], ls=":", lw=1)
     _compute_axis(ax, points["tflop"].tolist(), "TFLOP per prompt, as printed")
     _asr_axis(ax)
     ax.set_title("the paper", loc="left")
@@ -302,7 +297,7 @@ def _paper_curves(ax: Axes) -> None:
 # ---------------------------------------------------------------------------------------------------------- figure 3
 def figure3(view: View, tokens: int = 9, sequences: int = 5) -> Figure:
     """Figure 3: the trie of a real Saffron-1 search in KV blocks, part of it with its tokens, and Proposition 2's savings."""
-    search = next(s for s in view.recorded.searches if s.method == "saffron")
+    search = next(s for s in view.recorded.searches if s.method == PROPOSED)
     with matplotlib.rc_context(STYLE):
         figure = plt.figure(figsize=(FULL, 4.5))
         grid = figure.add_gridspec(2, 2, width_ratios=(1.9, 1), height_ratios=(1.5, 1), wspace=0.3, hspace=0.5)
@@ -392,12 +387,12 @@ def _draw_part(ax: Axes, search: tries.Search, tokens: int, sequences: int, show
 
 def _draw_savings(ax: Axes, searches: Sequence[tries.Search]) -> None:
     """Share of the unshared cost that remains, mean over recorded searches of each method."""
-    methods = [m for m in ("best_of_n", "saffron") if any(s.method == m for s in searches)]
-    for i, method in enumerate(methods):
+    compared = ordered(search.method for search in searches)
+    for i, method in enumerate(compared):
         costs = [s.cost() for s in searches if s.method == method]
         for j, (used, unshared) in enumerate((("time", "time_unshared"), ("space", "space_unshared"))):
             share = sum(getattr(c, used) for c in costs) / sum(getattr(c, unshared) for c in costs)
-            x = j + (i - (len(methods) - 1) / 2) * 0.36
+            x = j + (i - (len(compared) - 1) / 2) * 0.36
             ax.bar(x, share, 0.32, color=COLOURS[method], label=LABELS[method] if j == 0 else None)
             ax.text(x, share + 0.02, f"{share:.0%}", ha="center", va="bottom", fontsize=7)
     ax.axhline(1, color="#555555", lw=0.7, ls=":")
@@ -412,13 +407,13 @@ def _draw_savings(ax: Axes, searches: Sequence[tries.Search]) -> None:
 # --------------------------------------------------------------------------------------------------------- figure 4
 def figure4a(view: View) -> Figure:
     """Figure 4a: Saffron-1's scaling curve beside the no-defense line; the paper's curve lightly, in relative compute."""
-    curve = _curve(view, "saffron", "true")
+    curve = _curve(view, PROPOSED, "true")
     scale, name = unit(curve["flops"])
     x = [flops / scale for flops in curve["flops"]]
     with matplotlib.rc_context(STYLE):
         figure, ax = plt.subplots(figsize=(FULL * 0.62, 2.7))
         points = paper.table("figure2")
-        points = points[points["method"] == "saffron"]
+        points = points[points["method"] == PROPOSED]
         relative = points["tflop"] / points["tflop"].iloc[0] * x[0]
         ax.plot(
             relative,
@@ -432,8 +427,8 @@ def figure4a(view: View) -> Figure:
             label="the paper (compute scaled to N = 1)",
             zorder=1,
         )
-        _regression(ax, view, curve, scale, "saffron")
-        _points(ax, curve, scale, "saffron")
+        _regression(ax, view, curve, scale, PROPOSED)
+        _points(ax, curve, scale, PROPOSED)
         for flops, asr, budget in zip(x, curve["asr"], curve["budget"], strict=True):
             ax.annotate(
                 f"{budget}",
@@ -441,14 +436,14 @@ def figure4a(view: View) -> Figure:
                 (-2, -4),
                 textcoords="offset points",
                 fontsize=6.5,
-                color=COLOURS["saffron"],
+                color=COLOURS[PROPOSED],
                 ha="right",
                 va="top",
             )
         if "oracle" in view.section("curves"):
-            oracle = view.section("curves")["oracle"]["saffron"]
+            oracle = view.section("curves")["oracle"][PROPOSED]
             ax.plot(
-                x, oracle["asr"], marker="o", mfc="none", ls="none", color=COLOURS["saffron"], label="Saffron-1, by the oracle"
+                x, oracle["asr"], marker="o", mfc="none", ls="none", color=COLOURS[PROPOSED], label="Saffron-1, by the oracle"
             )
         _no_defense_line(ax, view)
         _compute_axis(ax, [*x, *relative], f"{name} per prompt")
@@ -469,7 +464,7 @@ def figure4b(view: View) -> Figure:
         shading = ax.hexbin(
             r, m, gridsize=45, bins="log", mincnt=1, extent=(low, high, low, high), cmap="cividis_r", linewidths=0.1, zorder=2
         )
-        ax.plot([low, high], [low, high], color=COLOURS["saffron"], lw=0.8, zorder=3, label="M(s)[a] = R(sa)")
+        ax.plot([low, high], [low, high], color=COLOURS[PROPOSED], lw=0.8, zorder=3, label="M(s)[a] = R(sa)")
         ax.set_xlim(low, high)
         ax.set_ylim(low, high)
         for axis in (ax.xaxis, ax.yaxis):
@@ -591,7 +586,7 @@ def ablation(view: View, name: str) -> Figure:
 def sharing(view: View) -> Figure:
     """Policy FLOPs of the recorded searches with their trie shared and with every sequence read on its own."""
     searches = view.section("tries")[str(view.seed)]
-    methods = [method for method in ("best_of_n", "saffron") if any(search["method"] == method for search in searches)]
+    methods = ordered(search["method"] for search in searches)
     scale, unit_name = unit([search["flops_unshared"] for search in searches])
     with matplotlib.rc_context(STYLE):
         figure, axes = plt.subplots(1, len(methods), figsize=(FULL, 2.3), sharey=True, squeeze=False)
@@ -626,7 +621,7 @@ def _setting(setting: tuple[str, str], *, several: bool) -> str:
 def overoptimisation(view: View) -> Figure:
     """Attack success by the guard and by the oracle as the budget grows, for every method."""
     curves = view.section("curves")
-    methods = [method for method in LABELS if len(curves["guard"].get(method, {"budget": []})["budget"]) > 1]
+    methods = [method for method in ordered(curves["guard"]) if len(curves["guard"][method]["budget"]) > 1]
     with matplotlib.rc_context(STYLE):
         figure, axes = plt.subplots(1, len(methods), figsize=(FULL, 2.35), sharey=True, squeeze=False)
         for ax, method in zip(axes[0], methods, strict=True):
@@ -650,7 +645,7 @@ def overoptimisation(view: View) -> Figure:
             ax.set_xlabel("budget N")
             _asr_axis(ax, "attack success rate" if ax is axes[0][0] else "")
             ax.set_title(LABELS[method], loc="left")
-        grey = COLOURS["no_defense"]
+        grey = COLOURS[BASELINE]
         figure.legend(
             [Line2D([], [], color=grey, marker="o"), Line2D([], [], color=grey, ls="--", marker="o", mfc="white")],
             ["by the guard", "by the oracle"],

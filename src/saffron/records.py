@@ -64,7 +64,7 @@ SAFETY4M = pa.schema(
     ]
 )
 
-#: Search results: one row per result. FLOPs are per prompt, see saffron.compute. ``reward`` is the method's own reward of
+#: Search results: one row per result. FLOPs are per prompt, see saffron.engine.compute. ``reward`` is the method's own reward of
 #: its output (null where it has none: no_defense, unfinished outputs of Saffron's released semantics), ``judge_reward`` the
 #: guard's R of it, ``oracle_complied`` the text oracle's word.
 SEARCH = pa.schema(

@@ -15,14 +15,15 @@ import numpy as np
 
 from saffron import captions, workflow
 from saffron.analysis import ablations, claims, comparison, paper
+from saffron.analysis.study import BASELINE, PROPOSED
 from saffron.analysis.view import View
 from saffron.captions import LABELS, prose, with_unit
 from saffron.config import Config
+from saffron.methods.discovery import method as described
+from saffron.methods.discovery import methods
 from saffron.records import RecordError, replacing
 from saffron.sources import oracle
 
-#: The paper's name for each Table 1 method.
-PAPER_NAME = {"beam_search": "beam_search", "deal": "mcts"}
 BENCHMARKS = {"scaling": ("harmful_hexphi", "Harmful HEx-PHI"), "matched": ("ai2_refusals", "Ai2 Refusals")}
 
 
@@ -126,7 +127,8 @@ def table1(view: View) -> Table:
     rows = []
     found = sorted(view.section("exploration"), key=lambda row: (row["method"], row["value"]))
     for row in found:
-        key = (PAPER_NAME[row["method"]], row["value"])
+        explored = described(row["method"]).exploration
+        key = (explored.name_in_paper if explored else row["method"], row["value"])
         theirs = printed.loc[key] if key in printed.index else None
         printed_values = (
             ["–"] * 3 if theirs is None else [f"{theirs['tflop']:.2f}", f"{theirs['asr']:.3f}", f"{theirs['scaleff']:.3f}"]
@@ -165,7 +167,7 @@ def table2(view: View) -> Table:
                 counted = "once" if convention == "true" else "as in the paper"
                 theirs = f"{printed.loc[method, f'{column}_asr']:.3f}" if method in printed.index else "–"
                 compute = with_unit(row["flops" if convention == "true" else "flops_paper"])
-                difference = "–" if method == "best_of_n" else rate(row["guard_difference"])
+                difference = "–" if method == view.study.match_rule().method else rate(row["guard_difference"])
                 rows.append(
                     (title, counted, LABELS[method], row["budget"], compute, ratio, *_judged(view, row), difference, theirs)
                 )
@@ -195,7 +197,7 @@ def table3(view: View) -> Table:
     printed = paper.table("table3").set_index("search_width")["asr"]
     judges, rows = view.analysis["judges"], []
     curves = view.section("curves")
-    for method in ("no_defense", "saffron"):
+    for method in (BASELINE, PROPOSED):
         curve = curves["guard"].get(method, {"budget": []})
         for i, budget in enumerate(curve["budget"]):
             ours = []
@@ -212,17 +214,14 @@ def table3(view: View) -> Table:
     return Table(("search width", "compute", *_judge_columns(view), "paper: ASR"), tuple(rows), caption)
 
 
-SYSTEM_LABELS = {"deepalign": "DeepAlign", "saffron": "Saffron-1", "best_of_n": "Best-of-N", "no_defense": "No defense"}
-
-
 def section56(view: View) -> Table:
     """Section 5.6: lexical variety of DeepAlign's outputs and Saffron-1's."""
     quality = view.section("quality")
     printed = {"deepalign": ("0.770", "0.809")}
     rows = []
     for system, values in quality["systems"].items():
-        label = SYSTEM_LABELS[system]
-        if system in ("saffron", "best_of_n"):
+        label = LABELS[system]
+        if system in methods() and described(system).budget is not None:
             label += f", N = {view.study.quality_width(system)}"
         phrases = (
             [values["most_common_start"][0], values["most_common_phrase"][0]] if view.show_text else ["withheld", "withheld"]
@@ -264,7 +263,7 @@ def side_by_side(view: View, examples: int = 5) -> Table:
 
     study = view.study
     scaled, deep = study.results("scaling"), study.results("deepalign")
-    pair = (deep.rows(Key("no_defense", "deepalign", 0)), scaled.rows(Key("saffron", "default", study.quality_width())))
+    pair = (deep.rows(Key(BASELINE, "deepalign", 0)), scaled.rows(Key(PROPOSED, "default", study.quality_width())))
     first = [
         rows[(rows["train_seed"] == view.seed) & (rows["search_seed"] == view.config.search.seeds[0])].set_index("prompt_id")
         for rows in pair
@@ -305,7 +304,7 @@ def largest_budgets(view: View) -> Table:
     """Every other search at its largest budget, beside Saffron-1 at the same compute."""
     rows = []
     for method, curve in view.section("curves")["guard"].items():
-        if method in ("no_defense", "saffron"):
+        if method in (BASELINE, PROPOSED):
             continue
         ours = []
         for judge in view.analysis["judges"]:

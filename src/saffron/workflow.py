@@ -1,22 +1,13 @@
-"""What the Snakemake rules ask of a config: which jobs there are, what each one reads, and which code it runs.
-
-A rule's ``params`` hold exactly the part of the config that its stage reads (``*_slice`` below), as one line of JSON:
-editing one key reruns what depends on it and nothing else. Its ``code`` inputs are the modules of its stage
-(:func:`modules`), so that editing a stage reruns it too.
-"""
+"""What the Snakemake rules ask of a config: which jobs there are and what they need. What each one reads: :mod:`saffron.jobs`."""
 
 from __future__ import annotations
 
-import ast
-import hashlib
-import json
-from functools import cache
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
-from saffron import config as configs
 from saffron.config import Config, ConfigError, Experiment, Group, Run
 from saffron.layout import Layout
+from saffron.methods.discovery import method
 
 #: Figures and tables, one notebook each, with the experiments that each shows.
 FIGURES = {
@@ -49,77 +40,6 @@ PAPER_RECORDS = (
 
 #: Experiment groups.
 GROUPS: tuple[Group, ...] = get_args(Group)
-
-#: Modules whose effect a rule already sees otherwise: values in params, paths in outputs, the command line in the rule.
-_SEEN_OTHERWISE = frozenset({"saffron", "saffron.cli", "saffron.config", "saffron.layout", "saffron.workflow"})
-
-
-# --------------------------------------------------------------------------------------------------------------- code
-def modules(*names: str, root: str = "src") -> list[str]:
-    """Source files of some modules of this package and of everything of it that they import.
-
-    Args:
-        names: dotted names below ``saffron``, for instance ``search`` or ``mrm.train``; a package stands for all its modules.
-        root: folder that holds the package, relative to the project root.
-
-    Returns:
-        Sorted paths. ``saffron.config`` and ``saffron.layout`` are left out: their effect shows in params and paths.
-
-    Raises:
-        FileNotFoundError: if a name is no module.
-    """
-    return _closure([path for name in names for path in _files(Path(root), f"saffron.{name}", whole=True)], Path(root))
-
-
-def notebook_modules(notebook: str, root: str = "src") -> list[str]:
-    """The same for what the code cells of a notebook import."""
-    cells = [cell for cell in json.loads(Path(notebook).read_text())["cells"] if cell["cell_type"] == "code"]
-    return _closure(_imported("\n".join("".join(cell["source"]) for cell in cells), Path(root)), Path(root))
-
-
-def _closure(todo: list[Path], root: Path) -> list[str]:
-    found: set[Path] = set()
-    while todo:
-        path = todo.pop()
-        if path not in found:
-            found.add(path)
-            todo += _imports(path, root)
-    return sorted(str(path) for path in found)
-
-
-@cache
-def _imports(path: Path, root: Path) -> tuple[Path, ...]:
-    return tuple(_imported(path.read_text(), root))
-
-
-def _imported(source: str, root: Path) -> list[Path]:
-    """Files of this package that a source text imports, anywhere in it (heavy imports stand inside functions)."""
-    files: list[Path] = []
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        else:
-            continue
-        for name in names:
-            if name.split(".")[0] == "saffron" and name not in _SEEN_OTHERWISE:
-                files += _files(root, name, whole=False)
-    return files
-
-
-def _files(root: Path, name: str, *, whole: bool) -> list[Path]:
-    base = root.joinpath(*name.split("."))
-    packages = [parent / "__init__.py" for parent in base.relative_to(root).parents if len(parent.parts) > 1]
-    packages = [root / package for package in packages]  # run before the module itself; saffron's own holds the version only
-    if base.is_dir():
-        return [*packages, *(sorted(base.rglob("*.py")) if whole else [base / "__init__.py"])]
-    module = base.with_suffix(".py")
-    if module.exists():
-        return [*packages, module]
-    if whole:
-        raise FileNotFoundError(f"{module}: no such module")
-    return []  # a name imported from a module, not a module
 
 
 # --------------------------------------------------------------------------------------------------------------- jobs
@@ -224,8 +144,7 @@ def gathering_searches(config: Config, experiment: str) -> bool:
 
 def mrm_of(config: Config, run: Run) -> str | None:
     """Name of the MRM variant that a run loads, if it loads one."""
-    settings = config.search.settings_of(run)
-    return getattr(settings, "mrm", None) if getattr(settings, "scorer", "mrm") == "mrm" else None
+    return method(run.method).mrm(config.search.settings_of(run))
 
 
 def variants(config: Config, group: str | None = "replicate") -> list[str]:
@@ -268,139 +187,3 @@ def beyond_replication(config: Config, job: str) -> bool:
 def has_judge(config: Config) -> bool:
     """Whether there is an independent judge: always in the sandbox, from the hub if one is named."""
     return config.models.origin == "sandbox" or (config.models.hub is not None and config.models.hub.judge is not None)
-
-
-def ablation_slice(config: Config, name: str) -> str:
-    """What the notebook of an ablation reads."""
-    return _line(ablation=configs.as_dict(config.analysis.ablations[name]), report=configs.as_dict(config.report))
-
-
-# ------------------------------------------------------------------------------------------------------------- slices
-def _line(**parts: Any) -> str:
-    """One line of JSON; equal for equal values (a set or a changing order would rerun the rule forever)."""
-    return json.dumps(parts, sort_keys=True)
-
-
-def _runtime(config: Config) -> dict[str, Any]:
-    return configs.as_dict(config.runtime)
-
-
-def sources_slice(config: Config) -> str:
-    """What the sources read: the section of their origin."""
-    section = configs.as_dict(config.sources)
-    return _line(origin=config.sources.origin, settings=section[config.sources.origin])
-
-
-#: Keys of models.sandbox and models.hub that each model reads.
-_MODEL_KEYS = {
-    "tokenizer": ("vocab_size", "policy", "policy_format", "guard", "chat_formats"),
-    "policy": ("policy", "policy_pretraining", "policy_safety"),
-    "guard": ("guard", "guard_training", "guard_outcome_share"),
-    "judge": ("judge", "guard", "guard_training", "guard_outcome_share"),
-    "deepalign": ("deepalign_training",),
-}
-
-
-def models_slice(config: Config, which: str) -> str:
-    """What ``tokenizer``, ``policy``, ``guard``, ``judge`` or ``deepalign`` reads of the models section."""
-    section = configs.as_dict(config.models)[config.models.origin]
-    keys = ("vocab_size", "guard_question") if which == "tokenizer" and config.models.origin == "sandbox" else _MODEL_KEYS[which]
-    settings = {key: section[key] for key in keys if key in section}
-    return _line(
-        origin=config.models.origin, settings=settings, **({} if which == "tokenizer" else {"runtime": _runtime(config)})
-    )
-
-
-def safety4m_slice(config: Config) -> str:
-    """What labelling reads."""
-    return _line(safety4m=configs.as_dict(config.safety4m), runtime=_runtime(config))
-
-
-def mrm_train_slice(config: Config, variant: str) -> str:
-    """What the training of one MRM variant reads."""
-    section = configs.as_dict(config.mrm)
-    chosen = section.pop("variants")[variant]
-    del section["evaluation_prefixes"]  # read by the evaluation
-    return _line(mrm=section, variant=chosen, runtime=_runtime(config))
-
-
-def mrm_evaluate_slice(config: Config) -> str:
-    """What the evaluation of an MRM reads."""
-    return _line(evaluation_prefixes=config.mrm.evaluation_prefixes, batch_size=config.mrm.batch_size, runtime=_runtime(config))
-
-
-def _search_common(config: Config) -> dict[str, Any]:
-    section = configs.as_dict(config.search)
-    for key in ("methods", "experiments", "jobs", "seeds"):
-        section.pop(key, None)
-    return {"search": section, "runtime": _runtime(config)}
-
-
-def _run_values(config: Config, run: Run) -> dict[str, Any]:
-    variant = mrm_of(config, run)
-    return {
-        "run": configs.as_dict(run),
-        "settings": configs.as_dict(config.search.settings_of(run)),
-        "mrm": configs.as_dict(config.mrm.variants[variant]) if variant else None,
-    }
-
-
-def search_run_slice(config: Config, experiment: str, key: str) -> str:
-    """What one run of an experiment reads."""
-    item = config.search.experiments[experiment]
-    values = configs.as_dict(item)
-    scope = {name: values[name] for name in ("dataset", "prompts", "match")} | {"seeds": config.search.seeds_of(item)}
-    return _line(**_search_common(config), **_run_values(config, run_of(config, experiment, key)), experiment=scope)
-
-
-def searches_slice(config: Config, runs: list[tuple[str, str]]) -> str:
-    """What several runs, given as experiment and key, read."""
-    return _line(runs=[(name, key, search_run_slice(config, name, key)) for name, key in runs])
-
-
-def search_group_slice(config: Config, group: str) -> str:
-    """What all searches of an experiment group read."""
-    return searches_slice(config, group_runs(config, group))
-
-
-def search_gather_slice(config: Config, experiment: str) -> str:
-    """What joining an experiment's runs reads: which there are."""
-    item = config.search.experiments[experiment]
-    runs = {run.key: run.budgets for run in item.runs}
-    return _line(runs=runs, seeds=config.search.seeds_of(item), shards=config.search.shards)
-
-
-def trees_slice(config: Config) -> str:
-    """What recording whole searches reads."""
-    return _line(
-        **_search_common(config),
-        seed=config.search.seeds[0],
-        settings=configs.as_dict(config.search.methods.saffron),
-        mrm=configs.as_dict(config.mrm.variants["default"]),
-    )
-
-
-def analysis_slice(config: Config) -> str:
-    """What the statistics read."""
-    section = configs.as_dict(config.analysis)
-    del section["ablations"]  # read by their notebooks
-    return _line(analysis=section, train_seeds=config.train_seeds, oracle=config.search.oracle)
-
-
-def report_slice(config: Config) -> str:
-    """What notebooks and report read."""
-    return _line(report=configs.as_dict(config.report))
-
-
-def published_records(root: Path = Path()) -> str:
-    """Digest of our published records, which the report compares a run with.
-
-    They are no inputs of its rule: Snakemake tells files of their size apart by time alone, and a fresh clone has a new one.
-    """
-    files = sorted((root / "data/reference/ours").glob("*.json"))
-    return _line(**{path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files})
-
-
-def whole_config(config: Config) -> str:
-    """Everything, for the record of a finished run."""
-    return _line(**configs.as_dict(config))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from saffron import records
 from saffron.analysis import tries
-from saffron.compute import ModelShape
+from saffron.engine.compute import ModelShape
 from saffron.records import RecordError
 
 sequences = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=6).map(tuple), min_size=1, max_size=5, unique=True)

@@ -64,6 +64,8 @@ def test_touching_a_result_runs_nothing(rerun: Project) -> None:
         ("max_new_tokens: 6", "max_new_tokens: 5", SEARCH),
         ("prompts: 4", "prompts: 3", SEARCH),
         ("bootstrap_samples: 100", "bootstrap_samples: 120", ANALYSIS),
+        ("bootstrap_samples: 100", "bootstrap_samples: 100, confidence: 0.9", {"evaluate_mrm"} | ANALYSIS),
+        ("tolerance: 1.05", "tolerance: 1.2", SEARCH),
         ("show_text: true", "show_text: false", FIGURES),
         ("# The sandbox's whole workflow", "# A comment", set()),
     ],
@@ -80,7 +82,7 @@ def test_editing_one_config_key(rerun: Project, old: str, new: str, rules: set[s
         ("src/saffron/models/sandbox/policy.py", MODELS),
         ("src/saffron/safety4m/build.py", SAFETY4M),
         ("src/saffron/mrm/training.py", MRM),
-        ("src/saffron/search/rebase.py", SEARCH),
+        ("src/saffron/methods/rebase/search.py", SEARCH),
         ("src/saffron/analysis/claims.py", ANALYSIS),
         ("src/saffron/provenance.py", {"report", "provenance", "all"}),
         ("src/saffron/cli.py", set()),
@@ -91,13 +93,21 @@ def test_editing_one_config_key(rerun: Project, old: str, new: str, rules: set[s
 def test_editing_the_code_of_one_stage(rerun: Project, path: str, rules: set[str]) -> None:
     assert (rerun.root / path).exists()
     with (rerun.root / path).open("a") as stream:
-        stream.write("\n# edited\n")
+        stream.write("\nEDITED = 1\n")
     assert set(rerun.jobs()) == rules
+
+
+def test_comments_docstrings_and_layout_are_no_code(rerun: Project) -> None:
+    for path in (rerun.root / "src/saffron").rglob("*.py"):
+        with path.open("a") as stream:
+            stream.write("\n\n\n# edited\n")
+    rerun.edit("src/saffron/methods/deal/search.py", '"""DeAL; the budget is', '"""Edited. DeAL; the budget is')
+    assert rerun.jobs() == {}
 
 
 def test_editing_how_figures_are_drawn_draws_them_again(rerun: Project) -> None:
     with (rerun.root / "src/saffron/plots.py").open("a") as stream:
-        stream.write("\n# edited\n")
+        stream.write("\nEDITED = 1\n")
     jobs = rerun.jobs()
     assert set(jobs) <= FIGURES
     assert jobs["figure"] == 6

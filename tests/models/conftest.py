@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from saffron import config as configs
-from saffron import models, records, sources
+from saffron import jobs, models, records, sources
 from saffron.chat import ChatFormats
 from saffron.config import Config
 from saffron.layout import Layout
+from saffron.models import making
 
 
 def tiny_config() -> Config:
@@ -39,8 +40,8 @@ def layout(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Layout:
     """A trained tiny sandbox: sources, tokenizer, policy, guard, deepalign of seed 0."""
     torch.set_num_threads(1)
     layout = Layout("tiny", tmp_path_factory.mktemp("models"))
-    sources.build(config, layout)
-    models.tokenizer(config, layout)
+    sources.build(jobs.sources(config), layout)
+    making.tokenizer(jobs.model(config, "tokenizer"), layout)
     for stage in (models.policy, models.guard, models.deepalign):
         stage(config, layout, 0)
     return layout

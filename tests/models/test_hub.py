@@ -13,12 +13,12 @@ from replica import tokenizer as replica_tokenizer
 from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken
 
-from saffron import config, models
+from saffron import config, jobs, models
 from saffron.chat import ChatFormatError, ChatFormats
 from saffron.config import Config, ConfigError
 from saffron.hub import SourceError
 from saffron.layout import Layout
-from saffron.models import hub
+from saffron.models import hub, making
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +49,9 @@ def test_the_fixture_tokenizer_has_llama_3s_layout() -> None:
 
 def test_the_stage_writes_folders_that_the_loaders_read(run: tuple[Config, Layout]) -> None:
     settings, layout = run
-    models.tokenizer(settings, layout)
-    models.policy(settings, layout, 0)
-    models.guard(settings, layout, 0)
+    making.tokenizer(jobs.model(settings, "tokenizer"), layout)
+    making.policy(jobs.model(settings, "policy", 0), layout)
+    making.guard(jobs.model(settings, "guard", 0), layout)
     formats = ChatFormats.load(layout.tokenizer)
     assert formats == ChatFormats.load(hub.CHAT_FORMATS, policy="llama3_policy")
     formats.verify(models.load_tokenizer(layout.tokenizer))
@@ -66,8 +66,8 @@ def test_an_independent_judge_is_of_the_guards_vocabulary(run: tuple[Config, Lay
     hub_models = settings.models.hub
     assert hub_models is not None
     with pytest.raises(ConfigError, match=r"models\.hub\.judge: null; name a judge"):
-        models.judge(settings, layout, 0)
-    models.tokenizer(settings, layout)
+        making.judge(jobs.model(settings, "judge", 0), layout)
+    making.tokenizer(jobs.model(settings, "tokenizer"), layout)
 
     def judged_by(folder: Path) -> Config:
         section = {"from": "hub", "hub": {**config.as_dict(hub_models), "judge": {"id": "someone/judge", "path": str(folder)}}}
@@ -76,14 +76,14 @@ def test_an_independent_judge_is_of_the_guards_vocabulary(run: tuple[Config, Lay
     folder = Path(str(hub_models.guard.path))
     other = folder.with_name("judge")
     shutil.copytree(folder, other)
-    models.judge(judged_by(other), layout, 0)
+    making.judge(jobs.model(judged_by(other), "judge", 0), layout)
     assert models.load_lm(layout.model("judge", 0), settings.runtime)(torch.tensor([[128_000]])).logits.shape[-1] == 128_256
     content = json.loads((other / "tokenizer.json").read_text())
     vocabulary = content["model"]["vocab"]
     vocabulary["Ġbread"], vocabulary["Ġsoup"] = vocabulary["Ġsoup"], vocabulary["Ġbread"]
     (other / "tokenizer.json").write_text(json.dumps(content))
     with pytest.raises(SourceError, match="its vocabulary is not the guard's"):
-        models.judge(judged_by(other), layout, 0)
+        making.judge(jobs.model(judged_by(other), "judge", 0), layout)
 
 
 def test_reserved_special_tokens_may_differ_in_name(run: tuple[Config, Layout]) -> None:
@@ -107,12 +107,12 @@ def test_another_vocabulary_is_refused_with_the_reason(run: tuple[Config, Layout
         SourceError,
         match=r"2 tokens differ between policy and guard, first \d+ \('Ġ(bread|soup)' in the policy\); the MRM scores",
     ):
-        models.tokenizer(settings, layout)
+        making.tokenizer(jobs.model(settings, "tokenizer"), layout)
     tokenizer = hub.load_tokenizer(guard, "x")
     tokenizer.add_tokens([AddedToken("one more")])
     tokenizer.save_pretrained(guard)
     with pytest.raises(SourceError, match=r"the policy's vocabulary has 128256 tokens, the guard's 128257; the MRM scores"):
-        models.tokenizer(settings, layout)
+        making.tokenizer(jobs.model(settings, "tokenizer"), layout)
     assert not layout.tokenizer.exists()
 
 
@@ -122,7 +122,7 @@ def test_one_tokenizer_over_unembeddings_of_two_widths_is_refused(run: tuple[Con
     path = Path(str(settings.models.hub.guard.path)) / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "vocab_size": 128_320}))
     with pytest.raises(SourceError, match=r"the policy gives 128256 logits, the guard 128320; .*models\.hub\.guard"):
-        models.tokenizer(settings, layout)
+        making.tokenizer(jobs.model(settings, "tokenizer"), layout)
     assert not layout.tokenizer.exists()
 
 
@@ -142,7 +142,7 @@ def test_a_model_the_engine_cannot_drive_is_refused_before_a_gpu_is_taken(
     path = Path(str(settings.models.hub.policy.path)) / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
     with pytest.raises(SourceError, match=rf"models\.hub\.policy: the engine cannot drive .*{reason}.*; take one of the Llama"):
-        models.policy(settings, layout, 0)
+        making.policy(jobs.model(settings, "policy", 0), layout)
     assert not layout.model("policy", 0).exists()
 
 
@@ -164,7 +164,7 @@ def test_formats_of_another_tokenizer_are_refused(run: tuple[Config, Layout], on
         vocabulary |= {one: vocabulary[other], other: id} if other in vocabulary else {other: id}
         path.write_text(json.dumps(content))
     with pytest.raises(ChatFormatError, match=message):
-        models.tokenizer(settings, layout)
+        making.tokenizer(jobs.model(settings, "tokenizer"), layout)
     assert not layout.tokenizer.exists()
 
 
@@ -176,11 +176,11 @@ def test_a_folder_without_safetensors_or_tokenizer_is_refused(run: tuple[Config,
     with pytest.raises(
         SourceError, match=r"models\.hub\.policy: .* lacks config\.json or model\*\.safetensors; only safetensors"
     ):
-        models.policy(settings, layout, 0)
+        making.policy(jobs.model(settings, "policy", 0), layout)
     for path in policy.glob("tokenizer*"):
         path.unlink()
     with pytest.raises(SourceError, match=r"models\.hub\.policy: no readable tokenizer in"):
-        models.tokenizer(settings, layout)
+        making.tokenizer(jobs.model(settings, "tokenizer"), layout)
 
 
 def shard(folder: Path, *, tied: bool) -> list[Path]:
@@ -261,14 +261,14 @@ def test_parts_of_the_weights_are_counted(run: tuple[Config, Layout]) -> None:
     index = folder / hub.INDEX
     part.rename(folder / "elsewhere")
     with pytest.raises(SourceError, match=rf"^models\.hub\.policy: {part} is not there, though {hub.INDEX} names it; fetch"):
-        models.policy(settings, layout, 0)
+        making.policy(jobs.model(settings, "policy", 0), layout)
     for content in ("{", "{}", "[]", '{"weight_map": []}'):
         index.write_text(content)
         with pytest.raises(SourceError, match=rf"{index} is not an index of weights; fetch"):
-            models.policy(settings, layout, 0)
+            making.policy(jobs.model(settings, "policy", 0), layout)
     index.unlink()
     with pytest.raises(SourceError, match=rf"{folder} has neither model\.safetensors nor {hub.INDEX}"):
-        models.policy(settings, layout, 0)
+        making.policy(jobs.model(settings, "policy", 0), layout)
 
 
 def test_a_snapshot_of_the_hub_that_is_not_whole_is_fetched_again(
@@ -282,4 +282,4 @@ def test_a_snapshot_of_the_hub_that_is_not_whole_is_fetched_again(
     pinned["models"]["hub"]["policy"] = {"id": "someone/policy", "revision": commit}
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(folder))
     with pytest.raises(SourceError, match=rf"run `hf download someone/policy --revision {commit} --force-download` to fetch it"):
-        models.policy(config.parse(pinned, "test"), layout, 0)
+        making.policy(jobs.model(config.parse(pinned, "test"), "policy", 0), layout)

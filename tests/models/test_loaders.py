@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save
 
 from saffron import models
 from saffron.config import Runtime
+from saffron.engine.trie import TokenTrie
 from saffron.layout import Layout
 from saffron.records import RecordError
-from saffron.trie import TokenTrie
 
 RUNTIME = Runtime(device="cpu", dtype="float32")
 

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from saffron import config as configs
-from saffron import models, records
+from saffron import jobs, models, records
 from saffron.chat import ChatFormats
-from saffron.compute import ModelShape
 from saffron.config import Config, Optimisation, Runtime
+from saffron.engine.compute import ModelShape
 from saffron.layout import Layout
+from saffron.models import making
 from saffron.models.sandbox import guard, policy, training, vocabulary
 from saffron.sources.sandbox.oracle import complied, refused_at
 
@@ -155,7 +156,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(config: Co
     again.tokenizer.symlink_to(layout.tokenizer)
     for stage in (models.policy, models.guard, models.deepalign):
         stage(config, again, 0)
-    models.guard(config, again, 1)
+    making.guard(jobs.model(config, "guard", 1), again)
     for name in TRAINED:
         first, second = (records.sha256(where.model(name, 0) / "model.safetensors") for where in (layout, again))
         assert first == second

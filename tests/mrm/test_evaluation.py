@@ -9,7 +9,7 @@ import pytest
 import torch
 from tests.mrm.examples import FORMATS, VOCABULARY, config_with, labels, tiny_guard
 
-from saffron import models, mrm, records
+from saffron import jobs, models, mrm, records
 from saffron.config import Runtime
 from saffron.mrm.evaluation import intervals, predictions, statistics
 from saffron.mrm.model import observed_rewards
@@ -60,7 +60,7 @@ def test_intervals_hold_the_value_and_resample_whole_responses():
 
 
 def test_predictions_are_the_loaded_models_logits(layout):
-    mrm.train(config_with(epochs=1.0), layout, 0)
+    mrm.train(jobs.train(config_with(epochs=1.0), 0), layout)
     model, _ = models.load_mrm(layout.mrm(0), Runtime())
     table = labels()
     found, _ = predictions(model, table, FORMATS, 15, seed=4)
@@ -101,8 +101,8 @@ def test_memory_that_is_too_small_halves_the_batch_and_changes_no_prediction(mon
 def test_evaluation_reads_the_test_split_only_and_is_the_same_for_every_variant(layout):
     config = config_with(epochs=0.5, variants={"default": {}, "none": {"bias": "absent"}})
     for variant in ("default", "none"):
-        mrm.train(config, layout, 0, variant)
-        mrm.evaluate(config, layout, 0, variant)
+        mrm.train(jobs.train(config, 0, variant), layout)
+        mrm.evaluate(jobs.evaluate(config, 0, variant), layout)
     tables = [records.read_table(layout.mrm(0, v) / "evaluation.parquet", records.MRM_EVALUATION) for v in ("default", "none")]
     same = ["conversation_id", "position", "token", "prm_reward"]
     pd.testing.assert_frame_equal(tables[0][same], tables[1][same])

@@ -14,7 +14,7 @@ from replica.models import random_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from saffron import models, mrm
+from saffron import jobs, models, mrm
 from saffron.chat import ChatFormat, ChatFormats
 from saffron.config import MRM, Config, Runtime
 from saffron.layout import Layout
@@ -68,7 +68,7 @@ def models_section() -> Any:
 
 def test_the_release_becomes_the_files_that_training_writes(run: tuple[Layout, Path]) -> None:
     layout, source = run
-    mrm.train(config_for(source), layout, 0)
+    mrm.train(jobs.train(config_for(source), 0), layout)
     model, unseen = models.load_mrm(layout.mrm(0), Runtime(device="cpu"))
     ids = torch.tensor([[1, 5, 2, 7]])
     guard = models.load_lm(layout.model("guard", 0), Runtime(device="cpu"))
@@ -83,9 +83,9 @@ def test_the_release_becomes_the_files_that_training_writes(run: tuple[Layout, P
 def test_the_bias_is_added_only_when_asked_for(run: tuple[Layout, Path]) -> None:
     layout, source = run
     ids = torch.tensor([[1, 5, 2, 7]])
-    mrm.train(config_for(source), layout, 0)
+    mrm.train(jobs.train(config_for(source), 0), layout)
     without = models.load_mrm(layout.mrm(0), Runtime(device="cpu"))[0](ids).logits
-    mrm.train(config_for(source, released_bias=True), layout, 0)
+    mrm.train(jobs.train(config_for(source, released_bias=True), 0), layout)
     bias = torch.load(source / "lm_head_bias.pt", weights_only=True).detach().float()
     torch.testing.assert_close(
         models.load_mrm(layout.mrm(0), Runtime(device="cpu"))[0](ids).logits, without + bias, rtol=1e-5, atol=1e-4
@@ -100,18 +100,18 @@ def test_the_card_says_that_it_is_the_release_and_was_not_trained_here(run: tupl
     labels = {"name": "labels", "guard": "a guard", "splits": {"train": {"prefixes": 5}}}
     cards = {}
     for bias in (False, True):
-        cards[bias] = card.render(config_for(source, released_bias=bias), 0, "default", evaluation, labels)
+        cards[bias] = card.render(jobs.evaluate(config_for(source, released_bias=bias), 0), evaluation, labels)
         assert "the authors' released adapter, merged into the guard; nothing was trained here" in cards[bias].lower()
         assert "AdamW" not in cards[bias] and "## Training" not in cards[bias]
         assert str(source) not in cards[bias]
     assert "bias is left out (zeros)" in cards[False] and "bias is added" in cards[True]
     ours = config_for(source).model_copy(update={"mrm": MRM.model_validate({"from": "train"})})
-    assert "nothing was trained here" not in card.render(ours, 0, "default", evaluation, labels)
+    assert "nothing was trained here" not in card.render(jobs.evaluate(ours, 0), evaluation, labels)
 
 
 def test_export_and_load_give_the_same_model(run: tuple[Layout, Path], tmp_path: Path) -> None:
     layout, source = run
-    mrm.train(config_for(source, released_bias=True), layout, 0)
+    mrm.train(jobs.train(config_for(source, released_bias=True), 0), layout)
     exported = tmp_path / "exported"
     release.export(layout.mrm(0), exported)
     assert {path.name for path in exported.iterdir()} == {
@@ -127,7 +127,7 @@ def test_export_and_load_give_the_same_model(run: tuple[Layout, Path], tmp_path:
         target = again.data / path.relative_to(layout.data)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.symlink_to(path)
-    mrm.train(config_for(exported, released_bias=True, released_unseen=UNSEEN), again, 0)
+    mrm.train(jobs.train(config_for(exported, released_bias=True, released_unseen=UNSEEN), 0), again)
     for name in ("merged/model.safetensors", "head.safetensors"):
         ours, theirs = load_file(again.mrm(0) / name), load_file(layout.mrm(0) / name)
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
@@ -201,7 +201,7 @@ def test_a_release_that_differs_is_refused(run: tuple[Layout, Path], spoil: Call
     layout, source = run
     spoil(source)
     with pytest.raises(ReleaseError, match=message):
-        mrm.train(config_for(source), layout, 0)
+        mrm.train(jobs.train(config_for(source), 0), layout)
     assert not layout.mrm(0).exists()
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from saffron import analysis, mrm, safety4m, sources, workflow
-from saffron import models as stage_models
+from saffron import analysis, jobs, mrm, safety4m, sources, workflow
 from saffron.config import Config
 from saffron.layout import Layout
+from saffron.models import making
 from saffron.search import runner
 from saffron.search.gathering import gather
 from saffron.search.trees import trees
@@ -13,21 +13,19 @@ from saffron.search.trees import trees
 
 def run(config: Config, layout: Layout) -> None:
     """Run every stage up to the analysis, without the ablations."""
-    sources.build(config, layout)
-    stage_models.tokenizer(config, layout)
+    sources.build(jobs.sources(config), layout)
+    making.tokenizer(jobs.model(config, "tokenizer"), layout)
     for seed in config.train_seeds:
-        stage_models.policy(config, layout, seed)
-        stage_models.guard(config, layout, seed)
+        making.policy(jobs.model(config, "policy", seed), layout)
+        making.guard(jobs.model(config, "guard", seed), layout)
         for shard in range(config.safety4m.shards):
-            safety4m.label(config, layout, seed, shard)
-        safety4m.gather(config, layout, seed)
+            safety4m.label(jobs.label(config, seed), layout, shard)
+        safety4m.gather(jobs.label(config, seed), layout)
         for variant in workflow.variants(config):
-            mrm.train(config, layout, seed, variant)
-            mrm.evaluate(config, layout, seed, variant)
+            mrm.train(jobs.train(config, seed, variant), layout)
+            mrm.evaluate(jobs.evaluate(config, seed, variant), layout)
+        runner.run_all(jobs.searches(config, seed, workflow.group_runs(config, "replicate")), layout)
         for experiment in workflow.experiments(config):
-            for key in workflow.run_order(config, experiment):
-                for shard in range(config.search.shards):
-                    runner.run(config, layout, seed, experiment, key, shard)
-            gather(config, layout, seed, experiment)
-        trees(config, layout, seed)
-    analysis.run(config, layout)
+            gather(jobs.gather(config, seed, experiment), layout)
+        trees(jobs.trees(config, seed), layout)
+    analysis.run(jobs.analyse(config).config, layout)

@@ -1,15 +1,10 @@
-"""docs/bring-your-own.md, done: another model family with its own tokenizer and formats, and a search method of one's own."""
+"""docs/bring-your-own.md, done: another model family with its own tokenizer and formats."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
-import sys
-from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import Any, get_args
 
 import pytest
 import torch
@@ -17,17 +12,11 @@ import yaml
 
 from replica import other_family, pipeline
 from saffron import config as configs
-from saffron import models, plan, records, workflow
-from saffron.analysis.study import METHODS
-from saffron.captions import LABELS
+from saffron import jobs, models, plan, records, workflow
 from saffron.chat import ChatFormatError, ChatFormats
-from saffron.compute import PAPER_MULTIPLIERS
 from saffron.config import Config
 from saffron.layout import Layout
-from saffron.plots import COLOURS, MARKERS
-from saffron.search import registry
-from saffron.search.base import SearchModels, SearchPrompt, SearchResult
-from saffron.search.no_defense import no_defense
+from saffron.models import making
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 YAML = re.compile(r"```yaml\n(.*?)```", re.S)
@@ -71,26 +60,7 @@ def test_formats_of_another_family_are_refused(finished: tuple[Config, Layout]) 
     paper = section.model_copy(update={"chat_formats": None, "policy_format": "llama3_policy"})
     changed = settings.model_copy(update={"models": settings.models.model_copy(update={"hub": paper})})
     with pytest.raises(ChatFormatError, match=r"chat format policy\.prefix: .*write chat_formats\.json for this model family"):
-        models.tokenizer(changed, Layout("other", layout.root))
-
-
-def test_a_method_is_a_module_and_a_line_in_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    def second_sample(models: SearchModels, prompts: Sequence[SearchPrompt], *rest: Any, **named: Any) -> list[SearchResult]:
-        return [dataclasses.replace(result, reward=1.0) for result in no_defense(models, prompts, *rest, **named)]
-
-    module = ModuleType("saffron.search.second_sample")
-    module.second_sample = second_sample  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "saffron.search.second_sample", module)
-    monkeypatch.setitem(registry.METHODS, "second_sample", registry.Entry("always 0"))
-    assert registry.method("second_sample") is second_sample
-    with pytest.raises(KeyError, match="no search method"):
-        registry.method("third_sample")
-
-
-def test_a_method_that_is_registered_is_known_wherever_the_page_says() -> None:
-    tables = (configs.Methods.model_fields, get_args(configs.MethodName), PAPER_MULTIPLIERS, METHODS, LABELS, COLOURS, MARKERS)
-    for table in tables:
-        assert registry.METHODS.keys() <= set(table)
+        making.tokenizer(jobs.model(changed, "tokenizer"), Layout("other", layout.root))
 
 
 def test_the_page_names_files_and_keys_that_exist() -> None:

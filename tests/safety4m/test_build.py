@@ -11,7 +11,7 @@ import yaml
 from safetensors.numpy import load_file
 
 from saffron import config as configuration
-from saffron import models, records, safety4m
+from saffron import jobs, models, records, safety4m
 from saffron.chat import ChatFormats
 from saffron.config import Config, ConfigError
 from saffron.layout import Layout
@@ -30,8 +30,8 @@ def config_with(**settings: object) -> Config:
 
 def run(config: Config, layout: Layout) -> pd.DataFrame:
     for shard in range(config.safety4m.shards):
-        safety4m.label(config, layout, 0, shard)
-    safety4m.gather(config, layout, 0)
+        safety4m.label(jobs.label(config, 0), layout, shard)
+    safety4m.gather(jobs.label(config, 0), layout)
     return records.read_table(layout.safety4m(0) / "labels.parquet", records.SAFETY4M)
 
 
@@ -109,7 +109,7 @@ def test_memory_that_is_too_small_halves_the_batch_and_is_noted(layout, monkeypa
     whole = run(config, layout)
     shard = layout.safety4m_shard(0, 0)
     assert not shard.with_suffix(".batches.json").exists()  # on a CPU, as the config says
-    for path in build.blocks_folder(config, layout, 0).iterdir():
+    for path in build.blocks_folder(jobs.label(config, 0), layout).iterdir():
         path.unlink()
     read = engine._batch_verdicts
 
@@ -124,13 +124,13 @@ def test_memory_that_is_too_small_halves_the_batch_and_is_noted(layout, monkeypa
     pd.testing.assert_frame_equal(halved[exact], whole[exact])
     assert np.abs(np.concatenate(halved["rewards"]) - np.concatenate(whole["rewards"])).max() < 1e-5
     noted = records.read_json(shard.with_suffix(".batches.json"))
-    assert len(noted) == len([path for path in build.blocks_folder(config, layout, 0).glob("*.parquet")]) > 1
+    assert len(noted) == len([path for path in build.blocks_folder(jobs.label(config, 0), layout).glob("*.parquet")]) > 1
     assert all(record == {"device": "cpu", "batch_size": 2} for record in noted.values())
     monkeypatch.setattr(engine, "_batch_verdicts", _never)
-    for path in build.blocks_folder(config, layout, 0).iterdir():
+    for path in build.blocks_folder(jobs.label(config, 0), layout).iterdir():
         path.unlink()
     with pytest.raises(DeviceMemoryError, match=r"use a GPU with more memory, or make safety4m\.max_tokens smaller"):
-        safety4m.label(config, layout, 0, 0)
+        safety4m.label(jobs.label(config, 0), layout, 0)
 
 
 def _never(*_):
@@ -144,7 +144,7 @@ class Killed(Exception):
 def test_finished_blocks_are_not_labelled_again(layout, monkeypatch):
     config = config_with()
     whole = run(config, layout)
-    blocks = build.blocks_folder(config, layout, 0)
+    blocks = build.blocks_folder(jobs.label(config, 0), layout)
     done = sorted(blocks.iterdir())
     assert len(done) > 2
     kept = {path.name: path.stat().st_mtime_ns for path in done[:2]}
@@ -161,12 +161,12 @@ def test_finished_blocks_are_not_labelled_again(layout, monkeypatch):
 
     monkeypatch.setattr(engine, "verdicts", counting)
     with pytest.raises(Killed):
-        safety4m.label(config, layout, 0, 0)
+        safety4m.label(jobs.label(config, 0), layout, 0)
     assert len(list(blocks.iterdir())) == 3
-    safety4m.label(config, layout, 0, 0)
+    safety4m.label(jobs.label(config, 0), layout, 0)
     assert len(labelled) == 2 + len(done) - 3
     assert {name: (blocks / name).stat().st_mtime_ns for name in kept} == kept
-    safety4m.gather(config, layout, 0)
+    safety4m.gather(jobs.label(config, 0), layout)
     again = records.read_table(layout.safety4m(0) / "labels.parquet", records.SAFETY4M)
     pd.testing.assert_frame_equal(again, whole)
 
@@ -175,28 +175,28 @@ def test_blocks_of_other_settings_guards_or_conversations_are_not_used(layout, t
     from tests.safety4m.conftest import conversations, save_guard
 
     config = config_with()
-    folder = build.blocks_folder(config, layout, 0)
+    folder = build.blocks_folder(jobs.label(config, 0), layout)
     assert build.blocks_folder(config_with(shards=4), layout, 0) == folder
     assert build.blocks_folder(config_with(max_tokens=50), layout, 0) != folder
     save_guard(layout.model("guard", 0), 400, seed=1)
-    other = build.blocks_folder(config, layout, 0)
+    other = build.blocks_folder(jobs.label(config, 0), layout)
     assert other != folder
     records.write_table(layout.conversations, conversations(17), records.CONVERSATIONS)
-    assert build.blocks_folder(config, layout, 0) not in (folder, other)
+    assert build.blocks_folder(jobs.label(config, 0), layout) not in (folder, other)
 
 
 def test_shards_of_other_conversations_are_refused(layout):
     from tests.safety4m.conftest import conversations
 
     config = config_with()
-    safety4m.label(config, layout, 0, 0)
+    safety4m.label(jobs.label(config, 0), layout, 0)
     records.write_table(layout.conversations, conversations(5), records.CONVERSATIONS)
     with pytest.raises(records.RecordError, match="label them again"):
-        safety4m.gather(config, layout, 0)
+        safety4m.gather(jobs.label(config, 0), layout)
     with pytest.raises(records.RecordError, match="no such table"):
         safety4m.gather(config_with(shards=2), layout, 0)
     with pytest.raises(ConfigError, match="there is no shard 1"):
-        safety4m.label(config, layout, 0, 1)
+        safety4m.label(jobs.label(config, 0), layout, 1)
 
 
 @pytest.mark.skipif(REAL is None, reason="set SAFFRON_HH_RLHF_DIR to a folder with harmless-base-test.jsonl.gz")

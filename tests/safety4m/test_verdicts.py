@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from saffron.chat import ChatFormat, ChatFormats
-from saffron.compute import ModelShape
+from saffron.engine.compute import ModelShape
 from saffron.models import device
 from saffron.safety4m import verdicts as engine
 from saffron.safety4m.conversations import Response

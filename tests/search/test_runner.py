@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -16,17 +17,17 @@ import yaml
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from saffron import assessment, records
+from saffron import assessment, jobs, records
 from saffron import config as configs
 from saffron.analysis import tries
 from saffron.chat import ChatFormat, ChatFormats
-from saffron.compute import paper_multiplier
 from saffron.config import Config
 from saffron.layout import Layout
+from saffron.methods import discovery
+from saffron.methods.base import Block, Result
 from saffron.models import load_lm, save_mrm_head
 from saffron.records import RecordError
-from saffron.search import gathering, registry, runner, trees
-from saffron.search.base import SearchResult
+from saffron.search import gathering, runner, trees
 from saffron.search.inputs import Inputs
 
 VOCABULARY = 24
@@ -119,8 +120,8 @@ def layout(world: Path, tmp_path: Path) -> Layout:
 def run_all(config: Config, layout: Layout, keys: list[str] | None = None) -> pd.DataFrame:
     for key in keys or [run.key for run in config.search.experiments["tiny"].runs]:
         for shard in range(config.search.shards):
-            runner.run(config, layout, 0, "tiny", key, shard)
-    gathering.gather(config, layout, 0, "tiny")
+            runner.run(jobs.search(config, 0, "tiny", key), layout, shard)
+    gathering.gather(jobs.gather(config, 0, "tiny"), layout)
     return records.read_table(layout.search(0, "tiny"), records.SEARCH)
 
 
@@ -138,10 +139,9 @@ def test_every_method_runs_and_the_table_is_complete(layout: Layout) -> None:
     assert unscored["reward"].isna().all() and (unscored["flops_reward"] == 0).all()
     outputs = {key: frame["output_ids"].map(tuple).tolist() for key, frame in unscored.groupby("settings_id")}
     assert outputs["default"] != outputs["no_attack"] and outputs["default"] != outputs["deepalign"]
-    settings = yaml.safe_load(
-        layout.search_run(0, "tiny", "deal-default", 0).with_name("deal-default.shard0.settings.yaml").read_text()
-    )
-    assert settings["settings"]["lookahead"] == 2 and settings["budgets"] == [2]
+    job = records.read_json(jobs.beside(layout.search_run(0, "tiny", "deal-default", 0)))
+    assert job == json.loads(jobs.search(make_config(**ALL), 0, "tiny", "deal-default").line)
+    assert job["settings"]["lookahead"] == 2 and job["budgets"] == [2]
 
 
 def test_shards_change_no_byte(layout: Layout, world: Path, tmp_path: Path) -> None:
@@ -161,18 +161,18 @@ def test_shards_change_no_byte(layout: Layout, world: Path, tmp_path: Path) -> N
 def counting(monkeypatch: pytest.MonkeyPatch, stop_after: int | None = None) -> list[list[int]]:
     """Record the prompts of each call of a method; interrupt after some calls."""
     calls: list[list[int]] = []
-    method = registry.method
+    search_of = discovery.search
 
     def counted(name: str) -> Any:
-        def function(models: Any, prompts: Any, *args: Any, **kwargs: Any) -> list[SearchResult]:
+        def function(block: Block, *args: Any) -> list[Result]:
             if stop_after is not None and len(calls) == stop_after:
                 raise KeyboardInterrupt
-            calls.append([prompt.prompt_id for prompt in prompts])
-            return method(name)(models, prompts, *args, **kwargs)
+            calls.append([prompt.prompt_id for prompt in block.prompts])
+            return search_of(name)(block, *args)
 
         return function
 
-    monkeypatch.setattr("saffron.search.runner.registry.method", counted)
+    monkeypatch.setattr("saffron.search.runner.discovery.search", counted)
     return calls
 
 
@@ -200,14 +200,14 @@ def test_a_run_killed_with_sigkill_goes_on(layout: Layout, monkeypatch: pytest.M
     config = make_config(**experiment({"method": "deal", "budgets": [2, 3]}))
     child = os.fork()
     if child == 0:
-        block = runner._Job._block
+        block = runner._Blocks._block
 
         def slowly(*args: Any) -> pd.DataFrame:
             time.sleep(0.2)
             return block(*args)
 
-        runner._Job._block = slowly  # type: ignore[method-assign]
-        runner.run(config, layout, 0, "tiny", "deal-default", 0)
+        runner._Blocks._block = slowly  # type: ignore[method-assign]
+        runner.run(jobs.search(config, 0, "tiny", "deal-default"), layout, 0)
         os._exit(0)
     blocks = layout.search_run(0, "tiny", "deal-default", 0).parent / ".blocks"
     deadline = time.monotonic() + 120
@@ -243,18 +243,18 @@ def test_memory_that_is_too_small_halves_the_batch_and_changes_no_result(layout:
     whole = run_all(config, layout)
     for path in layout.search_run(0, "tiny", "x", 0).parent.rglob("*.parquet"):
         path.unlink()
-    method, sizes = registry.method, []
+    search_of, sizes = discovery.search, []
 
     def hungry(name: str) -> Any:
-        def function(models: Any, prompts: Any, *args: Any, **kwargs: Any) -> list[SearchResult]:
-            sizes.append(len(prompts))
-            if len(prompts) > 3:
+        def function(block: Block, *args: Any) -> list[Result]:
+            sizes.append(len(block.prompts))
+            if len(block.prompts) > 3:
                 raise torch.OutOfMemoryError("no memory")
-            return method(name)(models, prompts, *args, **kwargs)
+            return search_of(name)(block, *args)
 
         return function
 
-    monkeypatch.setattr("saffron.search.runner.registry.method", hungry)
+    monkeypatch.setattr("saffron.search.runner.discovery.search", hungry)
     halved = run_all(config, layout)
     assert sizes == [8, 4, 2, 2, 2, 2, 2]
     exact = [name for name in whole if "reward" not in name and "executed" not in name]
@@ -280,7 +280,7 @@ def test_matched_budgets_are_the_largest_within_the_tolerance_whatever_the_shard
     table = run_all(make_config(**experiment(*MATCHED, match=match)), layout, order)
     compute = (table["flops_policy"] + table["flops_reward"]).groupby(table["method"]).mean()
     for method in compute.index:
-        compute[method] *= paper_multiplier(method) if convention == "paper" else 1
+        compute[method] *= discovery.method(method).multiplier() if convention == "paper" else 1
     everything = run_all(make_config(**experiment(*MATCHED)), Layout("sandbox", layout.root))
     for run in MATCHED[2:]:
         rows = table[table["method"] == run["method"]]
@@ -288,7 +288,7 @@ def test_matched_budgets_are_the_largest_within_the_tolerance_whatever_the_shard
         record = records.read_json(layout.search_run(0, "tiny", "x", 0).with_name(f"{run['method']}-default.match.json"))
         assert record["budget"] == budget
         assert record["ratio"] == pytest.approx(compute[run["method"]] / compute["best_of_n"])
-        factor = paper_multiplier(run["method"]) if convention == "paper" else 1
+        factor = discovery.method(run["method"]).multiplier() if convention == "paper" else 1
         alone = everything[everything["method"] == run["method"]]
         costs = factor * (alone["flops_policy"] + alone["flops_reward"]).groupby(alone["budget"]).mean()
         fitting = costs[costs <= 1.05 * compute["best_of_n"]]
@@ -306,16 +306,16 @@ def test_gather_names_what_is_missing_or_not_a_number(layout: Layout) -> None:
     path = layout.search_run(0, "tiny", "best_of_n-default", 0)
     records.write_table(path, table[table["prompt_id"] != 4], records.SEARCH)
     with pytest.raises(RecordError, match=r"best_of_n-default.shard0.parquet.*prompt_id.*first 4"):
-        gathering.gather(config, layout, 0, "tiny")
+        gathering.gather(jobs.gather(config, 0, "tiny"), layout)
     records.write_table(path, table.assign(judge_reward=table["judge_reward"].where(table["prompt_id"] != 3)), records.SEARCH)
     with pytest.raises(RecordError, match=r"best_of_n-default.shard0.parquet.*judge_reward: not a number at prompt 3"):
-        gathering.gather(config, layout, 0, "tiny")
+        gathering.gather(jobs.gather(config, 0, "tiny"), layout)
     records.write_table(path, pd.concat([table, table.head(1)]), records.SEARCH)
     with pytest.raises(RecordError, match="prompt_id"):
-        gathering.gather(config, layout, 0, "tiny")
+        gathering.gather(jobs.gather(config, 0, "tiny"), layout)
     path.unlink()
     with pytest.raises(RecordError, match="no such table"):
-        gathering.gather(config, layout, 0, "tiny")
+        gathering.gather(jobs.gather(config, 0, "tiny"), layout)
 
 
 def test_an_attack_needs_reference_answers(layout: Layout, world: Path) -> None:
@@ -324,17 +324,17 @@ def test_an_attack_needs_reference_answers(layout: Layout, world: Path) -> None:
     runs = [{"method": "no_defense", "budgets": [0]}]
     config = make_config(experiments={"tiny": {"dataset": "harmless", "runs": runs}})
     with pytest.raises(RecordError, match="column reference: prompt 5"):
-        runner.run(config, layout, 0, "tiny", "no_defense-default", 0)
+        runner.run(jobs.search(config, 0, "tiny", "no_defense-default"), layout, 0)
 
 
 def test_an_unknown_run_is_named_with_the_known_ones(layout: Layout) -> None:
     with pytest.raises(configs.ConfigError, match="no run deal-x; there are no_defense-default"):
-        runner.run(make_config(**ALL), layout, 0, "tiny", "deal-x", 0)
+        jobs.search(make_config(**ALL), 0, "tiny", "deal-x")
 
 
 def test_recorded_trees_can_be_read_back_and_spell_the_searches(layout: Layout) -> None:
     config = make_config(**ALL)
-    trees.trees(config, layout, 0)
+    trees.trees(jobs.trees(config, 0), layout)
     record = tries.load(layout.search_trees(0))
     assert [entry.method for entry in record.searches] == ["saffron", "best_of_n"] * 3
     for entry in record.searches:
@@ -398,7 +398,7 @@ def test_an_assessment_has_the_second_judges_rewards_and_the_policys_likelihoods
     runs = [{"method": "best_of_n", "budgets": [1, 4]}, {"method": "no_defense", "settings_id": "no_attack", "attack": False}]
     config = make_config(**experiment(runs[0], {**runs[1], "budgets": [0]}))
     table = run_all(config, layout)
-    assessment.assess(config, layout, 0, "tiny")
+    assessment.assess(jobs.assess(config, 0, "tiny"), layout)
     found = records.read_table(layout.assessment(0, "tiny"), assessment.ASSESSMENT)
     pd.testing.assert_frame_equal(found[list(assessment.OUTPUT)], table[list(assessment.OUTPUT)])
     policy, judge = (load_lm(layout.model(name, 0), config.runtime) for name in ("policy", "judge"))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saffron.search.base import SearchTree, TreeCandidate, TreeStep
+from saffron.methods.saffron.tree import SearchTree, TreeCandidate, TreeStep
 from saffron.search.trees import FIRST_STEP, shown_step
 
 #: By beam sequence: whether each of its candidates is kept.

@@ -10,7 +10,6 @@ rule analyse:
         prompts=rules.build_sources.output.prompts,
         labels=expand(rules.gather_labels.output, seed=SEEDS),
         paper=[f"{REFERENCE}/{name}" for name in stages.PAPER_RECORDS],
-        code=stages.modules("analysis", "sources.oracle"),
     output:
         record=LAYOUT.analysis / "analysis.json",
         cells=LAYOUT.analysis / "cells.parquet",
@@ -27,7 +26,7 @@ rule analyse:
         runtime=60,
     params:
         config=RESOLVED,
-        reads=stages.analysis_slice(CONFIG),
+        job=jobs.analyse(CONFIG).line,
     shell:
         "saffron analysis --config {params.config} > {log} 2>&1"
 

@@ -1,4 +1,4 @@
-# Config, paths and helpers shared by all of these files. What each stage reads and its code: src/saffron/workflow.py
+# Config, paths and helpers shared by all of these files. What each job reads, its code included: src/saffron/jobs.py
 import os
 import sys
 from pathlib import Path
@@ -7,7 +7,7 @@ import yaml
 from snakemake.utils import update_config
 
 from saffron import config as configs
-from saffron import hub
+from saffron import hub, jobs
 from saffron import workflow as stages
 from saffron.layout import Layout
 
@@ -137,6 +137,17 @@ def models_read(seed, runs):
 def prompts_read(runs):
     """Prompt sets that some runs read."""
     return sorted({LAYOUT.prompts(CONFIG.search.experiments[name].dataset) for name, _ in runs})
+
+
+def searches_of(runs):
+    """What some runs read, one line of JSON each, as a function of the wildcards."""
+    return lambda wildcards: [job.line for job in jobs.searches(CONFIG, int(wildcards.seed), runs)]
+
+
+def gathers_of(group):
+    """What all searches of an experiment group read, one line of JSON per experiment, as a function of the wildcards."""
+    names = stages.experiments(CONFIG, group)
+    return lambda wildcards: [jobs.gather(CONFIG, int(wildcards.seed), name).line for name in names]
 
 
 def prompts_of(wildcards):

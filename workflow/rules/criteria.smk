@@ -9,7 +9,6 @@ rule compare_on_outputs:
         guard=rules.guard.output,
         merged=LAYOUT.mrm("{seed}") / "merged",
         head=LAYOUT.mrm("{seed}") / "head.safetensors",
-        code=stages.modules("agreement"),
     output:
         LAYOUT.mrm("{seed}") / "outputs.json",
     log:
@@ -25,6 +24,7 @@ rule compare_on_outputs:
         runtime=RUNTIME,
     params:
         config=RESOLVED,
+        job=jobs.outputs(CONFIG).line,
     shell:
         "saffron mrm outputs --config {params.config} --seed {wildcards.seed} > {log} 2>&1"
 
@@ -35,7 +35,6 @@ rule judge_criteria:
         outputs=expand(rules.compare_on_outputs.output, seed=SEEDS),
         held_out=[LAYOUT.mrm(seed) / "evaluation.json" for seed in SEEDS],
         criteria="data/reference/sandbox/criteria.yaml",
-        code=stages.modules("analysis.criteria"),
     output:
         LAYOUT.analysis / "criteria.json",
     log:
@@ -49,7 +48,7 @@ rule judge_criteria:
         runtime=30,
     params:
         config=RESOLVED,
-        reads=stages.analysis_slice(CONFIG),
+        job=jobs.criteria(CONFIG).line,
     shell:
         "saffron criteria --config {params.config} > {log} 2>&1"
 

@@ -7,7 +7,6 @@ rule figure:
         notebook="notebooks/{figure}.ipynb",
         analysis=rules.analyse.output,
         trees=LAYOUT.search_trees(SEEDS[0]),
-        code=lambda wildcards: stages.notebook_modules(f"notebooks/{wildcards.figure}.ipynb"),
     output:
         pdf=LAYOUT.figures / "{figure}.pdf",
         png=report(
@@ -27,7 +26,7 @@ rule figure:
         runtime=30,
     params:
         config=RESOLVED,
-        reads=stages.report_slice(CONFIG),
+        job=lambda wildcards: jobs.notebook(CONFIG, wildcards.figure).line,
     shell:
         "saffron figures notebook {wildcards.figure} --config {params.config} > {log.text} 2>&1"
 
@@ -38,19 +37,17 @@ use rule figure as ablation with:
         notebook="notebooks/{figure}.ipynb",
         analysis=rules.analyse.output,
         search=lambda wildcards: [LAYOUT.search(seed, CONFIG.analysis.ablations[wildcards.figure].experiment) for seed in SEEDS],
-        code=lambda wildcards: stages.notebook_modules(f"notebooks/{wildcards.figure}.ipynb"),
     wildcard_constraints:
         figure=r"ablation_[a-z0-9_]+",
     params:
         config=RESOLVED,
-        reads=lambda wildcards: stages.ablation_slice(CONFIG, wildcards.figure),
+        job=lambda wildcards: jobs.notebook(CONFIG, wildcards.figure).line,
 
 
 rule table:
     input:
         notebook="notebooks/{table}.ipynb",
         analysis=rules.analyse.output,
-        code=lambda wildcards: stages.notebook_modules(f"notebooks/{wildcards.table}.ipynb"),
     output:
         csv=report(LAYOUT.figures / "{table}.csv", caption="../report/table.rst", category="Tables", labels={"table": "{table}"}),
         md=LAYOUT.figures / "{table}.md",
@@ -67,7 +64,7 @@ rule table:
         runtime=30,
     params:
         config=RESOLVED,
-        reads=stages.report_slice(CONFIG),
+        job=lambda wildcards: jobs.notebook(CONFIG, wildcards.table).line,
     shell:
         "saffron figures notebook {wildcards.table} --config {params.config} > {log.text} 2>&1"
 
@@ -79,7 +76,6 @@ rule report:
         analysis=rules.analyse.output,
         trees=LAYOUT.search_trees(SEEDS[0]),
         cards=expand(rules.gather_labels.output.card, seed=SEEDS),
-        code=stages.modules("report"),
     output:
         LAYOUT.figures / "report.html",
     log:
@@ -93,8 +89,7 @@ rule report:
         runtime=30,
     params:
         config=RESOLVED,
-        reads=stages.report_slice(CONFIG),
-        published=stages.published_records(),
+        job=jobs.report(CONFIG).line,
     shell:
         "saffron figures report --config {params.config} > {log} 2>&1"
 

@@ -7,7 +7,6 @@ rule tokenizer:
         corpus=stages.corpora(CONFIG, LAYOUT),
         conversations=LAYOUT.conversations,
         formats=f"{REFERENCE}/chat_formats.json",
-        code=stages.modules("models"),
     output:
         directory(LAYOUT.tokenizer),
     log:
@@ -21,7 +20,7 @@ rule tokenizer:
         runtime=60,
     params:
         config=RESOLVED,
-        reads=stages.models_slice(CONFIG, "tokenizer"),
+        job=jobs.model(CONFIG, "tokenizer").line,
     shell:
         "saffron models tokenizer --config {params.config} > {log} 2>&1"
 
@@ -30,7 +29,6 @@ rule policy:
     input:
         corpus=stages.corpora(CONFIG, LAYOUT),
         tokenizer=rules.tokenizer.output,
-        code=stages.modules("models"),
     output:
         directory(LAYOUT.model("policy", "{seed}")),
     log:
@@ -46,7 +44,7 @@ rule policy:
         runtime=RUNTIME,
     params:
         config=RESOLVED,
-        reads=stages.models_slice(CONFIG, "policy"),
+        job=lambda wildcards: jobs.model(CONFIG, "policy", int(wildcards.seed)).line,
     shell:
         "saffron models policy --config {params.config} --seed {wildcards.seed} > {log} 2>&1"
 
@@ -55,7 +53,6 @@ rule guard:
     input:
         corpus=stages.corpora(CONFIG, LAYOUT),
         tokenizer=rules.tokenizer.output,
-        code=stages.modules("models"),
     output:
         directory(LAYOUT.model("guard", "{seed}")),
     log:
@@ -72,7 +69,7 @@ rule guard:
         runtime=RUNTIME,
     params:
         config=RESOLVED,
-        reads=stages.models_slice(CONFIG, "guard"),
+        job=lambda wildcards: jobs.model(CONFIG, "guard", int(wildcards.seed)).line,
     shell:
         "saffron models guard --config {params.config} --seed {wildcards.seed} > {log} 2>&1"
 
@@ -82,7 +79,6 @@ rule judge:
     input:
         corpus=stages.corpora(CONFIG, LAYOUT),
         tokenizer=rules.tokenizer.output,
-        code=stages.modules("models"),
     output:
         directory(LAYOUT.model("judge", "{seed}")),
     log:
@@ -98,7 +94,7 @@ rule judge:
         runtime=RUNTIME,
     params:
         config=RESOLVED,
-        reads=stages.models_slice(CONFIG, "judge"),
+        job=lambda wildcards: jobs.model(CONFIG, "judge", int(wildcards.seed)).line,
     shell:
         "saffron models judge --config {params.config} --seed {wildcards.seed} > {log} 2>&1"
 
@@ -108,7 +104,6 @@ rule deepalign:
         corpus=stages.corpora(CONFIG, LAYOUT),
         tokenizer=rules.tokenizer.output,
         policy=rules.policy.output,
-        code=stages.modules("models"),
     output:
         directory(LAYOUT.model("deepalign", "{seed}")),
     log:
@@ -124,7 +119,7 @@ rule deepalign:
         runtime=RUNTIME,
     params:
         config=RESOLVED,
-        reads=stages.models_slice(CONFIG, "deepalign"),
+        job=lambda wildcards: jobs.model(CONFIG, "deepalign", int(wildcards.seed)).line,
     shell:
         "saffron models deepalign --config {params.config} --seed {wildcards.seed} > {log} 2>&1"
 

@@ -7,7 +7,6 @@ rule train_mrm:
         mask=rules.gather_labels.output.mask,
         tokenizer=rules.tokenizer.output,
         guard=rules.guard.output,
-        code=stages.modules("mrm"),
     output:
         adapter=directory(LAYOUT.mrm("{seed}", "{variant}") / "adapter"),
         merged=directory(LAYOUT.mrm("{seed}", "{variant}") / "merged"),
@@ -26,7 +25,7 @@ rule train_mrm:
         runtime=RUNTIME,
     params:
         config=RESOLVED,
-        reads=lambda wildcards: stages.mrm_train_slice(CONFIG, wildcards.variant),
+        job=lambda wildcards: jobs.train(CONFIG, int(wildcards.seed), wildcards.variant).line,
     shell:
         "saffron mrm train --config {params.config} --seed {wildcards.seed} --variant {wildcards.variant} > {log} 2>&1"
 
@@ -36,7 +35,6 @@ rule evaluate_mrm:
         labels=rules.gather_labels.output.labels,
         tokenizer=rules.tokenizer.output,
         mrm=rules.train_mrm.output,
-        code=stages.modules("mrm"),
     output:
         table=LAYOUT.mrm("{seed}", "{variant}") / "evaluation.parquet",
         record=LAYOUT.mrm("{seed}", "{variant}") / "evaluation.json",
@@ -54,7 +52,7 @@ rule evaluate_mrm:
         runtime=RUNTIME,
     params:
         config=RESOLVED,
-        reads=stages.mrm_evaluate_slice(CONFIG),
+        job=lambda wildcards: jobs.evaluate(CONFIG, int(wildcards.seed), wildcards.variant).line,
     shell:
         "saffron mrm evaluate --config {params.config} --seed {wildcards.seed} --variant {wildcards.variant} > {log} 2>&1"
 

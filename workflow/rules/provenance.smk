@@ -10,7 +10,6 @@ rule provenance:
         rules.search.input,
         rules.analysis.input,
         rules.figures.input,
-        code=stages.modules("provenance"),
     output:
         LAYOUT.provenance,
     log:
@@ -24,6 +23,6 @@ rule provenance:
         runtime=30,
     params:
         config=RESOLVED,
-        reads=stages.whole_config(CONFIG),
+        job=jobs.provenance(CONFIG).line,
     shell:
         "saffron provenance --config {params.config} > {log} 2>&1"

@@ -6,7 +6,6 @@ rule label:
         conversations=LAYOUT.conversations,
         tokenizer=rules.tokenizer.output,
         guard=rules.guard.output,
-        code=stages.modules("safety4m"),
     output:
         LAYOUT.safety4m_shard("{seed}", "{shard}"),
     log:
@@ -23,7 +22,7 @@ rule label:
         runtime=RUNTIME,
     params:
         config=RESOLVED,
-        reads=stages.safety4m_slice(CONFIG),
+        job=lambda wildcards: jobs.label(CONFIG, int(wildcards.seed)).line,
     shell:
         "saffron safety4m label --config {params.config} --seed {wildcards.seed} --shard {wildcards.shard} > {log} 2>&1"
 
@@ -34,7 +33,6 @@ rule gather_labels:
         conversations=LAYOUT.conversations,
         record=LAYOUT.sources_record,
         tokenizer=rules.tokenizer.output,
-        code=stages.modules("safety4m"),
     output:
         labels=LAYOUT.safety4m("{seed}") / "labels.parquet",
         mask=LAYOUT.safety4m("{seed}") / "unseen_mask.safetensors",
@@ -52,7 +50,7 @@ rule gather_labels:
         runtime=60,
     params:
         config=RESOLVED,
-        reads=stages.safety4m_slice(CONFIG),
+        job=lambda wildcards: jobs.label(CONFIG, int(wildcards.seed)).line,
     shell:
         "saffron safety4m gather --config {params.config} --seed {wildcards.seed} > {log} 2>&1"
 

@@ -13,7 +13,6 @@ if CONFIG.search.jobs == "runs":
                 for run in references_of([(wildcards.experiment, wildcards.run)])
                 for shard in SHARDS
             ],
-            code=stages.modules("search"),
         output:
             LAYOUT.search_run("{seed}", "{experiment}", "{run}", "{shard}"),
         log:
@@ -30,7 +29,7 @@ if CONFIG.search.jobs == "runs":
             runtime=RUNTIME,
         params:
             config=RESOLVED,
-            reads=lambda wildcards: stages.search_run_slice(CONFIG, wildcards.experiment, wildcards.run),
+            job=lambda wildcards: jobs.search(CONFIG, int(wildcards.seed), wildcards.experiment, wildcards.run).line,
         shell:
             "saffron search run --config {params.config} --seed {wildcards.seed} --experiment {wildcards.experiment}"
             " --run {wildcards.run} --shard {wildcards.shard} > {log} 2>&1"
@@ -47,7 +46,6 @@ elif CONFIG.search.jobs == "models":
                     prompts=prompts_read(runs),
                     models=models_read("{seed}", runs),
                     reference=[LAYOUT.search_run("{seed}", *run, shard) for run in references_of(runs) for shard in SHARDS],
-                    code=stages.modules("search"),
                 output:
                     [LAYOUT.search_run("{seed}", *run, shard) for run in runs for shard in SHARDS],
                 log:
@@ -66,7 +64,7 @@ elif CONFIG.search.jobs == "models":
                     config=RESOLVED,
                     group=group,
                     part=part,
-                    reads=stages.searches_slice(CONFIG, runs),
+                    job=searches_of(runs),
                 shell:
                     "saffron search part --config {params.config} --seed {wildcards.seed} --group {params.group}"
                     " --part {params.part} > {log} 2>&1"
@@ -81,7 +79,6 @@ if CONFIG.search.jobs != "seeds":
             ],
             prompts=prompts_of,
             models=lambda wildcards: models_read(wildcards.seed, runs_of(wildcards.experiment)),
-            code=stages.modules("search"),
         output:
             LAYOUT.search("{seed}", "{experiment}"),
         log:
@@ -96,7 +93,7 @@ if CONFIG.search.jobs != "seeds":
             runtime=RUNTIME,
         params:
             config=RESOLVED,
-            reads=lambda wildcards: stages.search_gather_slice(CONFIG, wildcards.experiment),
+            job=lambda wildcards: jobs.gather(CONFIG, int(wildcards.seed), wildcards.experiment).line,
         shell:
             "saffron search gather --config {params.config} --seed {wildcards.seed} --experiment {wildcards.experiment} > {log} 2>&1"
 
@@ -110,7 +107,6 @@ if CONFIG.search.jobs != "seeds":
                 LAYOUT.mrm(wildcards.seed) / "merged",
                 LAYOUT.mrm(wildcards.seed) / "head.safetensors",
             ],
-            code=stages.modules("search"),
         output:
             LAYOUT.search_trees("{seed}"),
         log:
@@ -126,7 +122,7 @@ if CONFIG.search.jobs != "seeds":
             runtime=RUNTIME,
         params:
             config=RESOLVED,
-            reads=stages.trees_slice(CONFIG),
+            job=lambda wildcards: jobs.trees(CONFIG, int(wildcards.seed)).line,
         shell:
             "saffron search trees --config {params.config} --seed {wildcards.seed} > {log} 2>&1"
 
@@ -136,7 +132,6 @@ else:
         input:
             prompts=prompts_read(stages.group_runs(CONFIG, "replicate")),
             models=models_read("{seed}", stages.group_runs(CONFIG, "replicate")),
-            code=stages.modules("search"),
         output:
             tables=group_tables("{seed}", "replicate"),
             trees=LAYOUT.search_trees("{seed}"),
@@ -154,8 +149,8 @@ else:
             runtime=RUNTIME,
         params:
             config=RESOLVED,
-            reads=stages.search_group_slice(CONFIG, "replicate"),
-            trees=stages.trees_slice(CONFIG),
+            job=gathers_of("replicate"),
+            trees=lambda wildcards: jobs.trees(CONFIG, int(wildcards.seed)).line,
         shell:
             "saffron search all --config {params.config} --seed {wildcards.seed} --group replicate > {log} 2>&1"
 
@@ -168,7 +163,6 @@ else:
                 input:
                     prompts=prompts_read(stages.group_runs(CONFIG, group)),
                     models=models_read("{seed}", stages.group_runs(CONFIG, group)),
-                    code=stages.modules("search"),
                 output:
                     group_tables("{seed}", group),
                 log:
@@ -185,7 +179,7 @@ else:
                 params:
                     config=RESOLVED,
                     group=group,
-                    reads=stages.search_group_slice(CONFIG, group),
+                    job=gathers_of(group),
                 shell:
                     "saffron search all --config {params.config} --seed {wildcards.seed} --group {params.group} > {log} 2>&1"
 
@@ -200,7 +194,6 @@ rule assess:
             LAYOUT.model("policy", wildcards.seed),
             *([LAYOUT.model("judge", wildcards.seed)] if stages.has_judge(CONFIG) else []),
         ],
-        code=stages.modules("assessment"),
     output:
         LAYOUT.assessment("{seed}", "{experiment}"),
     log:
@@ -216,7 +209,7 @@ rule assess:
         runtime=RUNTIME,
     params:
         config=RESOLVED,
-        reads=lambda wildcards: stages.search_gather_slice(CONFIG, wildcards.experiment),
+        job=lambda wildcards: jobs.assess(CONFIG, int(wildcards.seed), wildcards.experiment).line,
     shell:
         "saffron search assess --config {params.config} --seed {wildcards.seed} --experiment {wildcards.experiment} > {log} 2>&1"
 

@@ -2,8 +2,6 @@
 
 
 rule build_sources:
-    input:
-        code=stages.modules("sources"),
     output:
         conversations=LAYOUT.conversations,
         prompts=[LAYOUT.prompts(name) for name in stages.prompt_sets(CONFIG)],
@@ -20,7 +18,7 @@ rule build_sources:
         runtime=120,
     params:
         config=RESOLVED,
-        reads=stages.sources_slice(CONFIG),
+        job=jobs.sources(CONFIG).line,
     shell:
         "saffron sources --config {params.config} > {log} 2>&1"
 

@@ -13,10 +13,11 @@ import pandas as pd
 from saffron import records, workflow
 from saffron.analysis import ablations, claims, paper
 from saffron.analysis.statistics import Estimate
-from saffron.analysis.study import Study, ordered, proposition1_quantities, quantities, safety4m_quantities
+from saffron.analysis.study import PROPOSED, Study, proposition1_quantities, quantities, safety4m_quantities
 from saffron.config import Config
 from saffron.layout import Layout
-from saffron.plan import shape_of
+from saffron.methods.discovery import ordered
+from saffron.models.shapes import shape_of
 
 __all__ = ["ANALYSIS", "CELLS", "CLAIMS", "CLAIMS_TABLE", "inputs", "run"]
 
@@ -61,9 +62,9 @@ def sections(study: Study) -> dict[str, Any]:
         record["curves"] = {judge: {method: study.curve(method, judge) for method in methods} for judge in study.judges}
         record["fits"] = study.fits()
         record["bands"] = {judge: study.bands(judge) for judge in study.judges}
-        if "saffron" in methods:
+        if PROPOSED in methods:
             record["mrm_in_search"] = study.mrm_in_search()
-        if {"saffron", "best_of_n"} <= set(methods):
+        if PROPOSED in methods and study.match_rule().method in methods:
             record["equal_asr"] = {
                 judge: {convention: study.equal_asr(judge, convention) for convention in ("true", "paper")}
                 for judge in study.judges

@@ -11,8 +11,9 @@ import pandas as pd
 from saffron import records
 from saffron.analysis.results import ExperimentResults, Key
 from saffron.analysis.statistics import Estimate
-from saffron.analysis.study import METHODS, OUTCOMES, Study
+from saffron.analysis.study import OUTCOMES, Study
 from saffron.assessment import ASSESSMENT, OUTPUT
+from saffron.methods.discovery import methods
 from saffron.records import RecordError
 
 
@@ -148,7 +149,7 @@ def benign_rows(study: Study, refuses: Callable[[str], bool]) -> list[dict[str, 
         row |= {name: float(boot.means(name)[0][i]) for name in ("flops", "n_new_tokens")}
         row |= {"refused": refused[key].as_record(), "judged_unsafe": boot.rate("asr", i).as_record()}
         found.append(row | {"log_likelihood": likelihood[key].as_record() if likelihood else None})
-    return sorted(found, key=lambda row: METHODS.index(row["method"]))
+    return sorted(found, key=lambda row: list(methods()).index(row["method"]))
 
 
 def independent_rows(study: Study, name: str) -> list[dict[str, Any]]:
@@ -169,7 +170,7 @@ def independent_rows(study: Study, name: str) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"method": key.method, "settings_id": key.settings_id, "budget": key.budget}
         row |= {"n": boot.cells.shape[1], "independent": independent[key].as_record()}
         found.append(row | {judge: boot.rate(OUTCOMES[judge], i).as_record() for judge in study.judges})
-    return sorted(found, key=lambda row: METHODS.index(row["method"]))
+    return sorted(found, key=lambda row: list(methods()).index(row["method"]))
 
 
 def seed_rows(study: Study) -> list[dict[str, Any]]:
@@ -196,4 +197,4 @@ def seed_rows(study: Study) -> list[dict[str, Any]]:
                 "train_deviation": float(rates.mean(axis=1).std(ddof=1)) if len(rates) > 1 else None,
             }
         )
-    return sorted(found, key=lambda row: METHODS.index(row["method"]))
+    return sorted(found, key=lambda row: list(methods()).index(row["method"]))

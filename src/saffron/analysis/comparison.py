@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from saffron.analysis.study import LABELS, METHODS
+from saffron.analysis.study import BASELINE, LABELS
 from saffron.config import Config, Models, Sources, as_dict
+from saffron.methods.discovery import methods
 
 #: Standard deviations within which a number is as expected.
 WITHIN = 2.0
@@ -38,8 +39,8 @@ HEADLINES: tuple[tuple[str, str, str], ...] = (
     *(
         (f"matched_asr/{name}/true/{method}", f"{LABELS[method]}, {where}", _SEARCH)
         for name, where in BENCHMARKS.items()
-        for method in METHODS
-        if method != "no_defense"
+        for method in methods()
+        if method != BASELINE
     ),
     *(
         (f"matched/{name}/true/saffron-best_of_n", f"{LABELS['saffron']} less {LABELS['best_of_n']}, {where}", _PARTS)

@@ -10,9 +10,6 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-#: Limits of ScalEff as multiples of the measured cost of Table 1's cheaper row, fixed by the paper's own numbers.
-LIMIT_RATIO = {"beam_search": 500 / 122.12, "deal": 100 / 80.70}
-
 
 @dataclass(frozen=True)
 class LogFit:

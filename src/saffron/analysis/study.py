@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
@@ -17,32 +16,24 @@ from saffron.analysis.results import ExperimentResults, Key, load
 from saffron.analysis.statistics import ANY, AT_MOST_1, NOT_NEGATIVE, Bootstrap, Cells, Estimate, exact
 from saffron.config import Config, Match
 from saffron.layout import Layout
+from saffron.methods.base import Exploration, MethodError
+from saffron.methods.discovery import method as described
+from saffron.methods.discovery import methods, ordered
 
 Array = NDArray[np.float64]
 
-#: Names of methods in every figure and table.
-LABELS = {
-    "no_defense": "No defense",
-    "best_of_n": "Best-of-N",
-    "saffron": "Saffron-1",
-    "rebase": "Rebase",
-    "deal": "DeAL",
-    "beam_search": "Beam search",
-    "deepalign": "DeepAlign",
-}
+#: Names of methods, and of the one other system, in every figure and table.
+LABELS = {name: method.label for name, method in methods().items()} | {"deepalign": "DeepAlign"}
 
-#: Methods in the order of every table and legend.
-METHODS = ("no_defense", "deal", "rebase", "beam_search", "best_of_n", "saffron")
+#: The method that the paper proposes, which its claims are about.
+PROPOSED = "saffron"
+#: The method that leaves the policy as it is.
+BASELINE = "no_defense"
 
 #: What decides whether an attack succeeded: the guard, as in the paper, and the text oracle, where there is one.
 OUTCOMES = {"guard": "asr", "oracle": "oracle_asr"}
 
 CONVENTIONS: tuple[Convention, ...] = ("true", "paper")
-
-
-def ordered(methods: Sequence[str]) -> list[str]:
-    """Methods in the order of every table."""
-    return [method for method in METHODS if method in methods]
 
 
 @dataclass
@@ -103,7 +94,7 @@ class Study:
                 row[outcome] = float(boot.means(outcome)[0][i])
             rows.append(row)
         frame = pd.DataFrame(rows).astype({"budget": "Int64"})
-        order = frame["method"].map({method: i for i, method in enumerate(METHODS)})
+        order = frame["method"].map({method: i for i, method in enumerate(methods())})
         return frame.iloc[np.lexsort([frame["budget"].fillna(-1), frame["settings_id"], order])].reset_index(drop=True)
 
     # ------------------------------------------------------------------------------------------------------------ gates
@@ -277,7 +268,7 @@ class Study:
                 "budget": matched.label,
                 "flops": float(boot.means("flops")[0][index[method]]),
                 "flops_paper": float(boot.means("flops_paper")[0][index[method]]),
-                "ratio": None if method == "no_defense" else float(np.mean(list(matched.ratios.values()))),
+                "ratio": None if described(method).budget is None else float(np.mean(list(matched.ratios.values()))),
                 "within_tolerance": matched.within,
                 "n": boot.cells.shape[1],
             }
@@ -307,7 +298,7 @@ class Study:
         for method in ordered(results.methods()):
             keys = self._exploration_keys(results, method)
             base = float(boot.means("flops")[0][index[keys[0]]])
-            limit = scaling.LIMIT_RATIO[method] * base
+            limit = _exploration(method).limit_ratio * base
             for key in keys:
                 flops = float(boot.means("flops")[0][index[key]])
                 row = {
@@ -333,7 +324,7 @@ class Study:
             for r in self.config.search.experiments["exploration"].runs
             if (r.method, r.settings_id) == (key.method, key.settings_id)
         )
-        knob = "children" if key.method == "beam_search" else "lookahead"
+        knob = _exploration(key.method).knob
         return {"knob": knob, "value": getattr(self.config.search.settings_of(run), knob), "settings_id": key.settings_id}
 
     def _exploration_keys(self, results: ExperimentResults, method: str) -> list[Key]:
@@ -405,13 +396,9 @@ class Study:
     def quality_outputs(self) -> dict[str, list[list[str]]]:
         """Outputs by system and training seed, in order of prompts (first search seed)."""
         scaled = self.results("scaling")
-        width, samples = self.quality_width(), self.quality_width("best_of_n")
-        chosen = {
-            "deepalign": (self.results("deepalign"), Key("no_defense", "deepalign", 0)),
-            "saffron": (scaled, Key("saffron", "default", width)),
-            "best_of_n": (scaled, Key("best_of_n", "default", samples)),
-            "no_defense": (scaled, Key("no_defense", "default", 0)),
-        }
+        compared = (PROPOSED, self.match_rule().method, BASELINE)
+        chosen = {"deepalign": (self.results("deepalign"), Key(BASELINE, "deepalign", 0))}
+        chosen |= {method: (scaled, Key(method, "default", self.quality_width(method))) for method in compared}
         outputs: dict[str, list[list[str]]] = {}
         for system, (results, key) in chosen.items():
             rows = results.rows(key)
@@ -419,8 +406,8 @@ class Study:
             outputs[system] = [rows.loc[rows["train_seed"] == seed, "text"].tolist() for seed in results.seeds]
         return outputs
 
-    def quality_width(self, method: str = "saffron") -> int:
-        """Budget of Saffron-1 or Best-of-N in section 5.6."""
+    def quality_width(self, method: str = PROPOSED) -> int:
+        """Budget of a method in section 5.6."""
         budgets = self.results("scaling").budgets(method)
         return 32 if 32 in budgets else max(budgets)
 
@@ -429,6 +416,18 @@ class Study:
     def recorded(self) -> dict[int, tries.Record]:
         """Recorded searches by training seed."""
         return {seed: tries.load(self.layout.search_trees(seed)) for seed in self.config.train_seeds}
+
+
+def _exploration(method: str) -> Exploration:
+    """What Table 1 varies of a method.
+
+    Raises:
+        MethodError: if the method's description names nothing.
+    """
+    found = described(method).exploration
+    if found is None:
+        raise MethodError(f"search method {method}: no METHOD.exploration, so Table 1 cannot show it; take its runs out")
+    return found
 
 
 def _passes(estimate: Estimate, relation: str, bound: float) -> bool:
@@ -564,7 +563,7 @@ def _exploration_quantities(study: Study, judge: str) -> dict[str, Estimate]:
     for method in ordered(results.methods()):
         keys = study._exploration_keys(results, method)
         base = float(boot.means("flops")[0][index[keys[0]]])
-        limit = scaling.LIMIT_RATIO[method] * base
+        limit = _exploration(method).limit_ratio * base
         for key in keys:
             i = index[key]
             found[f"asr/exploration/{method}/{key.settings_id}"] = boot.rate(outcome, i)

@@ -1,9 +1,9 @@
 """Proposition 2: what a shared token trie costs, and what separate sequences would.
 
 Its two formulas are checked on every recorded search against what the engine counted while it searched (the policy's
-ledger, :class:`saffron.compute.Ledger`: ``tokens`` read and the sum ``context`` of their context lengths, a token at depth d
-having a context of d tokens, its own place included). As |s|² = Σ_{d ≤ |s|} (2d - 1), Proposition 2's time counts 2d - 1 for
-each node of depth d, so that for the sequences that were read
+ledger, :class:`saffron.engine.compute.Ledger`: ``tokens`` read and the sum ``context`` of their context lengths, a token at
+depth d having a context of d tokens, its own place included). As |s|² = Σ_{d ≤ |s|} (2d - 1), Proposition 2's time counts
+2d - 1 for each node of depth d, so that for the sequences that were read
 
     space = tokens,    time = 2 · context - tokens.
 
@@ -22,7 +22,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from saffron.analysis.statistics import Estimate, exact
-from saffron.compute import ModelShape
+from saffron.engine.compute import ModelShape
 from saffron.records import RecordError, read_json
 
 Tokens = Sequence[int]

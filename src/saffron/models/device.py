@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import torch
 
-from saffron.compute import ModelShape
+from saffron.engine.compute import ModelShape
 
 log = logging.getLogger(__name__)
 

@@ -17,11 +17,12 @@ from safetensors import SafetensorError, safe_open
 
 from saffron import chat, records
 from saffron.chat import ChatFormats
-from saffron.config import Config, ConfigError, HubFile, HubModels
+from saffron.config import ConfigError, HubFile, HubModels, as_dict
+from saffron.engine.forward import TrieError, check_model
 from saffron.hub import SourceError, fetch
+from saffron.jobs import ModelJob, beside
 from saffron.layout import Layout
-from saffron.models import skeleton
-from saffron.trie import TrieError, check_model
+from saffron.models.loading import skeleton
 
 #: The chat formats of the paper's models: part of the project, not of a run.
 CHAT_FORMATS = Path(__file__).resolve().parents[3] / "data" / "reference" / "paper" / chat.FILE
@@ -30,14 +31,14 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 MODEL_PATTERNS = ["config.json", "generation_config.json", "model*.safetensors", INDEX]
 
 
-def tokenizer(config: Config, layout: Layout) -> None:
+def tokenizer(job: ModelJob, layout: Layout) -> None:
     """Write ``layout.tokenizer``: the policy's tokenizer files and chat_formats.json.
 
     Raises:
         SourceError: if a model cannot be had, or policy and guard differ in vocabulary.
         ChatFormatError: if a chat format is not these tokenizers'.
     """
-    hub = _section(config)
+    hub = _section(job)
     formats = ChatFormats.load(hub.chat_formats or CHAT_FORMATS, policy=hub.policy_format)
     folders = {role: _folder(file, role, TOKENIZER_PATTERNS) for role, file in _roles(hub).items()}
     tokenizers = {role: load_tokenizer(folder, f"models.hub.{role}") for role, folder in folders.items()}
@@ -50,27 +51,28 @@ def tokenizer(config: Config, layout: Layout) -> None:
             for path in sorted(folders["policy"].glob(pattern)):
                 shutil.copyfile(path, target / path.name)
         formats.save(target)
+    records.write_json(beside(layout.tokenizer), as_dict(job))
 
 
-def policy(config: Config, layout: Layout, seed: int) -> None:
+def policy(job: ModelJob, layout: Layout) -> None:
     """Write the policy's folder; the snapshot is the same for every seed.
 
     Raises:
         SourceError: if the model cannot be had, is not one in safetensors that the engine drives, or is not whole.
     """
-    _link(_section(config).policy, "policy", layout.model("policy", seed))
+    _link(_section(job).policy, job, layout)
 
 
-def guard(config: Config, layout: Layout, seed: int) -> None:
+def guard(job: ModelJob, layout: Layout) -> None:
     """Write the guard's folder; the snapshot is the same for every seed.
 
     Raises:
         SourceError: if the model cannot be had, is not one in safetensors that the engine drives, or is not whole.
     """
-    _link(_section(config).guard, "guard", layout.model("guard", seed))
+    _link(_section(job).guard, job, layout)
 
 
-def judge(config: Config, layout: Layout, seed: int) -> None:
+def judge(job: ModelJob, layout: Layout) -> None:
     """Write the independent judge's folder; the snapshot is the same for every seed.
 
     Raises:
@@ -78,7 +80,7 @@ def judge(config: Config, layout: Layout, seed: int) -> None:
         SourceError: as of :func:`guard`, or if its vocabulary is not the guard's.
         ChatFormatError: if a chat format is not its tokenizer's.
     """
-    file, guard = _section(config).judge, _section(config).guard
+    file, guard = _section(job).judge, _section(job).guard
     if file is None:
         raise ConfigError("models.hub.judge: null; name a judge of the guard's vocabulary and chat format")
     roles = {"judge": file, "guard": guard}
@@ -87,7 +89,7 @@ def judge(config: Config, layout: Layout, seed: int) -> None:
     if words["judge"] != words["guard"]:
         raise SourceError("models.hub.judge: its vocabulary is not the guard's; take a judge of the guard's model family")
     ChatFormats.load(layout.tokenizer).verify(load_tokenizer(folders["judge"], "models.hub.judge"))
-    _link(file, "judge", layout.model("judge", seed))
+    _link(file, job, layout)
 
 
 def check_one_vocabulary(policy: Any, guard: Any, formats: ChatFormats) -> None:
@@ -146,9 +148,9 @@ def load_tokenizer(folder: Path, key: str) -> Any:
         ) from None
 
 
-def _section(config: Config) -> HubModels:
-    assert config.models.hub is not None  # checked by config.Models
-    return config.models.hub
+def _section(job: ModelJob) -> HubModels:
+    assert job.models.hub is not None  # checked by config.Models
+    return job.models.hub
 
 
 def _roles(hub: HubModels) -> dict[str, HubFile]:
@@ -159,8 +161,10 @@ def _folder(file: HubFile, role: str, patterns: list[str]) -> Path:
     return fetch(file, f"models.hub.{role}", "model", patterns)
 
 
-def _link(file: HubFile, role: str, target: Path) -> None:
-    """Link a snapshot's model files into ``target`` after a look at what they are; of the weights only headers are read."""
+def _link(file: HubFile, job: ModelJob, layout: Layout) -> None:
+    """Link a snapshot's files into the model's folder after a look at them; of the weights only headers are read."""
+    assert job.seed is not None
+    role, target = job.which, layout.model(job.which, job.seed)
     source = _folder(file, role, MODEL_PATTERNS)
     files = sorted({path for pattern in MODEL_PATTERNS for path in source.glob(pattern)})
     names = {path.name for path in files}
@@ -179,6 +183,7 @@ def _link(file: HubFile, role: str, target: Path) -> None:
     with records.replacing_folder(target) as folder:
         for path in files:
             os.symlink(path.resolve(), folder / path.name)
+    records.write_json(beside(target), as_dict(job))
 
 
 def check_weights(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:

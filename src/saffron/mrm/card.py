@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from saffron import records
-from saffron.config import Config
+from saffron.config import MRM
+from saffron.jobs import EvaluateJob
 from saffron.layout import Layout
 
 BIASES = {
@@ -16,20 +17,18 @@ BIASES = {
 }
 
 
-def write(folder: Path, config: Config, layout: Layout, seed: int, variant: str, evaluation: dict[str, Any]) -> None:
+def write(folder: Path, job: EvaluateJob, layout: Layout, evaluation: dict[str, Any]) -> None:
     """Write ``README.md`` beside the weights."""
-    labels = records.read_json(layout.safety4m(seed) / "card.json")
+    labels = records.read_json(layout.safety4m(job.seed) / "card.json")
     with records.replacing(folder / "README.md") as temporary:
-        temporary.write_text(render(config, seed, variant, evaluation, labels))
+        temporary.write_text(render(job, evaluation, labels))
 
 
-def render(config: Config, seed: int, variant: str, evaluation: dict[str, Any], labels: dict[str, Any]) -> str:
+def render(job: EvaluateJob, evaluation: dict[str, Any], labels: dict[str, Any]) -> str:
     """The card as markdown.
 
     Args:
-        config: the whole config.
-        seed: of the training.
-        variant: name in ``mrm.variants``.
+        job: of the evaluation; names the config, the training seed and the variant.
         evaluation: the record ``evaluation.json``.
         labels: the record ``card.json`` of the Safety4M it learned from.
     """
@@ -40,7 +39,7 @@ def render(config: Config, seed: int, variant: str, evaluation: dict[str, Any], 
             "library_name: transformers",
             "tags: [reward-model, safety, peft]",
             "---",
-            f"# Saffron-1, {config.name}, seed {seed}, variant {variant}",
+            f"# Saffron-1, {job.config}, seed {job.seed}, variant {job.variant}",
             "",
             "A multifurcation reward model (SAFFRON-1, section 4.1): one call gives M(s), a reward for every possible next",
             "token, where M(s)[a] predicts the guard's R of the response s + a.",
@@ -58,7 +57,7 @@ def render(config: Config, seed: int, variant: str, evaluation: dict[str, Any], 
             "one in `head.safetensors` out without a word. `load_mrm` puts it in. Tokens marked in `unseen_mask` were never a",
             "target.",
             "",
-            *(_loaded(config) if config.mrm.origin == "released" else _trained(config, variant, labels)),
+            *(_loaded(job.mrm) if job.mrm.origin == "released" else _trained(job.mrm, job.variant, labels)),
             "",
             "## Agreement with the guard on held-out prefixes",
             "",
@@ -73,8 +72,7 @@ def render(config: Config, seed: int, variant: str, evaluation: dict[str, Any], 
     )
 
 
-def _trained(config: Config, variant: str, labels: dict[str, Any]) -> list[str]:
-    settings = config.mrm
+def _trained(settings: MRM, variant: str, labels: dict[str, Any]) -> list[str]:
     rows = "prefixes, one a row" if settings.order == "paper" else "responses, all prefixes of one in one pass"
     train = labels["splits"].get("train", {"prefixes": 0})
     return [
@@ -89,12 +87,12 @@ def _trained(config: Config, variant: str, labels: dict[str, Any]) -> list[str]:
     ]
 
 
-def _loaded(config: Config) -> list[str]:
+def _loaded(settings: MRM) -> list[str]:
     return [
         "## Origin",
         "",
         "- The authors' released adapter, merged into the guard; nothing was trained here.",
-        f"- The released unembedding bias is {'added' if config.mrm.released_bias else 'left out (zeros)'}.",
+        f"- The released unembedding bias is {'added' if settings.released_bias else 'left out (zeros)'}.",
     ]
 
 

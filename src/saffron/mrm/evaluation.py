@@ -12,8 +12,9 @@ from tqdm import tqdm
 
 from saffron import models, records
 from saffron.chat import ChatFormats
-from saffron.compute import ModelShape
-from saffron.config import Config
+from saffron.config import as_dict
+from saffron.engine.compute import ModelShape
+from saffron.jobs import EvaluateJob, beside
 from saffron.layout import Layout
 from saffron.models import device
 from saffron.mrm import card
@@ -25,7 +26,7 @@ BATCH = 16
 RESAMPLES = 1000
 
 
-def evaluate(config: Config, layout: Layout, seed: int, variant: str = "default") -> None:
+def evaluate(job: EvaluateJob, layout: Layout) -> None:
     """Compare MRM and guard on prefixes of the test split: ``evaluation.parquet``, ``evaluation.json`` and the model card.
 
     The prefixes are a seeded choice of ``mrm.evaluation_prefixes`` (or all, if there are fewer), the same for every
@@ -35,23 +36,25 @@ def evaluate(config: Config, layout: Layout, seed: int, variant: str = "default"
         RecordError: if labels or weights are missing, or the labels have no test split.
         DeviceMemoryError: if not even one response fits on the GPU.
     """
-    torch.set_num_threads(config.runtime.torch_threads)
+    seed = job.seed
+    torch.set_num_threads(job.runtime.torch_threads)
     path = layout.safety4m(seed) / "labels.parquet"
     labels = records.read_table(path, records.SAFETY4M)
     held_out = labels[labels["split"] == "test"].reset_index(drop=True)
     if not len(held_out):
         raise records.RecordError(f"{path}: no labels in the test split; nothing to evaluate the MRM on")
-    folder = layout.mrm(seed, variant)
-    model, _ = models.load_mrm(folder, config.runtime, device_map=config.models.device_map)
-    points, batch_size = predictions(model, held_out, ChatFormats.load(layout.tokenizer), config.mrm.evaluation_prefixes, seed)
+    folder = layout.mrm(seed, job.variant)
+    model, _ = models.load_mrm(folder, job.runtime, device_map=job.device_map)
+    points, batch_size = predictions(model, held_out, ChatFormats.load(layout.tokenizer), job.mrm.evaluation_prefixes, seed)
     record = statistics(points)
     record["held_out_prefixes"] = int(held_out["rewards"].map(len).sum())
     record["batch_size"], record["device"] = batch_size, device.name(model.device)
-    record["confidence"] = config.analysis.confidence
-    record["intervals"] = intervals(points, config.analysis.confidence, seed)
+    record["confidence"] = job.confidence
+    record["intervals"] = intervals(points, job.confidence, seed)
     records.write_table(folder / "evaluation.parquet", points, records.MRM_EVALUATION)
     records.write_json(folder / "evaluation.json", record)
-    card.write(folder, config, layout, seed, variant, record)
+    records.write_json(beside(folder / "evaluation.json"), as_dict(job))
+    card.write(folder, job, layout, record)
 
 
 @torch.inference_mode()

@@ -18,10 +18,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from saffron import models, records
-from saffron.config import MRM, Config
+from saffron.config import MRM, as_dict
+from saffron.jobs import TrainJob, beside
 from saffron.layout import Layout
 from saffron.mrm.model import LORA_MODULES
-from saffron.mrm.training import base_model
 
 log = logging.getLogger(__name__)
 
@@ -34,27 +34,28 @@ class ReleaseError(ValueError):
     """A release that is incomplete or not for this guard; names the file and what was expected."""
 
 
-def load(config: Config, layout: Layout, seed: int, variant: str = "default") -> None:
+def load(job: TrainJob, layout: Layout) -> None:
     """Verify the release named by ``mrm.released`` and write the files that training writes, ``losses.parquet`` excepted.
 
     Raises:
         ReleaseError: on a missing file, another number, name, shape or dtype of tensors, or another number of unseen tokens.
     """
-    settings = config.mrm
+    settings = job.mrm
     source = require_files(settings)
-    guard = models.load_lm(layout.model("guard", seed), config.runtime, device_map=config.models.device_map)
+    guard = models.load_lm(layout.model("guard", job.seed), job.runtime, device_map=job.device_map)
     adapter = read_adapter(source, guard, settings)
     vocabulary = guard.get_output_embeddings().out_features
     unseen, bias = read_mask(source, vocabulary, settings.released_unseen), read_bias(source, vocabulary)
     merge(guard, adapter, settings.lora_alpha / settings.lora_rank)
-    folder = layout.mrm(seed, variant)
+    folder = layout.mrm(job.seed, job.variant)
     with records.replacing_folder(folder / "adapter") as temporary:
         save_file(adapter, temporary / ADAPTER, {"format": "pt"})
         described = records.read_json(source / ADAPTER_CONFIG)
-        records.write_json(temporary / ADAPTER_CONFIG, {**described, "base_model_name_or_path": base_model(config)})
+        records.write_json(temporary / ADAPTER_CONFIG, {**described, "base_model_name_or_path": job.base})
     with records.replacing_folder(folder / "merged") as temporary:
         guard.save_pretrained(temporary)
     models.save_mrm_head(folder, bias if settings.released_bias else torch.zeros_like(bias), unseen)
+    records.write_json(beside(folder), as_dict(job))
     log.info("released MRM: %d tensors merged, bias %s", len(adapter), "added" if settings.released_bias else "left out")
 
 

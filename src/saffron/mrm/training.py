@@ -17,11 +17,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from saffron import config as configuration
 from saffron import models, records
 from saffron.chat import ChatFormats
-from saffron.config import MRM, Config
+from saffron.config import MRM, as_dict
 from saffron.fingerprint import fingerprint
+from saffron.jobs import TrainJob, beside
 from saffron.layout import Layout
 from saffron.mrm.model import MultifurcationRewardModel, squared_error
 from saffron.mrm.targets import Batch, Targets, collate, schedule, steps
@@ -29,13 +29,11 @@ from saffron.mrm.targets import Batch, Targets, collate, schedule, steps
 log = logging.getLogger(__name__)
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
-#: Code that decides what is learnt: a change starts the training anew.
-MODULES = ("saffron.mrm.training", "saffron.mrm.model", "saffron.mrm.targets", "saffron.chat", "saffron.models.__init__")
 #: Points of a stored loss curve at most; longer trainings are averaged over equal windows.
 CURVE = 2000
 
 
-def train(config: Config, layout: Layout, seed: int, variant: str = "default") -> None:
+def train(job: TrainJob, layout: Layout) -> None:
     """Train one variant, or load the released one: writes ``adapter/``, ``merged/``, ``head.safetensors`` and ``losses.parquet``.
 
     A killed training goes on from its last checkpoint, at most ``mrm.checkpoint_every`` steps back. In several
@@ -45,13 +43,14 @@ def train(config: Config, layout: Layout, seed: int, variant: str = "default") -
         RecordError: if labels, mask or models are missing, or the labels have no train split.
         ReleaseError: if ``mrm.from`` is ``released`` and the release does not fit.
     """
-    settings = config.mrm
+    settings, seed = job.mrm, job.seed
+    folder = layout.mrm(seed, job.variant)
     if settings.origin == "released":
         from saffron.mrm import release
 
-        return release.load(config, layout, seed, variant)
-    torch.set_num_threads(config.runtime.torch_threads)
-    device = models.device_of(config.runtime)
+        return release.load(job, layout)
+    torch.set_num_threads(job.runtime.torch_threads)
+    device = models.device_of(job.runtime)
     accelerator = Accelerator(cpu=device.type == "cpu")
     formats = ChatFormats.load(layout.tokenizer)
     labels = layout.safety4m(seed) / "labels.parquet"
@@ -63,26 +62,22 @@ def train(config: Config, layout: Layout, seed: int, variant: str = "default") -
     if accelerator.is_main_process:
         log.info("training in %d process%s", accelerator.num_processes, "es" if accelerator.num_processes > 1 else "")
     # A device map would spread each process's model over the GPUs of all.
-    device_map = config.models.device_map if accelerator.num_processes == 1 else None
-    guard = models.load_lm(layout.model("guard", seed), config.runtime, device_map=device_map)
+    device_map = job.device_map if accelerator.num_processes == 1 else None
+    guard = models.load_lm(layout.model("guard", seed), job.runtime, device_map=device_map)
     model = MultifurcationRewardModel(
         guard,
         rank=settings.lora_rank,
         alpha=settings.lora_alpha,
-        bias=settings.variants[variant].bias,
+        bias=settings.variants[job.variant].bias,
         seed=seed + settings.draw,
     )
-    folder = layout.mrm(seed, variant)
-    key = fingerprint(
-        [_read_by_training(settings, variant), seed, configuration.as_dict(config.runtime), accelerator.num_processes],
-        [labels, layout.model("guard", seed), layout.tokenizer],
-        MODULES,
-    )
-    checkpoints = folder.parent / f".checkpoint-{variant}"
+    key = fingerprint([job.key, accelerator.num_processes], [labels, layout.model("guard", seed), layout.tokenizer])
+    checkpoints = folder.parent / f".checkpoint-{job.variant}"
     losses = fit(model, targets, settings, seed + settings.draw, accelerator, checkpoints / f"{key}.safetensors")
     if accelerator.is_main_process:
         unseen = records.read_tensors(layout.safety4m(seed) / "unseen_mask.safetensors", ["unseen_mask"])["unseen_mask"]
-        save(model, unseen, folder, base_model(config))
+        save(model, unseen, folder, job.base)
+        records.write_json(beside(folder), as_dict(job))
         records.write_table(folder / "losses.parquet", losses, records.LOSSES)
         shutil.rmtree(checkpoints, ignore_errors=True)
     accelerator.wait_for_everyone()
@@ -195,20 +190,6 @@ def save(model: MultifurcationRewardModel, unseen: Tensor, folder: Path, base: s
     with records.replacing_folder(folder / "merged") as temporary:
         model.adapted.merge_and_unload().save_pretrained(temporary)
     models.save_mrm_head(folder, model.bias, unseen)
-
-
-def base_model(config: Config) -> str:
-    """Name of the model that was adapted."""
-    if config.models.origin == "hub":
-        assert config.models.hub is not None
-        return config.models.hub.guard.id
-    return f"{config.name}/guard"
-
-
-def _read_by_training(settings: MRM, variant: str) -> dict[str, Any]:
-    values = configuration.as_dict(settings)
-    del values["variants"], values["evaluation_prefixes"], values["checkpoint_every"]
-    return {**values, "bias": settings.variants[variant].bias}
 
 
 def _share(targets: Targets, indices: np.ndarray, rank: int, world: int) -> tuple[Batch, float]:

@@ -12,27 +12,18 @@ import pandas as pd
 from safetensors.numpy import save_file
 from tqdm import tqdm
 
-from saffron import config as configuration
 from saffron import records
-from saffron.config import Config
+from saffron.config import ConfigError, as_dict
 from saffron.fingerprint import fingerprint
+from saffron.jobs import LabelJob, beside
 from saffron.layout import Layout
 from saffron.safety4m import card
 from saffron.safety4m.conversations import Response, collect
 
 log = logging.getLogger(__name__)
 
-#: Code that decides what a label is: a change starts the blocks anew.
-MODULES = (
-    "saffron.safety4m.conversations",
-    "saffron.safety4m.verdicts",
-    "saffron.trie",
-    "saffron.chat",
-    "saffron.models.__init__",
-)
 
-
-def label(config: Config, layout: Layout, seed: int, shard: int) -> None:
+def label(job: LabelJob, layout: Layout, shard: int) -> None:
     """Label one shard: the blocks whose index is ``shard`` modulo ``safety4m.shards``.
 
     Finished blocks are kept under ``.blocks/<key>/``, so that a killed job goes on where it was; the key changes with
@@ -44,35 +35,35 @@ def label(config: Config, layout: Layout, seed: int, shard: int) -> None:
         RecordError: if the conversations or the models are missing.
         DeviceMemoryError: if not even one response fits on the GPU.
     """
-    settings = config.safety4m
+    settings, seed = job.safety4m, job.seed
     if shard not in range(settings.shards):
-        raise configuration.ConfigError(
-            f"safety4m.shards is {settings.shards}: there is no shard {shard}; use 0 to {settings.shards - 1}"
-        )
+        raise ConfigError(f"safety4m.shards is {settings.shards}: there is no shard {shard}; use 0 to {settings.shards - 1}")
     responses, _ = collect(records.read_table(layout.conversations, records.CONVERSATIONS), settings.turns)
-    folder = blocks_folder(config, layout, seed)
+    folder = blocks_folder(job, layout)
     blocks = [responses[start : start + settings.block_size] for start in range(0, len(responses), settings.block_size)]
     mine = list(range(shard, len(blocks), settings.shards))
     missing = [index for index in mine if not _block(folder, index).exists()]
     log.info("%d of %d blocks of shard %d are already labelled", len(mine) - len(missing), len(mine), shard)
     if missing:
-        _label_blocks(config, layout, seed, {index: blocks[index] for index in missing}, folder)
+        _label_blocks(job, layout, {index: blocks[index] for index in missing}, folder)
     noted = {
         path.stem: records.read_json(path) for index in mine if (path := _block(folder, index).with_suffix(".json")).exists()
     }
     if noted:
         records.write_json(layout.safety4m_shard(seed, shard).with_suffix(".batches.json"), noted)
     tables = [records.read_table(_block(folder, index), records.SAFETY4M) for index in mine]
-    records.write_table(layout.safety4m_shard(seed, shard), _joined(tables), records.SAFETY4M)
+    path = layout.safety4m_shard(seed, shard)
+    records.write_json(beside(path), as_dict(job))
+    records.write_table(path, _joined(tables), records.SAFETY4M)
 
 
-def gather(config: Config, layout: Layout, seed: int) -> None:
+def gather(job: LabelJob, layout: Layout) -> None:
     """Join the shards into ``labels.parquet`` in source order; write ``unseen_mask.safetensors`` and the dataset card.
 
     Raises:
         RecordError: if a shard is missing or holds other responses than the conversations do.
     """
-    settings = config.safety4m
+    settings, seed = job.safety4m, job.seed
     responses, counts = collect(records.read_table(layout.conversations, records.CONVERSATIONS), settings.turns)
     tables = [records.read_table(layout.safety4m_shard(seed, shard), records.SAFETY4M) for shard in range(settings.shards)]
     rank = {response.conversation_id: index for index, response in enumerate(responses)}
@@ -90,15 +81,13 @@ def gather(config: Config, layout: Layout, seed: int) -> None:
     records.write_table(folder / "labels.parquet", labels, records.SAFETY4M)
     with records.replacing(folder / "unseen_mask.safetensors") as temporary:
         save_file({"unseen_mask": mask}, temporary)
-    card.write(folder, card.summarise(config, layout, counts, labels, mask))
+    card.write(folder, card.summarise(job, layout, counts, labels, mask))
 
 
-def blocks_folder(config: Config, layout: Layout, seed: int) -> Path:
-    """Where the finished blocks of these settings, inputs and this code lie."""
-    settings = configuration.as_dict(config.safety4m)
-    del settings["shards"]
-    files = [layout.conversations, layout.model("guard", seed), layout.tokenizer]
-    return layout.safety4m(seed) / ".blocks" / fingerprint([settings, configuration.as_dict(config.runtime)], files, MODULES)
+def blocks_folder(job: LabelJob, layout: Layout) -> Path:
+    """Where the finished blocks of this job and these inputs lie."""
+    files = [layout.conversations, layout.model("guard", job.seed), layout.tokenizer]
+    return layout.safety4m(job.seed) / ".blocks" / fingerprint(job.key, files)
 
 
 def unseen_mask(labels: pd.DataFrame, vocab_size: int) -> np.ndarray:
@@ -110,7 +99,7 @@ def unseen_mask(labels: pd.DataFrame, vocab_size: int) -> np.ndarray:
     return mask
 
 
-def _label_blocks(config: Config, layout: Layout, seed: int, blocks: dict[int, list[Response]], folder: Path) -> None:
+def _label_blocks(job: LabelJob, layout: Layout, blocks: dict[int, list[Response]], folder: Path) -> None:
     import torch
 
     from saffron import models
@@ -118,9 +107,9 @@ def _label_blocks(config: Config, layout: Layout, seed: int, blocks: dict[int, l
     from saffron.models import device
     from saffron.safety4m.verdicts import tokenise, verdicts
 
-    settings = config.safety4m
-    torch.set_num_threads(config.runtime.torch_threads)
-    guard = models.load_lm(layout.model("guard", seed), config.runtime, device_map=config.models.device_map)
+    settings = job.safety4m
+    torch.set_num_threads(job.runtime.torch_threads)
+    guard = models.load_lm(layout.model("guard", job.seed), job.runtime, device_map=job.device_map)
     tokenizer = models.load_tokenizer(layout.tokenizer)
     formats = ChatFormats.load(layout.tokenizer)
     eos_id = formats.eos_id if settings.end_of_sequence else None

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from saffron import records
-from saffron.config import Config
+from saffron.jobs import LabelJob
 from saffron.layout import Layout
 from saffron.safety4m.conversations import Counts
 
@@ -18,11 +18,11 @@ from saffron.safety4m.conversations import Counts
 EDGES = [-10.0, -8.0, -6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
 
 
-def summarise(config: Config, layout: Layout, counts: Counts, labels: pd.DataFrame, unseen: np.ndarray) -> dict[str, Any]:
+def summarise(job: LabelJob, layout: Layout, counts: Counts, labels: pd.DataFrame, unseen: np.ndarray) -> dict[str, Any]:
     """The record ``card.json``.
 
     Args:
-        config: the whole config (sources and models are named, ``safety4m`` is quoted).
+        job: names the sources and the guard, and its settings are quoted.
         layout: of this config.
         counts: where each assistant turn went before labelling.
         labels: a records.SAFETY4M table.
@@ -32,12 +32,12 @@ def summarise(config: Config, layout: Layout, counts: Counts, labels: pd.DataFra
     prefixes = labels["rewards"].map(len)
     labelled_rows = len(labels[["split", "source_row"]].drop_duplicates())
     return {
-        "name": f"Safety4M, {config.name}",
-        "source": _source(config),
-        "guard": config.models.hub.guard.id if config.models.hub and config.models.origin == "hub" else "the sandbox's guard",
-        "max_tokens": config.safety4m.max_tokens,
-        "turns": config.safety4m.turns,
-        "end_of_sequence": config.safety4m.end_of_sequence,
+        "name": f"Safety4M, {job.config}",
+        "source": job.source,
+        "guard": job.guard,
+        "max_tokens": job.safety4m.max_tokens,
+        "turns": job.safety4m.turns,
+        "end_of_sequence": job.safety4m.end_of_sequence,
         "source_rows": {"total": counts.rows, "with_labels": labelled_rows, "without_labels": counts.rows - labelled_rows},
         "responses": {
             "assistant_turns": counts.turns,
@@ -126,16 +126,6 @@ def render(record: dict[str, Any]) -> str:
             "",
         ]
     return "\n".join(lines)
-
-
-def _source(config: Config) -> dict[str, str]:
-    if config.sources.origin == "hub":
-        assert config.sources.hub is not None
-        file = config.sources.hub.hh_rlhf
-        return {"name": f"{file.id} at revision {file.revision}", "licence": "MIT", "licence_id": "mit"}
-    assert config.sources.sandbox is not None
-    name = f"preference pairs of the sandbox world, seed {config.sources.sandbox.world_seed}"
-    return {"name": name, "licence": "MIT, with this project; generated text, every item is invented", "licence_id": "mit"}
 
 
 def _distribution(rewards: np.ndarray) -> dict[str, Any]:

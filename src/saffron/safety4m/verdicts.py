@@ -15,10 +15,10 @@ import numpy as np
 import torch
 
 from saffron.chat import ChatFormats
-from saffron.compute import ModelShape
+from saffron.engine.compute import ModelShape
+from saffron.engine.trie import ROOT, TokenTrie
 from saffron.models import device
 from saffron.safety4m.conversations import Response
-from saffron.trie import ROOT, TokenTrie
 
 #: Suffix tokens read in one pass at most, by device: bounds memory on a GPU, keeps a pass within the caches of a CPU.
 TOKENS_PER_PASS = {"cpu": 4_096, "cuda": 65_536}

@@ -5,45 +5,42 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
-import yaml
 
 from saffron import records
-from saffron.config import Config, as_dict
+from saffron.config import as_dict
+from saffron.jobs import GatherJob, beside
 from saffron.layout import Layout
 from saffron.search import experiments
 
 
-def gather(config: Config, layout: Layout, seed: int, experiment: str) -> None:
+def gather(job: GatherJob, layout: Layout) -> None:
     """Join all runs and shards of an experiment into ``layout.search``: by run, budget, search seed and prompt, complete.
 
     Raises:
         RecordError: if a shard is missing, a prompt is missing or there twice, or a value is not a number.
     """
-    item = experiments.named(config, experiment)
-    prompt_ids = experiments.prompts(layout, item)["prompt_id"].tolist()
-    search_seeds = config.search.seeds_of(item)
     parts = []
-    for place, entry in enumerate(item.runs):
-        paths = [layout.search_run(seed, experiment, entry.key, shard) for shard in range(config.search.shards)]
+    for place, entry in enumerate(job.runs):
+        paths = [layout.search_run(entry.seed, entry.experiment, entry.run, shard) for shard in range(entry.shards)]
         table = pd.concat([records.read_table(path, records.SEARCH) for path in paths], ignore_index=True)
         budgets = sorted({int(budget) for budget in table["budget"]})
-        if item.match is None or entry == item.reference:
-            budgets = item.budgets_of(entry)
-        elif config.search.shards > 1:
+        if entry.reference is None:
+            budgets = entry.budgets
+        elif entry.shards > 1:
             from saffron.search import runner  # loads torch
 
-            table = runner.match_fully(config, layout, seed, experiment, entry.key, max(budgets))
+            table = runner.match_fully(entry, layout, max(budgets))
             budgets = [int(table["budget"].iloc[0])]
         elif len(budgets) != 1:
             raise records.RecordError(
                 f"{paths[0]}: column budget: {budgets} in a matched run, expected one; delete it and run the search again"
             )
-        _check(table, paths, budgets, search_seeds, prompt_ids)
+        prompt_ids = experiments.prompts(layout, entry)["prompt_id"].tolist()
+        _check(table, paths, budgets, entry.search_seeds, prompt_ids)
         parts.append(table.assign(run=place))
     rows = pd.concat(parts, ignore_index=True).sort_values(experiments.ROW_ORDER, kind="stable")
-    path = layout.search(seed, experiment)
-    with records.replacing(path.with_suffix(".settings.yaml")) as temporary:
-        temporary.write_text(yaml.safe_dump({"experiment": experiment, **as_dict(item)}, sort_keys=False))
+    path = layout.search(job.seed, job.experiment)
+    records.write_json(beside(path), as_dict(job))
     records.write_table(path, rows, records.SEARCH)
 
 

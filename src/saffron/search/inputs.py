@@ -12,10 +12,11 @@ import torch
 
 from saffron import models, records
 from saffron.chat import ChatFormats
-from saffron.config import Config, Experiment, Rewarded, Run, Saffron, Section
+from saffron.jobs import SearchJob
 from saffron.layout import Layout
+from saffron.methods.base import Rewarded, SearchModels, SearchPrompt
+from saffron.methods.discovery import method
 from saffron.search import experiments
-from saffron.search.base import SearchModels, SearchPrompt
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class AttackedPrompt:
     text: str
     prefill_ids: list[int]
     search: SearchPrompt
-    judge_ids: list[int]  # what the judge reads before the output: formatted prompt, + prefill if search.judge_reads_prefill
+    judge_ids: list[int]  # what the judge reads before the output: formatted prompt, + prefill if self.job.judge_reads_prefill
 
 
 class Loaded:
@@ -52,40 +53,32 @@ class Loaded:
 class Inputs:
     """Everything one run reads; ``loaded`` is shared by the runs of one process."""
 
-    config: Config
+    job: SearchJob
     layout: Layout
-    seed: int
-    experiment: Experiment
-    run: Run
     loaded: Loaded = field(default_factory=Loaded)
 
-    @property
-    def settings(self) -> Section:
+    @cached_property
+    def settings(self) -> Any:
         """The method's settings."""
-        return self.config.search.settings_of(self.run)
-
-    @property
-    def mrm(self) -> str | None:
-        """The MRM variant the run reads, if it reads one."""
-        settings: Any = self.settings
-        return settings.mrm if getattr(settings, "scorer", None) == "mrm" else None
+        return method(self.job.method).settings.model_validate(self.job.settings)
 
     @property
     def files(self) -> list[Path]:
         """All files and folders the run reads."""
-        mrm = self.layout.mrm(self.seed, self.mrm) if self.mrm else None
+        job = self.job
+        mrm = self.layout.mrm(job.seed, job.mrm) if job.mrm else None
         return [
-            self.layout.prompts(self.experiment.dataset),
+            self.layout.prompts(job.dataset),
             self.layout.tokenizer,
-            self.layout.model(self.run.policy, self.seed),
-            self.layout.model("guard", self.seed),
+            self.layout.model(job.policy, job.seed),
+            self.layout.model("guard", job.seed),
             *([mrm / "merged", mrm / models.HEAD] if mrm else []),
         ]
 
     @cached_property
     def device(self) -> torch.device:
         """Where the models run."""
-        return models.device_of(self.config.runtime)
+        return models.device_of(self.job.runtime)
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -100,18 +93,14 @@ class Inputs:
     @cached_property
     def models(self) -> SearchModels:
         """Policy, guard and, if the run reads one, MRM."""
-        runtime, settings, device_map = self.config.runtime, self.settings, self.config.models.device_map
-        mrm, unseen = None, None
-        if self.mrm:
-            load_mrm = partial(models.load_mrm, runtime=runtime, device_map=device_map)
-            mrm, unseen = self.loaded.mrm(self.layout.mrm(self.seed, self.mrm), load_mrm)
-        if unseen is not None and isinstance(settings, Saffron):
-            unseen = unseen.clone()
-            unseen[self.formats.eos_id] = not settings.eos_seen
-        load = partial(models.load_lm, runtime=runtime, device_map=device_map)
+        job, mrm, unseen = self.job, None, None
+        if job.mrm:
+            load_mrm = partial(models.load_mrm, runtime=job.runtime, device_map=job.device_map)
+            mrm, unseen = self.loaded.mrm(self.layout.mrm(job.seed, job.mrm), load_mrm)
+        load = partial(models.load_lm, runtime=job.runtime, device_map=job.device_map)
         return SearchModels(
-            policy=self.loaded.lm(self.layout.model(self.run.policy, self.seed), load),
-            guard=self.loaded.lm(self.layout.model("guard", self.seed), load),
+            policy=self.loaded.lm(self.layout.model(job.policy, job.seed), load),
+            guard=self.loaded.lm(self.layout.model("guard", job.seed), load),
             formats=self.formats,
             mrm=mrm,
             unseen=None if unseen is None else unseen.to(self.device),
@@ -124,21 +113,20 @@ class Inputs:
         Raises:
             RecordError: if the prompt set is missing or malformed, or a prompt that is to be attacked has no reference answer.
         """
-        table = experiments.prompts(self.layout, self.experiment)
-        if self.run.attack and table["reference"].isna().any():
+        table = experiments.prompts(self.layout, self.job)
+        if self.job.attack and table["reference"].isna().any():
             first = table.loc[table["reference"].isna(), "prompt_id"].iloc[0]
-            path = self.layout.prompts(self.experiment.dataset)
+            path = self.layout.prompts(self.job.dataset)
             raise records.RecordError(
-                f"{path}: column reference: prompt {first} has no answer to prefill; set attack: false for run {self.run.key}"
+                f"{path}: column reference: prompt {first} has no answer to prefill; set attack: false for run {self.job.run}"
             )
         return [self._attacked(*row) for row in table[["prompt_id", "prompt", "reference"]].itertuples(index=False)]
 
     def _attacked(self, prompt_id: int, text: str, reference: str | None) -> AttackedPrompt:
-        search = self.config.search
         ids = self.tokenizer.encode(text, add_special_tokens=False)
         prefill: list[int] = []
-        if self.run.attack and reference is not None:
-            prefill = self.tokenizer.encode(reference, add_special_tokens=False)[: search.prefill_tokens]
+        if self.job.attack and reference is not None:
+            prefill = self.tokenizer.encode(reference, add_special_tokens=False)[: self.job.prefill_tokens]
         rewarded = prefill if isinstance(self.settings, Rewarded) and self.settings.reward_reads_prefill else []
         guard = self.formats.guard.prompt(ids)
         prompt = SearchPrompt(
@@ -147,7 +135,7 @@ class Inputs:
             guard_ids=guard + rewarded,
             mrm_ids=self.formats.mrm.prompt(ids) + rewarded,
         )
-        return AttackedPrompt(int(prompt_id), text, prefill, prompt, guard + (prefill if search.judge_reads_prefill else []))
+        return AttackedPrompt(int(prompt_id), text, prefill, prompt, guard + (prefill if self.job.judge_reads_prefill else []))
 
     def decode(self, ids: list[int]) -> str:
         """Ids as text, special tokens left out."""

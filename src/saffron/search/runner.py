@@ -21,78 +21,75 @@ from typing import Any
 
 import pandas as pd
 import torch
-import yaml
 from tqdm import tqdm
 
 from saffron import records
-from saffron.compute import ModelShape, paper_multiplier
-from saffron.config import Config, Match, Run, as_dict
+from saffron.config import as_dict
+from saffron.engine.compute import ModelShape
 from saffron.fingerprint import fingerprint
+from saffron.jobs import SearchJob, beside
 from saffron.layout import Layout
+from saffron.methods import discovery
+from saffron.methods.base import Block, Result, SearchPrompt
+from saffron.methods.random import RandomKey
+from saffron.methods.verdicts import judge
 from saffron.models import device
-from saffron.search import experiments, registry
-from saffron.search.base import RandomKey, SearchPrompt, SearchResult
+from saffron.search import experiments
 from saffron.search.inputs import AttackedPrompt, Inputs, Loaded
-from saffron.search.verdicts import judge
 from saffron.sources import oracle
 
 log = logging.getLogger(__name__)
 
 #: How far above the tolerance a budget may look on the first block and still be measured in full.
 PROBE_SLACK = 1.1
-#: Modules whose source text is part of a block's key, beside the files it reads.
-MODULES = ("saffron.trie", "saffron.compute", "saffron.chat", "saffron.search", "saffron.sources.oracle")
 
 
-def run(
-    config: Config, layout: Layout, seed: int, experiment: str, run_key: str, shard: int, loaded: Loaded | None = None
-) -> None:
-    """Search one shard of one run and write ``layout.search_run``; the run's settings are written beside it.
+def run(job: SearchJob, layout: Layout, shard: int, loaded: Loaded | None = None) -> None:
+    """Search one shard of one run and write ``layout.search_run``; the job is written beside it.
 
-    In a matched experiment the reference method's run has to be there; the ratio reached is written to
+    In a matched experiment the run that this one is matched to has to be there; the ratio reached is written to
     ``<run>.match.json`` (with several shards: by :mod:`saffron.search.gathering`, as only then all prompts have been searched).
 
     Raises:
         RecordError: if something it reads is missing or not what it should be.
-        ConfigError: if the experiment has no such run.
     """
-    job = _Job.of(config, layout, seed, experiment, run_key, loaded)
-    mine = job.blocks_of_shard(shard)
-    if job.match is None or job.is_reference:
-        table = job.search(job.budgets, mine)
+    blocks = _Blocks.of(job, layout, loaded)
+    mine = blocks.of_shard(shard)
+    if job.reference is None:
+        table = blocks.search(job.budgets, mine)
     else:
-        matching = _Matching(job)
+        matching = _Matching(blocks)
         budget = matching.probe()
-        if config.search.shards == 1:
+        if job.shards == 1:
             budget = matching.accept(budget)
             matching.record()
-        table = job.search([budget], mine)
-    path = layout.search_run(seed, experiment, run_key, shard)
-    job.write_settings(_beside(path, "settings.yaml"))
-    batches = job.batch_sizes(mine)
+        table = blocks.search([budget], mine)
+    path = layout.search_run(job.seed, job.experiment, job.run, shard)
+    records.write_json(beside(path), as_dict(job))
+    batches = blocks.batch_sizes(mine)
     if batches:
-        records.write_json(_beside(path, "batches.json"), {"device": device.name(job.inputs.device), "batch_sizes": batches})
+        records.write_json(_beside(path, "batches.json"), {"device": device.name(blocks.inputs.device), "batch_sizes": batches})
     records.write_table(path, table, records.SEARCH)
 
 
-def run_all(config: Config, layout: Layout, seed: int, runs: Sequence[tuple[str, str]]) -> None:
-    """Search every shard of some runs, given as experiment and key, in their order; each model is loaded once (:func:`run`)."""
+def run_all(jobs: Sequence[SearchJob], layout: Layout) -> None:
+    """Search every shard of some runs in their order; each model is loaded once (:func:`run`)."""
     loaded = Loaded()
-    for experiment, key in runs:
-        for shard in range(config.search.shards):
-            run(config, layout, seed, experiment, key, shard, loaded)
+    for job in jobs:
+        for shard in range(job.shards):
+            run(job, layout, shard, loaded)
 
 
-def match_fully(config: Config, layout: Layout, seed: int, experiment: str, run_key: str, largest: int) -> pd.DataFrame:
+def match_fully(job: SearchJob, layout: Layout, largest: int) -> pd.DataFrame:
     """All rows of a matched run at its budget, which is known once every shard has searched ``largest`` (:func:`run`).
 
     A smaller budget is searched here if that one turns out to be above the tolerance; writes ``<run>.match.json``.
     """
-    job = _Job.of(config, layout, seed, experiment, run_key)
-    matching = _Matching(job)
+    blocks = _Blocks.of(job, layout)
+    matching = _Matching(blocks)
     budget = matching.accept(largest)
     matching.record()
-    return job.search([budget], range(len(job.blocks)))
+    return blocks.search([budget], range(len(blocks.blocks)))
 
 
 def _beside(path: Path, ending: str) -> Path:
@@ -102,46 +99,22 @@ def _beside(path: Path, ending: str) -> Path:
 
 # -------------------------------------------------------------------------------------------------------------- one run
 @dataclass
-class _Job:
-    """One run of one experiment for one training seed."""
+class _Blocks:
+    """The blocks of one run."""
 
+    job: SearchJob
     layout: Layout
-    name: str
     inputs: Inputs
     batch: int | None = None  # largest batch that fits the GPU, once one did not
 
     @classmethod
-    def of(cls, config: Config, layout: Layout, seed: int, experiment: str, run_key: str, loaded: Loaded | None = None) -> _Job:
-        item = experiments.named(config, experiment)
-        entry = experiments.run_named(item, experiment, run_key)
-        torch.set_num_threads(config.runtime.torch_threads)
-        return cls(layout, experiment, Inputs(config, layout, seed, item, entry, loaded or Loaded()))
-
-    # ------------------------------------------------------------------------------------------------- what there is
-    @property
-    def config(self) -> Config:
-        return self.inputs.config
+    def of(cls, job: SearchJob, layout: Layout, loaded: Loaded | None = None) -> _Blocks:
+        torch.set_num_threads(job.runtime.torch_threads)
+        return cls(job, layout, Inputs(job, layout, loaded or Loaded()))
 
     @property
-    def entry(self) -> Run:
-        return self.inputs.run
-
-    @property
-    def search_seeds(self) -> list[int]:
-        return self.config.search.seeds_of(self.inputs.experiment)
-
-    @property
-    def match(self) -> Match | None:
-        return self.inputs.experiment.match
-
-    @property
-    def is_reference(self) -> bool:
-        return self.entry == self.inputs.experiment.reference
-
-    @property
-    def budgets(self) -> list[int]:
-        """Budgets the run may use, increasing."""
-        return self.inputs.experiment.budgets_of(self.entry)
+    def name(self) -> str:
+        return f"{self.job.experiment}/{self.job.run}"
 
     @cached_property
     def prompts(self) -> list[AttackedPrompt]:
@@ -149,50 +122,21 @@ class _Job:
 
     @cached_property
     def blocks(self) -> list[list[AttackedPrompt]]:
-        size = self.config.search.block_size
+        size = self.job.block_size
         return [self.prompts[start : start + size] for start in range(0, len(self.prompts), size)]
 
-    def blocks_of_shard(self, shard: int) -> list[int]:
+    def of_shard(self, shard: int) -> list[int]:
         """Indices of a shard's blocks."""
-        return [index for index in range(len(self.blocks)) if index % self.config.search.shards == shard]
-
-    # ------------------------------------------------------------------------------------------------------ settings
-    @cached_property
-    def settings(self) -> dict[str, Any]:
-        """The part of the config that decides the run's results."""
-        search = self.config.search
-        return {
-            "method": self.entry.method,
-            "settings_id": self.entry.settings_id,
-            "settings": as_dict(self.inputs.settings),
-            "policy": self.entry.policy,
-            "attack": self.entry.attack,
-            "dataset": self.inputs.experiment.dataset,
-            "prompts": self.inputs.experiment.prompts,
-            "prefill_tokens": search.prefill_tokens,
-            "max_new_tokens": search.max_new_tokens,
-            "judge_reads_prefill": search.judge_reads_prefill,
-            "mrm": as_dict(self.config.mrm.variants[self.inputs.mrm]) if self.inputs.mrm else None,
-            "block_size": search.block_size,
-            "oracle": search.oracle,
-            "runtime": {**as_dict(self.config.runtime), "device": self.inputs.device.type},
-        }
-
-    def write_settings(self, path: Path) -> None:
-        values = {**self.settings, "budgets": self.entry.budgets, "search_seeds": self.search_seeds}
-        values["match"] = None if self.match is None else as_dict(self.match)
-        with records.replacing(path) as temporary:
-            temporary.write_text(yaml.safe_dump(values, sort_keys=False))
+        return [index for index in range(len(self.blocks)) if index % self.job.shards == shard]
 
     @cached_property
     def folder(self) -> Path:
         """Where finished blocks are kept; blocks of the same run under another key are removed."""
-        shared = registry.METHODS[self.entry.method].shared
-        modules = (*MODULES, *(["saffron.sources.sandbox"] if self.config.search.oracle == "sandbox" else []))
-        key = fingerprint({**self.settings, "budgets": self.budgets if shared else None}, self.inputs.files, modules)
-        blocks = self.layout.search_run(self.inputs.seed, self.name, self.entry.key, 0).parent / ".blocks"
-        folder = blocks / f"{self.entry.key}-{key}"
-        for other in blocks.glob(f"{self.entry.key}-*"):
+        job = self.job
+        key = fingerprint([job.key, self.inputs.device.type], self.inputs.files)
+        blocks = self.layout.search_run(job.seed, job.experiment, job.run, 0).parent / ".blocks"
+        folder = blocks / f"{job.run}-{key}"
+        for other in blocks.glob(f"{job.run}-*"):
             if other != folder and len(other.name) == len(folder.name):
                 shutil.rmtree(other, ignore_errors=True)
         return folder
@@ -200,10 +144,9 @@ class _Job:
     # -------------------------------------------------------------------------------------------------------- search
     def search(self, budgets: Sequence[int], blocks: Sequence[int]) -> pd.DataFrame:
         """Rows (records.SEARCH) of these blocks at these budgets and all search seeds; finished blocks are read back."""
-        groups = [list(budgets)] if registry.METHODS[self.entry.method].shared else [[budget] for budget in budgets]
-        work = [(seed, index, group) for group in groups for seed in self.search_seeds for index in blocks]
-        name = f"{self.name}/{self.entry.key}"
-        tables = [self._block(*unit) for unit in tqdm(work, desc=name, unit="block", mininterval=5)]
+        groups = [list(budgets)] if discovery.method(self.job.method).shared_budgets else [[budget] for budget in budgets]
+        work = [(seed, index, group) for group in groups for seed in self.job.search_seeds for index in blocks]
+        tables = [self._block(*unit) for unit in tqdm(work, desc=self.name, unit="block", mininterval=5)]
         if not tables:
             return pd.DataFrame(columns=records.SEARCH.names)
         order = [column for column in experiments.ROW_ORDER if column != "run"]
@@ -216,7 +159,7 @@ class _Job:
         path = self._block_path(search_seed, index, budgets)
         if path.exists():
             return records.read_table(path, records.SEARCH)
-        key = RandomKey(self.inputs.experiment.dataset, search_seed)
+        key = RandomKey(self.job.dataset, search_seed)
         prompts = self.blocks[index]
         results = self._results([prompt.search for prompt in prompts], budgets, key)
         if self.inputs.device.type == "cuda" or self.batch is not None:
@@ -225,26 +168,19 @@ class _Job:
         records.write_table(path, rows, records.SEARCH)
         return records.read_table(path, records.SEARCH)
 
-    def _results(self, prompts: list[SearchPrompt], budgets: list[int], key: RandomKey) -> dict[int, list[SearchResult]]:
+    def _results(self, prompts: list[SearchPrompt], budgets: list[int], key: RandomKey) -> dict[int, list[Result]]:
         """Results by budget, prompts in order; batches are halved for as long as the GPU's memory does not hold one."""
-        method = registry.method(self.entry.method)
+        method, limit = discovery.search(self.job.method), self.job.max_new_tokens
 
-        def search(batch: Sequence[SearchPrompt]) -> list[dict[int, SearchResult]]:
-            results = method(
-                self.inputs.models,
-                batch,
-                self.inputs.settings,
-                budgets,
-                key=key,
-                max_new_tokens=self.config.search.max_new_tokens,
-            )
-            found: dict[int, dict[int, SearchResult]] = {prompt.prompt_id: {} for prompt in batch}
+        def search(batch: Sequence[SearchPrompt]) -> list[dict[int, Result]]:
+            results = method(Block(self.inputs.models, batch, key, limit), self.inputs.settings, budgets)
+            found: dict[int, dict[int, Result]] = {prompt.prompt_id: {} for prompt in batch}
             for result in results:
                 found[result.prompt_id][result.budget] = result
             return [found[prompt.prompt_id] for prompt in batch]
 
         size = self.batch or self._fitting(prompts, max(budgets))
-        found, size = device.in_batches(search, prompts, size, what=f"the budgets of {self.name}/{self.entry.key}")
+        found, size = device.in_batches(search, prompts, size, what=f"the budgets of {self.name}")
         if size < len(prompts):
             self.batch = size
         return {budget: [results[budget] for results in found] for budget in budgets}
@@ -259,15 +195,15 @@ class _Job:
         needed = device.search_bytes(
             [ModelShape.from_config(model.config) for model in loaded],
             max(1, budget),
-            self.config.search.max_new_tokens,
+            self.job.max_new_tokens,
             longest,
             loaded[0].dtype,
         )
         return device.batch_size(len(prompts), needed, free)
 
-    def _rows(self, prompts: list[AttackedPrompt], results: list[SearchResult], search_seed: int) -> list[dict[str, Any]]:
+    def _rows(self, prompts: list[AttackedPrompt], results: list[Result], search_seed: int) -> list[dict[str, Any]]:
         """One row per prompt: the result, its text, the judge's reward and the oracle's word."""
-        complied = oracle.load(self.config.search.oracle)
+        complied = oracle.load(self.job.oracle)
         size = self.batch or len(prompts)
         rewards: list[float] = []
         for start in range(0, len(prompts), size):
@@ -280,12 +216,12 @@ class _Job:
             response = self.inputs.decode([*prompt.prefill_ids, *result.output_ids])
             rows.append(
                 {
-                    "dataset": self.inputs.experiment.dataset,
+                    "dataset": self.job.dataset,
                     "prompt_id": prompt.prompt_id,
-                    "method": self.entry.method,
+                    "method": self.job.method,
                     "budget": result.budget,
-                    "settings_id": self.entry.settings_id,
-                    "train_seed": self.inputs.seed,
+                    "settings_id": self.job.settings_id,
+                    "train_seed": self.job.seed,
                     "search_seed": search_seed,
                     "output_ids": result.output_ids,
                     "text": text,
@@ -314,46 +250,43 @@ class _Job:
 class _Matching:
     """The search for a run's matched budget."""
 
-    def __init__(self, job: _Job) -> None:
-        match, reference = job.match, job.inputs.experiment.reference
-        assert match is not None and reference is not None
-        self.job, self.match = job, match
-        paths = [
-            job.layout.search_run(job.inputs.seed, job.name, reference.key, shard) for shard in range(job.config.search.shards)
-        ]
+    def __init__(self, blocks: _Blocks) -> None:
+        job = blocks.job
+        assert job.match is not None and job.reference is not None
+        self.blocks, self.job, self.match = blocks, job, job.match
+        paths = [blocks.layout.search_run(job.seed, job.experiment, job.reference, shard) for shard in range(job.shards)]
         self.reference = pd.concat([records.read_table(path, records.SEARCH) for path in paths], ignore_index=True)
-        self.reference_compute = self._compute(self.reference, match.method)
+        self.reference_compute = self._compute(self.reference, job.match.method)
         self.tried: dict[int, float] = {}  # ratio in full, by budget
         self.accepted: int | None = None
 
     def _compute(self, rows: pd.DataFrame, method: str) -> float:
         """Mean nominal FLOPs per prompt under the convention."""
-        factor = paper_multiplier(method) if self.match.convention == "paper" else 1
+        factor = discovery.method(method).multiplier() if self.match.convention == "paper" else 1
         return factor * float((rows["flops_policy"] + rows["flops_reward"]).mean())
 
     def probe(self) -> int:
         """The largest budget that may be within the tolerance, judged by the first block; the smallest if none may."""
-        job, seeds = self.job, self.job.search_seeds
-        budgets = job.budgets
+        blocks, seeds, budgets = self.blocks, self.job.search_seeds, self.job.budgets
         if len(budgets) == 1:
             return budgets[0]
-        first = {prompt.prompt_id for prompt in job.blocks[0]}
+        first = {prompt.prompt_id for prompt in blocks.blocks[0]}
         limit = self.match.tolerance * PROBE_SLACK
         rows = self.reference[self.reference["prompt_id"].isin(first) & self.reference["search_seed"].isin(seeds)]
         reference = self._compute(rows, self.match.method)
         chosen = budgets[0]
         for budget in budgets:
-            if self._compute(job.search([budget], [0]), job.entry.method) > limit * reference:
+            if self._compute(blocks.search([budget], [0]), self.job.method) > limit * reference:
                 break  # compute grows with the budget
             chosen = budget
         return chosen
 
     def accept(self, budget: int) -> int:
         """Step down from ``budget`` until the mean compute over all prompts is within the tolerance."""
-        job = self.job
+        blocks, job = self.blocks, self.job
         for candidate in [value for value in reversed(job.budgets) if value <= budget]:
-            rows = job.search([candidate], range(len(job.blocks)))
-            self.tried[candidate] = self._compute(rows, job.entry.method) / self.reference_compute
+            rows = blocks.search([candidate], range(len(blocks.blocks)))
+            self.tried[candidate] = self._compute(rows, job.method) / self.reference_compute
             self.accepted = candidate
             if self.tried[candidate] <= self.match.tolerance:
                 break
@@ -366,13 +299,13 @@ class _Matching:
         assert self.accepted is not None
         ratio = self.tried[self.accepted]
         within = ratio <= match.tolerance
-        print(f"{job.name}: {job.entry.key} at {self.accepted} computes {ratio:.3f} x {match.method} at {match.budget}")
+        print(f"{job.experiment}: {job.run} at {self.accepted} computes {ratio:.3f} x {match.method} at {match.budget}")
         if not within:
-            log.warning("%s: even the smallest budget of %s is above %.2f", job.name, job.entry.key, match.tolerance)
-        path = job.layout.search_run(job.inputs.seed, job.name, job.entry.key, 0)
+            log.warning("%s: even the smallest budget of %s is above %.2f", job.experiment, job.run, match.tolerance)
+        path = self.blocks.layout.search_run(job.seed, job.experiment, job.run, 0)
         record = {
-            "method": job.entry.method,
-            "settings_id": job.entry.settings_id,
+            "method": job.method,
+            "settings_id": job.settings_id,
             "budget": self.accepted,
             "ratio": ratio,
             "within_tolerance": within,
@@ -380,4 +313,4 @@ class _Matching:
             "match": {**as_dict(match), "flops": self.reference_compute},
             "tried": {str(budget): value for budget, value in self.tried.items()},
         }
-        records.write_json(path.with_name(f"{job.entry.key}.match.json"), record)
+        records.write_json(path.with_name(f"{job.run}.match.json"), record)

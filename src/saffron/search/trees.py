@@ -33,55 +33,46 @@ from typing import Any
 import torch
 
 from saffron import records
-from saffron.compute import ModelShape
-from saffron.config import Config, Experiment
+from saffron.config import as_dict
+from saffron.engine.compute import ModelShape
+from saffron.engine.trie import ROOT
+from saffron.jobs import SearchJob, beside
 from saffron.layout import Layout
-from saffron.search.base import RandomKey, SearchModels, SearchPrompt, SearchResult, SearchTree, TreeCandidate, TreeStep
-from saffron.search.best_of_n import draw_samples
+from saffron.methods.base import Block, Result, SearchModels, SearchPrompt
+from saffron.methods.random import RandomKey
+from saffron.methods.saffron.search import record, unseen_tokens
+from saffron.methods.saffron.tree import SearchTree, TreeCandidate, TreeStep
+from saffron.methods.sampling import draw_samples
+from saffron.methods.verdicts import Verdicts
 from saffron.search.inputs import Inputs
-from saffron.search.saffron import saffron
-from saffron.search.verdicts import Verdicts
-from saffron.trie import ROOT
 
 #: New token from which Figure 1's step is taken, so that there is a beam sequence to show.
 FIRST_STEP = 4
-#: Recorded prompts, and the width of both searches: enough to see sharing, few enough to draw.
-PROMPTS = 3
-WIDTH = 8
-#: Benchmark of the scaling figures, by origin of the sources.
-DATASETS = {"sandbox": "guild_a", "hub": "harmful_hexphi"}
 
 
-def trees(config: Config, layout: Layout, seed: int) -> None:
+def trees(job: SearchJob, layout: Layout) -> None:
     """Record a few searches under attack into ``layout.search_trees`` (format: see the module).
 
     Raises:
         RecordError: if prompts or models are missing.
     """
-    torch.set_num_threads(config.runtime.torch_threads)
-    dataset, search_seed = DATASETS[config.sources.origin], config.search.seeds[0]
-    run = {"method": "saffron", "budgets": [WIDTH], "settings": {"mrm": "default", "scorer": "mrm"}}
-    experiment = Experiment.model_validate({"dataset": dataset, "runs": [run], "prompts": PROMPTS})
-    inputs = Inputs(config, layout, seed, experiment, experiment.runs[0])
+    torch.set_num_threads(job.runtime.torch_threads)
+    (width,), (search_seed,) = job.budgets, job.search_seeds
+    inputs = Inputs(job, layout)
     prompts = [prompt.search for prompt in inputs.prompts]
-    key, limit = RandomKey(dataset, search_seed), config.search.max_new_tokens
-    settings: Any = inputs.settings
-    results = saffron(inputs.models, prompts, settings, [WIDTH], key=key, max_new_tokens=limit, record_tree=True)
-    samples = _samples(inputs.models, prompts, key, limit)
+    block = Block(inputs.models, prompts, RandomKey(job.dataset, search_seed), job.max_new_tokens)
+    recorded = record(block, inputs.settings, width)
     searches = []
-    for prompt, result, sampled in zip(prompts, results, samples, strict=True):
-        searches += [_saffron_entry(inputs, prompt, result, limit), _samples_entry(inputs, prompt, sampled, limit)]
-    record = {"dataset": dataset, "train_seed": seed, "search_seed": search_seed, "searches": searches}
-    records.write_json(layout.search_trees(seed), record | {"step": _step_entry(inputs, prompts[0], _tree(results[0]))})
+    for prompt, (result, tree), sampled in zip(prompts, recorded, _samples(block, width), strict=True):
+        searches.append(_saffron_entry(inputs, prompt, result, tree, block.max_new_tokens))
+        searches.append(_samples_entry(inputs, prompt, sampled, block.max_new_tokens))
+    found = {"dataset": job.dataset, "train_seed": job.seed, "search_seed": search_seed, "searches": searches}
+    path = layout.search_trees(job.seed)
+    records.write_json(beside(path), as_dict(job))
+    records.write_json(path, found | {"step": _step_entry(inputs, prompts[0], recorded[0][1])})
 
 
-def _tree(result: SearchResult) -> SearchTree:
-    assert result.tree is not None
-    return result.tree
-
-
-def _saffron_entry(inputs: Inputs, prompt: SearchPrompt, result: SearchResult, limit: int) -> dict[str, Any]:
-    tree = _tree(result)
+def _saffron_entry(inputs: Inputs, prompt: SearchPrompt, result: Result, tree: SearchTree, limit: int) -> dict[str, Any]:
     candidates = [candidate for step in tree.steps for candidate in step.candidates]
     reward = {candidate.node: candidate.reward for candidate in candidates if candidate.node is not None}
     read = {"tokens": tree.tokens_read, "context": tree.context_read}
@@ -100,9 +91,9 @@ class _Sampled:
         return max(self.samples, key=lambda sample: sample[1])[0]
 
 
-def _samples(models: SearchModels, prompts: Sequence[SearchPrompt], key: RandomKey, max_new_tokens: int) -> list[_Sampled]:
-    drawn = draw_samples(models, prompts, WIDTH, key=key, max_new_tokens=max_new_tokens)
-    rewards = _rewards(models, prompts, drawn.tokens, drawn.lengths)
+def _samples(block: Block, width: int) -> list[_Sampled]:
+    drawn = draw_samples(block, width)
+    rewards = _rewards(block.models, block.prompts, drawn.tokens, drawn.lengths)
     found = []
     columns = (drawn.tokens, drawn.lengths, drawn.ledger.tokens, drawn.ledger.context)
     for tokens, lengths, count, context, values in zip(*(column.tolist() for column in columns), rewards, strict=True):
@@ -152,7 +143,7 @@ def _entry(
     return {
         "prompt_id": prompt.prompt_id,
         "method": method,
-        "budget": WIDTH,
+        "budget": inputs.job.budgets[0],
         "prompt_tokens": len(prompt.policy_ids),
         "nodes": {
             "parent": [parent for parent, _ in nodes],
@@ -213,8 +204,9 @@ def _step_entry(inputs: Inputs, prompt: SearchPrompt, tree: SearchTree) -> dict[
     tokens = torch.tensor([[[*prefix, child.token] for child in children]], device=inputs.device)
     lengths = torch.full(tokens.shape[:2], len(prefix) + 1, device=inputs.device)
     (verdicts,) = _rewards(models, [prompt], tokens, lengths)
-    assert models.mrm is not None and models.unseen is not None
-    unseen = models.unseen.tolist()
+    mask = unseen_tokens(models, inputs.settings)
+    assert models.mrm is not None and mask is not None
+    unseen = mask.tolist()
     mrm, guard = ModelShape.from_config(models.mrm.config), ModelShape.from_config(models.guard.config)
     read, suffix = len(prompt.guard_ids) + len(prefix), len(models.formats.guard.suffix)
     candidates = [

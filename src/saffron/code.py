@@ -1,0 +1,142 @@
+"""What the code behind a result is: one digest over the syntax trees of the modules that a job can reach.
+
+Comments, docstrings and layout are no part of a syntax tree's meaning, so editing them changes no digest and runs nothing
+again. A job reaches the modules it names and all that these import, at any depth and anywhere in them (heavy imports stand
+inside functions). What is imported for type checking alone is not run, and a package counts where it is imported by name.
+
+The modules of the config, of paths and of commands are left out: their effect shows in values and paths. So are the
+descriptions of search methods, whose settings stand in the job.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import json
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+#: Modules whose effect a job shows otherwise.
+SEEN_OTHERWISE = frozenset(
+    {
+        "saffron",
+        "saffron.cli",
+        "saffron.code",
+        "saffron.config",
+        "saffron.jobs",
+        "saffron.layout",
+        "saffron.methods",
+        "saffron.methods.base",
+        "saffron.methods.discovery",
+        "saffron.section",
+        "saffron.workflow",
+    }
+)
+
+
+class CodeError(ValueError):
+    """A module that is not there; names it."""
+
+
+@cache
+def digest(*names: str) -> str:
+    """16 hex digits that change with what these modules, and all that they import, do.
+
+    Args:
+        names: dotted names of modules, for instance ``saffron.search.runner``.
+
+    Raises:
+        CodeError: if a name is no module.
+    """
+    found = hashlib.sha256()
+    for name in modules(*names):
+        found.update(f"{name}\0{_meaning(_file(name))}\0".encode())
+    return found.hexdigest()[:16]
+
+
+def modules(*names: str) -> list[str]:
+    """Sorted dotted names of these modules and of all that they import of their own packages and of this one.
+
+    Raises:
+        CodeError: if a name is no module.
+    """
+    packages = {"saffron", *(name.partition(".")[0] for name in names)}
+    for name in names:
+        if not _file(name):
+            raise CodeError(f"{name}: no such module; a digest names the code a result depends on")
+    todo, found = list(names), set[str]()
+    while todo:
+        name = todo.pop()
+        if name in found or name in SEEN_OTHERWISE or name.partition(".")[0] not in packages:
+            continue
+        path = _file(name)
+        if path is None or (path.name == "__init__.py" and name.startswith("saffron.methods.")):
+            continue  # a name imported from a module, not a module; or a method's description
+        found.add(name)
+        todo += imports(path)
+    return sorted(found)
+
+
+def digest_of_notebook(path: Path) -> str:
+    """The same for a notebook: what its code cells do and the modules that they import."""
+    cells = [cell for cell in json.loads(path.read_text("utf-8"))["cells"] if cell["cell_type"] == "code"]
+    return digest_of_text("\n".join("".join(cell["source"]) for cell in cells))
+
+
+def digest_of_text(source: str) -> str:
+    """The same for a source text."""
+    found = hashlib.sha256(_normalised(source).encode())
+    known = [name for name in _imported(ast.parse(source)) if name.startswith("saffron.") and _file(name)]
+    found.update(digest(*known).encode())
+    return found.hexdigest()[:16]
+
+
+@cache
+def imports(path: Path) -> tuple[str, ...]:
+    """Dotted names that a file imports as it runs; some are names in a module, not modules."""
+    return tuple(_imported(ast.parse(path.read_text("utf-8"))))
+
+
+def _imported(tree: ast.AST) -> Iterator[str]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test).removeprefix("typing.") == "TYPE_CHECKING":
+            for other in node.orelse:
+                yield from _imported(ast.Module([other], []))
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                part = f"{node.module}.{alias.name}"
+                yield part if _file(part) else node.module  # a module, or a name in one
+        else:
+            yield from _imported(node)
+
+
+@cache
+def _file(name: str) -> Path | None:
+    """The source file of a module; found without running anything but what holds its top package."""
+    top, *rest = name.split(".")
+    spec = importlib.util.find_spec(top)
+    if spec is None or spec.origin is None:
+        return None
+    if not rest:
+        return Path(spec.origin)
+    base = Path(spec.origin).parent.joinpath(*rest)
+    candidates = (base / "__init__.py", base.with_name(f"{base.name}.py"))
+    return next((path for path in candidates if path.exists()), None)
+
+
+@cache
+def _meaning(path: Path) -> str:
+    return hashlib.sha256(_normalised(path.read_text("utf-8")).encode()).hexdigest()
+
+
+def _normalised(source: str) -> str:
+    """The syntax tree as text, without docstrings (and, as it is a tree, comments and layout)."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(node):
+            node.body = node.body[1:]
+    return ast.dump(tree)

@@ -1,0 +1,489 @@
+"""What a job reads, said once: every value that its result depends on, beside the files that are its inputs.
+
+A job record is the params of its Snakemake rule, the key of the intermediate results that it keeps, what is stored beside
+its result, and what its function is given. So a value that is not in it cannot be read, and one that is in it cannot change
+unnoticed. Part of it is ``code``, one digest of all modules that the function can reach (:mod:`saffron.code`).
+
+Records are made here from a config, one function per kind of job.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import Field, SkipValidation
+
+from saffron import code, hub, workflow
+from saffron.config import (
+    MRM,
+    Ablation,
+    Config,
+    ConfigError,
+    Experiment,
+    Match,
+    Models,
+    MRMVariant,
+    Report,
+    Run,
+    Runtime,
+    Safety4M,
+    Sources,
+    as_dict,
+)
+from saffron.methods.discovery import method as described
+from saffron.section import Section
+
+DeviceMap = Literal["auto"] | None
+Part = TypeVar("Part", bound=Section)
+
+
+class Job(Section):
+    """Base of every job record."""
+
+    code: str = Field(..., description="digest of the code that it can reach")
+
+    @property
+    def line(self) -> str:
+        """One line of JSON; equal for equal values (a changing order would run the rule again forever)."""
+        return json.dumps(as_dict(self), sort_keys=True)
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What the intermediate results that it keeps depend on, beside input files."""
+        return as_dict(self)
+
+
+def beside(path: Path) -> Path:
+    """Where the job of a result, a file or a folder, is stored: beside it, under its name."""
+    return path.with_name(f"{path.stem}.job.json")
+
+
+def narrowed(section: Part, *paths: str) -> Part:
+    """A section with some of its keys alone, so that a function that is given it can read no other.
+
+    Args:
+        section: any.
+        paths: dotted names below it; a section stands for all its keys.
+    """
+    kept: dict[str, list[str]] = {}
+    for path in paths:
+        name, _, rest = path.partition(".")
+        kept.setdefault(name, []).append(rest)
+    part: Any = type(section).model_construct()
+    values = {name: getattr(section, name) for name in kept}
+    part.__dict__.clear()
+    for name, below in kept.items():
+        part.__dict__[name] = values[name] if values[name] is None or not all(below) else narrowed(values[name], *below)
+    return part
+
+
+class ConfigJob(Job):
+    """A job that reads many sections: a config without the keys that it does not read."""
+
+    config: SkipValidation[Config]
+
+
+# ------------------------------------------------------------------------------------------------------------ sources
+class SourcesJob(Job):
+    """Writing conversations and prompt sets."""
+
+    sources: SkipValidation[Sources]
+    content: dict[str, str] = Field(..., description="digest of every local mirror, by key")
+
+
+def sources(config: Config) -> SourcesJob:
+    """The sources of a config."""
+    section = narrowed(config.sources, "origin", config.sources.origin)
+    return SourcesJob(code=code.digest("saffron.sources"), sources=section, content=_content(config, "sources"))
+
+
+def _content(config: Config, section: str, *keys: str) -> dict[str, str]:
+    """Digests of what lies in local mirrors, by key; a mirror that is missing is refused by the job itself.
+
+    Args:
+        config: any.
+        section: ``sources`` or ``models``.
+        keys: of which (default: all).
+    """
+    found = {}
+    for key, _, file in hub.files(config):
+        name = key.rpartition(".")[2]
+        if file.path is not None and key.startswith(f"{section}.") and name in (keys or (name,)) and Path(file.path).exists():
+            found[key] = hub.contents(Path(file.path))
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------------- models
+#: Keys of models.sandbox and models.hub that each model reads.
+READ_BY_MODEL = {
+    "tokenizer": ("vocab_size", "guard_question", "policy", "policy_format", "guard", "chat_formats"),
+    "policy": ("policy", "policy_pretraining", "policy_safety"),
+    "guard": ("guard", "guard_training", "guard_outcome_share"),
+    "judge": ("judge", "guard", "guard_training", "guard_outcome_share"),
+    "deepalign": ("deepalign_training",),
+}
+#: Of these the sandbox's tokenizer reads no model's size.
+READ_BY_SANDBOX_TOKENIZER = ("vocab_size", "guard_question")
+
+
+class ModelJob(Job):
+    """Making the tokenizer or a model: training it in the sandbox, fetching it from the hub."""
+
+    which: str
+    seed: int | None = Field(..., description="None for the tokenizer, which all training seeds share")
+    models: SkipValidation[Models]
+    runtime: Runtime | None = Field(..., description="None for the tokenizer, which computes nothing")
+    content: dict[str, str] = Field(..., description="digest of every local mirror and file of chat formats, by key")
+
+
+def model(config: Config, which: str, seed: int | None = None) -> ModelJob:
+    """``tokenizer``, or ``policy``, ``guard``, ``judge`` or ``deepalign`` of one training seed."""
+    origin, section = config.models.origin, getattr(config.models, config.models.origin)
+    keys = [key for key in READ_BY_MODEL[which] if key in type(section).model_fields]
+    if which == "tokenizer" and origin == "sandbox":
+        keys = list(READ_BY_SANDBOX_TOKENIZER)
+    content = _content(config, "models", *keys)
+    own = getattr(section, "chat_formats", None) if "chat_formats" in keys else None
+    if own is not None and Path(own).exists():
+        content["models.hub.chat_formats"] = hub.contents(Path(own))
+    return ModelJob(
+        code=code.digest("saffron.models.making"),
+        which=which,
+        seed=seed,
+        models=narrowed(config.models, "origin", *(f"{origin}.{key}" for key in keys)),
+        runtime=None if which == "tokenizer" else config.runtime,
+        content=content,
+    )
+
+
+# ----------------------------------------------------------------------------------------------------------- safety4m
+class LabelJob(Job):
+    """Labelling the conversations with a guard, in shards; and joining them."""
+
+    seed: int
+    safety4m: Safety4M
+    runtime: Runtime
+    device_map: DeviceMap
+    config: str = Field(..., description="name of the config, for the card")
+    source: dict[str, str] = Field(..., description="name and licence of the conversations, for the card")
+    guard: str = Field(..., description="name of the guard, for the card")
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """Of a block: what names things and how blocks are dealt to shards do not count."""
+        values = as_dict(self)
+        del values["safety4m"]["shards"]
+        return {name: values[name] for name in ("code", "safety4m", "runtime", "device_map")}
+
+
+def label(config: Config, seed: int) -> LabelJob:
+    """Labels of one training seed."""
+    return LabelJob(
+        code=code.digest("saffron.safety4m.build"),
+        seed=seed,
+        safety4m=config.safety4m,
+        runtime=config.runtime,
+        device_map=config.models.device_map,
+        config=config.name,
+        source=_conversations(config),
+        guard=config.models.hub.guard.id if config.models.hub and config.models.origin == "hub" else "the sandbox's guard",
+    )
+
+
+def _conversations(config: Config) -> dict[str, str]:
+    if config.sources.origin == "hub":
+        assert config.sources.hub is not None  # checked by config.Sources
+        file = config.sources.hub.hh_rlhf
+        return {"name": f"{file.id} at revision {file.revision}", "licence": "MIT", "licence_id": "mit"}
+    assert config.sources.sandbox is not None
+    name = f"preference pairs of the sandbox world, seed {config.sources.sandbox.world_seed}"
+    return {"name": name, "licence": "MIT, with this project; generated text, every item is invented", "licence_id": "mit"}
+
+
+# ---------------------------------------------------------------------------------------------------------------- mrm
+class TrainJob(Job):
+    """Training one variant of the MRM, or loading the authors' release."""
+
+    seed: int
+    variant: str
+    mrm: SkipValidation[MRM] = Field(
+        ..., description="the variant alone in its variants; what the evaluation reads left at its default"
+    )
+    runtime: Runtime
+    device_map: DeviceMap
+    base: str = Field(..., description="name of the model that is adapted")
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """Of a checkpoint: how often one is written does not count."""
+        values = as_dict(self)
+        del values["mrm"]["checkpoint_every"]
+        return values
+
+
+class EvaluateJob(Job):
+    """Comparing one MRM with the guard on held-out prefixes, and writing its card."""
+
+    seed: int
+    variant: str
+    mrm: SkipValidation[MRM] = Field(..., description="the variant alone in its variants")
+    runtime: Runtime
+    device_map: DeviceMap
+    confidence: float = Field(..., description="level of the intervals")
+    config: str = Field(..., description="name of the config, for the card")
+
+
+def train(config: Config, seed: int, variant: str = "default") -> TrainJob:
+    """Training of one variant on one training seed."""
+    evaluated = MRM.model_fields["evaluation_prefixes"].default
+    hub = config.models.hub if config.models.origin == "hub" else None
+    return TrainJob(
+        code=code.digest("saffron.mrm.training"),
+        seed=seed,
+        variant=variant,
+        mrm=_alone(config.mrm, variant).model_copy(update={"evaluation_prefixes": evaluated}),
+        runtime=config.runtime,
+        device_map=config.models.device_map,
+        base=hub.guard.id if hub else f"{config.name}/guard",
+    )
+
+
+def evaluate(config: Config, seed: int, variant: str = "default") -> EvaluateJob:
+    """Evaluation of one variant on one training seed."""
+    return EvaluateJob(
+        code=code.digest("saffron.mrm.evaluation"),
+        seed=seed,
+        variant=variant,
+        mrm=_alone(config.mrm, variant),
+        runtime=config.runtime,
+        device_map=config.models.device_map,
+        confidence=config.analysis.confidence,
+        config=config.name,
+    )
+
+
+def _alone(mrm: MRM, variant: str) -> MRM:
+    return mrm.model_copy(update={"variants": {variant: mrm.variants[variant]}})
+
+
+# ------------------------------------------------------------------------------------------------------------- search
+class SearchJob(Job):
+    """One run of an experiment on one training seed."""
+
+    seed: int
+    experiment: str
+    dataset: str
+    prompts: int | None
+    method: str
+    settings_id: str
+    settings: dict[str, Any] = Field(..., description="all settings of the method")
+    policy: Literal["policy", "deepalign"]
+    attack: bool
+    mrm: str | None = Field(..., description="the MRM that the method reads, if it reads one")
+    variant: MRMVariant | None = Field(..., description="what that MRM is")
+    budgets: list[int] = Field(..., description="budgets that it may be run at, increasing")
+    search_seeds: list[int]
+    match: Match | None
+    reference: str | None = Field(..., description="key of the run whose compute this one is matched to (None: not matched)")
+    prefill_tokens: int
+    max_new_tokens: int
+    judge_reads_prefill: bool
+    block_size: int
+    shards: int
+    oracle: Literal["sandbox", "none"]
+    runtime: Runtime
+    device_map: DeviceMap
+
+    @property
+    def run(self) -> str:
+        """Key of the run."""
+        return f"{self.method}-{self.settings_id}"
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """Of a block, whose file names search seed and budget; with shared budgets, all budgets count."""
+        values = as_dict(self)
+        cut = {"seed", "experiment", "search_seeds", "match", "reference", "shards"}
+        cut |= set() if described(self.method).shared_budgets else {"budgets"}
+        return {name: value for name, value in values.items() if name not in cut}
+
+
+class GatherJob(Job):
+    """Joining the runs of an experiment into one table."""
+
+    seed: int
+    experiment: str
+    runs: list[SearchJob]
+
+
+def search(config: Config, seed: int, experiment: str, run: str) -> SearchJob:
+    """One run of an experiment on one training seed.
+
+    Raises:
+        ConfigError: if there is no such experiment or run.
+    """
+    item, entry = _experiment(config, experiment), _run(config, experiment, run)
+    return _search(config, seed, experiment, item, entry, "saffron.search.runner")
+
+
+def _search(config: Config, seed: int, experiment: str, item: Experiment, entry: Run, module: str) -> SearchJob:
+    settings, found = config.search.settings_of(entry), described(entry.method)
+    mrm = found.mrm(settings)
+    reference = item.reference if item.reference is not None and entry != item.reference else None
+    return SearchJob(
+        code=code.digest(module, found.search.partition(":")[0]),
+        seed=seed,
+        experiment=experiment,
+        dataset=item.dataset,
+        prompts=item.prompts,
+        method=entry.method,
+        settings_id=entry.settings_id,
+        settings=as_dict(settings),
+        policy=entry.policy,
+        attack=entry.attack,
+        mrm=mrm,
+        variant=None if mrm is None else config.mrm.variants[mrm],
+        budgets=item.budgets_of(entry),
+        search_seeds=config.search.seeds_of(item),
+        match=item.match if reference else None,
+        reference=reference.key if reference else None,
+        prefill_tokens=config.search.prefill_tokens,
+        max_new_tokens=config.search.max_new_tokens,
+        judge_reads_prefill=config.search.judge_reads_prefill,
+        block_size=config.search.block_size,
+        shards=config.search.shards,
+        oracle=config.search.oracle,
+        runtime=config.runtime,
+        device_map=config.models.device_map,
+    )
+
+
+def searches(config: Config, seed: int, runs: Iterable[tuple[str, str]]) -> list[SearchJob]:
+    """Several runs, given as experiment and key, on one training seed."""
+    return [search(config, seed, *run) for run in runs]
+
+
+def gather(config: Config, seed: int, experiment: str) -> GatherJob:
+    """All runs of an experiment on one training seed.
+
+    Raises:
+        ConfigError: if there is no such experiment.
+    """
+    runs = searches(config, seed, [(experiment, run.key) for run in _experiment(config, experiment).runs])
+    return GatherJob(code=code.digest("saffron.search.gathering"), seed=seed, experiment=experiment, runs=runs)
+
+
+#: Recorded prompts, and the width of both searches: enough to see sharing, few enough to draw.
+RECORDED_PROMPTS, RECORDED_WIDTH = 3, 8
+
+
+def trees(config: Config, seed: int) -> SearchJob:
+    """The search that Figures 1 and 3 draw: the proposed method on the first prompts of the benchmark of the scaling figures."""
+    run = {"method": "saffron", "budgets": [RECORDED_WIDTH], "settings": {"mrm": "default", "scorer": "mrm"}}
+    dataset = workflow.prompt_sets(config)[0]
+    shown = {"dataset": dataset, "prompts": RECORDED_PROMPTS, "seeds": config.search.seeds[:1]}
+    item = Experiment.model_validate({**shown, "runs": [run]})
+    return _search(config, seed, "trees", item, item.runs[0], "saffron.search.trees")
+
+
+def _experiment(config: Config, name: str) -> Experiment:
+    if name not in config.search.experiments:
+        raise ConfigError(f"search.experiments: no experiment {name}; there are {', '.join(config.search.experiments)}")
+    return config.search.experiments[name]
+
+
+def _run(config: Config, experiment: str, key: str) -> Run:
+    runs = {run.key: run for run in _experiment(config, experiment).runs}
+    if key not in runs:
+        raise ConfigError(f"search.experiments.{experiment}: no run {key}; there are {', '.join(runs)}")
+    return runs[key]
+
+
+class AssessJob(Job):
+    """Judging an experiment's stored outputs independently, and taking their likelihood."""
+
+    runs: list[SearchJob]
+    judge: bool = Field(..., description="whether there is an independent judge")
+
+
+def assess(config: Config, seed: int, experiment: str) -> AssessJob:
+    """Assessment of an experiment on one training seed."""
+    runs = gather(config, seed, experiment).runs
+    return AssessJob(code=code.digest("saffron.assessment"), runs=runs, judge=workflow.has_judge(config))
+
+
+# --------------------------------------------------------------------------------------------------- analysis, figures
+#: What the statistics read; of the experiments, those of the replication.
+READ_BY_ANALYSIS = (
+    *("name", "train_seeds", "analysis.confidence", "analysis.bootstrap_samples", "analysis.seed"),
+    *("search.methods", "search.oracle", "search.seeds", "search.experiments", "mrm.origin", "sources.origin"),
+    *("models.origin", "models.hub.policy", "models.hub.guard", "models.sandbox.policy", "models.sandbox.vocab_size"),
+)
+#: All but whether outputs are assessed, which adds tables and changes none.
+READ_OF_EXPERIMENTS = ("dataset", "runs", "prompts", "match", "seeds", "group")
+
+
+def analyse(config: Config) -> ConfigJob:
+    """The statistics of a config."""
+    read = narrowed(config, *READ_BY_ANALYSIS)
+    read.search.__dict__["experiments"] = {
+        name: narrowed(item, *READ_OF_EXPERIMENTS) for name, item in workflow.experiments(config).items()
+    }
+    return ConfigJob(code=code.digest("saffron.analysis", "saffron.sources.oracle"), config=read)
+
+
+def outputs(config: Config) -> ConfigJob:
+    """Agreement of MRM and guard on stored outputs."""
+    read = narrowed(config, "name", "runtime", "search.methods", "search.experiments", "models.origin", "models.hub.device_map")
+    read.search.__dict__["experiments"] = workflow.on_development(config)
+    return ConfigJob(code=code.digest("saffron.agreement"), config=read)
+
+
+def criteria(config: Config) -> ConfigJob:
+    """What the sandbox must show on its development split."""
+    read = narrowed(config, "name", "train_seeds", "search.oracle", "search.experiments")
+    read.search.__dict__["experiments"] = workflow.on_development(config)
+    return ConfigJob(code=code.digest("saffron.analysis.criteria"), config=read)
+
+
+class NotebookJob(Job):
+    """Executing a notebook; what it imports is its code."""
+
+    report: Report
+    ablation: Ablation | None
+
+
+class ReportJob(Job):
+    """Writing the HTML report."""
+
+    report: Report
+    published: dict[str, str] = Field(..., description="sha256 of our published records, which a run is compared with")
+
+
+def notebook(config: Config, name: str) -> NotebookJob:
+    """The notebook of a figure, a table or an ablation."""
+    return NotebookJob(
+        code=code.digest_of_notebook(Path(f"notebooks/{name}.ipynb")),
+        report=config.report,
+        ablation=config.analysis.ablations.get(name),
+    )
+
+
+def report(config: Config) -> ReportJob:
+    """The HTML report.
+
+    Our published records are no inputs of its rule: Snakemake tells files of their size apart by time alone, and a fresh clone
+    has a new one.
+    """
+    files = sorted(Path("data/reference/ours").glob("*.json"))
+    published = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return ReportJob(code=code.digest("saffron.report"), report=config.report, published=published)
+
+
+def provenance(config: Config) -> ConfigJob:
+    """The record of a finished run, which holds everything."""
+    return ConfigJob(code=code.digest("saffron.provenance"), config=config)

@@ -1,0 +1,150 @@
+"""The methods' descriptions: found, checked, and the only place that knows a method's name."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+from pydantic import Field
+
+from saffron.methods import discovery, rebase
+from saffron.methods.base import MethodError, Rewarded
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_folder_is_a_method_and_they_are_told_apart() -> None:
+    found = discovery.methods()
+    folders = {path.parent.name for path in (ROOT / "src/saffron/methods").glob("*/__init__.py")}
+    assert set(found) == folders
+    assert [method.order for method in found.values()] == sorted(method.order for method in found.values())
+    for name in ("order", "label", "colour", "marker", "search"):
+        assert len({getattr(method, name) for method in found.values()}) == len(found)
+    assert all(callable(discovery.search(name)) for name in found)
+    assert discovery.ordered(reversed(list(found))) == list(found)
+
+
+def test_multipliers_of_the_papers_convention() -> None:
+    assert {name: method.multiplier() for name, method in discovery.methods().items() if method.multiplier() != 2} == {
+        "saffron": 4
+    }
+    assert discovery.method("saffron").multiplier(fitted=False) == 3
+    assert discovery.method("best_of_n").multiplier(fitted=False) == 2
+    with pytest.raises(MethodError, match="no search method 'unknown'; known: no_defense, "):
+        discovery.method("unknown")
+
+
+def test_only_what_a_search_reads_is_its_mrm() -> None:
+    saffron = discovery.method("saffron")
+    assert saffron.mrm(saffron.settings(mrm="other")) == "other"  # type: ignore[call-arg]
+    assert saffron.mrm(saffron.settings(mrm="other", scorer="prm")) is None  # type: ignore[call-arg]
+    reading = replace(rebase.METHOD, reads=lambda settings: frozenset({"policy", "mrm"}))
+    assert reading.mrm(reading.settings()) == "default"  # it has no key for another one
+
+
+class Needy(Rewarded):
+    """A key without a default."""
+
+    depth: int = Field(..., description="needed")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"search": "somewhere"}, r"Rebase: search must be module:function, not 'somewhere'"),
+        ({"colour": "red"}, r"Rebase: colour must be # and six hex digits, not 'red'"),
+        ({"settings": Needy}, r"Rebase: settings depth need a default"),
+    ],
+)
+def test_a_description_that_cannot_be_used_is_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(MethodError, match=message):
+        replace(rebase.METHOD, **change)  # type: ignore[arg-type]
+
+
+def entry(name: str, value: str) -> EntryPoint:
+    return EntryPoint(name, value, discovery.GROUP)
+
+
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[EntryPoint]]:
+    """Entry points of installed distributions."""
+    points: list[EntryPoint] = []
+    monkeypatch.setattr(discovery, "entry_points", lambda group: points)
+    discovery.methods.cache_clear()
+    yield points
+    discovery.methods.cache_clear()
+
+
+def test_an_entry_point_is_a_method(installed: list[EntryPoint]) -> None:
+    installed.append(entry("rebased", "saffron.methods.rebase:METHOD"))
+    assert discovery.method("rebased") is rebase.METHOD
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("rebase", "saffron.methods.deal:METHOD", r"search method rebase: two of this name"),
+        ("My-Method", "saffron.methods.deal:METHOD", r"search method 'My-Method' .*lower-case letters, digits and _ alone"),
+        ("mine", "saffron.methods.deal:cost", r"search method mine: saffron.methods.deal:cost is a function, not a Method"),
+    ],
+)
+def test_entry_points_are_checked(installed: list[EntryPoint], name: str, value: str, message: str) -> None:
+    installed.append(entry(name, value))
+    with pytest.raises(MethodError, match=message):
+        discovery.methods()
+
+
+def test_a_search_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = {"lost": replace(rebase.METHOD, search="saffron.methods.rebase.search:lost")}
+    monkeypatch.setattr(discovery, "methods", lambda: lost)
+    with pytest.raises(MethodError, match=r"search method lost: saffron.methods.rebase.search:lost is not there"):
+        discovery.search("lost")
+
+
+def test_descriptions_load_no_torch() -> None:
+    code = (
+        "import sys, saffron.config, saffron.workflow; print([name for name in ('torch', 'transformers') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def _sources() -> Iterator[tuple[str, str]]:
+    """Every Python text of the project outside the methods' own folders and the tests, and where it stands."""
+    for folder in ("src", "benchmarks"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            inside = path.relative_to(ROOT)
+            if inside.parts[:3] != ("src", "saffron", "methods") or len(inside.parts) == 4:
+                yield str(inside), path.read_text("utf-8")
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        cells = [cell for cell in json.loads(path.read_text("utf-8"))["cells"] if cell["cell_type"] == "code"]
+        yield f"notebooks/{path.name}", "\n".join("".join(cell["source"]) for cell in cells)
+
+
+def test_no_list_of_methods_stands_anywhere_else() -> None:
+    """No literal and no type names two methods or more: each is described in its own folder, everybody else asks."""
+    names, wrong = set(discovery.methods()), []
+    for where, text in _sources():
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.List | ast.Tuple | ast.Set):
+                parts: list[ast.expr | None] = list(node.elts)
+            elif isinstance(node, ast.Dict):
+                parts = [*node.keys, *node.values]
+            else:
+                continue
+            named = {part.value for part in parts if isinstance(part, ast.Constant)} & names
+            if len(named) > 1:
+                wrong.append(f"{where}:{node.lineno}: {sorted(named)}")
+    assert wrong == []
+
+
+def test_rules_name_no_method() -> None:
+    text = "".join(path.read_text("utf-8") for path in [ROOT / "Snakefile", *(ROOT / "workflow/rules").glob("*.smk")])
+    assert [name for name in discovery.methods() if f'"{name}"' in text] == []
