@@ -73,7 +73,11 @@ def test_resolved_config_reads_back_as_the_same(path: Path) -> None:
             {"mrm": "other"},
             ["run saffron-default uses the MRM other", "mrm.variants"],
         ),
-        ("search.experiments.exploration.runs.0.method", "rebase", ["Table 1 varies nothing of rebase; remove rebase-"]),
+        (
+            "search.experiments.exploration.runs.0",
+            {"method": "rebase", "budgets": [2]},
+            ["Table 1 varies nothing of rebase; remove run rebase-default"],
+        ),
         ("search.experiments.scaling.runs.2.method", "best_of_n", ["runs ['best_of_n-default'] stand twice", "settings_id"]),
         ("search.experiments.matched_paper.match.method", "rebase", ["match.method rebase is not among the runs: add it"]),
         ("sources.from", "hub", ["sources.from is hub: add the section sources.hub"]),

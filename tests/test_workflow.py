@@ -135,7 +135,7 @@ def test_runs_that_load_the_same_models_are_one_job_and_matched_ones_another() -
     assert set(parts) == {"early-policy", "early-policy-default", "policy", "policy-default", "deepalign", "matched"}
     assert {name for name, _ in parts["early-policy"]} == {"development", "benign"}  # before any benchmark
     assert parts["deepalign"] == [("deepalign", "no_defense-deepalign")]
-    assert parts["policy-default"] == [("scaling", "saffron-default"), ("benign", "saffron-default")]
+    assert parts["policy-default"] == [("scaling", "saffron-default")]
     assert ("matched", "best_of_n-default") in parts["policy"]  # the run that the others are matched to
     assert {name for name, _ in parts["matched"]} == {"matched", "matched_paper"}
     assert workflow.search_parts(config, "ablations") == {

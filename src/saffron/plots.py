@@ -608,7 +608,7 @@ def sharing(view: View) -> Figure:
             ax.set_title(f"{LABELS[method]}, N = {own[0]['budget']}", loc="left")
             ax.margins(y=0.3)
             ax.legend(loc="upper right", handlelength=1)
-        figure.tight_layout(pad=0.4)
+        figure.tight_layout(pad=0.8)
     return figure
 
 

@@ -128,12 +128,15 @@ def refusal_quantities(study: Study, refuses: Callable[[str], bool]) -> dict[str
 
 def benign_rows(study: Study, refuses: Callable[[str], bool]) -> list[dict[str, Any]]:
     """One row per run on harmless prompts: refusals, as ``refuses`` reads the text, outputs that the guard calls unsafe, and,
-    where the experiment is assessed, the mean log-likelihood per token of the outputs under the policy.
+    where the experiment has been assessed, the mean log-likelihood per token of the outputs under the policy.
 
     Raises:
         RecordError: if the results are missing or incomplete.
     """
-    assessed = study.config.search.experiments["benign"].assess
+    # Likelihoods come with the ablations; the rest is there without them.
+    assessed = study.config.search.experiments["benign"].assess and all(
+        study.layout.assessment(seed, "benign").exists() for seed in study.config.train_seeds
+    )
     results = _assessed(study, "benign") if assessed else study.results("benign")
     refused = _measured(study, results, results.frame["text"].map(refuses))
     likelihood = _measured(study, results, results.frame["log_likelihood"]) if assessed else None
