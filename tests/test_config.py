@@ -74,8 +74,8 @@ def test_resolved_config_reads_back_as_the_same(path: Path) -> None:
             ["run saffron-default uses the MRM other", "mrm.variants"],
         ),
         (
-            "search.experiments.exploration.runs.0",
-            {"method": "rebase", "budgets": [2]},
+            "search.experiments.exploration.runs",
+            [{"method": "rebase", "budgets": [2]}],
             ["Table 1 varies nothing of rebase; remove run rebase-default"],
         ),
         ("search.experiments.scaling.runs.2.method", "best_of_n", ["runs ['best_of_n-default'] stand twice", "settings_id"]),
