@@ -37,7 +37,7 @@ def write(kind: str, path: Path) -> Callable[[], Any]:
 
 
 KINDS = ["table", "any table", "tensors", "record"]
-broken = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+broken = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.mark.parametrize("kind", KINDS)

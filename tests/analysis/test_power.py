@@ -63,7 +63,7 @@ def test_with_many_seeds_it_is_2_8_standard_errors() -> None:
     assert detectable(Estimate(0.1, 0.0, 0.2, (0.1,))) is None
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.floats(0, 0.2), st.floats(0, 0.5), st.floats(0.1, 0.5))
 def test_more_seeds_and_more_prompts_show_less(seeds: float, prompts: float, within: float) -> None:
     parts = Spread(0.0, seeds, prompts, within)

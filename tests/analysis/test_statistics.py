@@ -116,7 +116,7 @@ def test_a_standard_error_is_of_prompts_and_of_seeds() -> None:
     assert Bootstrap(_cells(np.ones((1, 1, 9))), 100, 0, 0.95).rate("asr", 0).standard_error is None
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(2, 5), st.integers(0, 2**32 - 1))
 def test_the_order_of_training_seeds_changes_nothing(seeds: int, draw: int) -> None:
     generator = np.random.default_rng(draw)

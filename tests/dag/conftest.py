@@ -8,11 +8,14 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
+
+from dag import started
 
 ROOT = Path(__file__).parents[2]
 COPIED = (
@@ -45,16 +48,11 @@ class Project:
 
     def snakemake(self, *arguments: str, config: str = "smoke", check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run snakemake to its end and return what it printed (stdout and stderr in stdout)."""
-        command = self.command("--configfile", f"config/{config}.yaml", *arguments)
-        result = subprocess.run(
-            command,
-            cwd=self.root,
-            env=self.environment(),
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-        )
+        command = ["--configfile", f"config/{config}.yaml", *arguments]
+        with tempfile.TemporaryDirectory() as folder:
+            printed = Path(folder) / "printed"
+            status = started.run(command, self.root, self.environment(), printed)
+            result = subprocess.CompletedProcess(command, status, printed.read_text())
         if check:
             assert result.returncode == 0, result.stdout[-6000:]
         return result

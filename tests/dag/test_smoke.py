@@ -108,7 +108,7 @@ def blocks(project: Project) -> dict[Path, int]:
 
 
 def test_a_killed_run_goes_on_where_it_was(finished: Project, tmp_path: Path) -> None:
-    """Killed in the middle of a search; continued with one job per run, where it had one for all."""
+    """Killed in the middle of a search; continued with one job per run and per models, where it had one for all."""
     project = copy(tmp_path, of=finished.root, extra=("data/smoke", ".snakemake"))
     for path in sorted((project.root / "data/smoke/search").rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
@@ -121,14 +121,22 @@ def test_a_killed_run_goes_on_where_it_was(finished: Project, tmp_path: Path) ->
     experiments = list((project.root / "data/smoke/search/seed0").glob("*.parquet"))
     assert len(experiments) < len(CONFIG.search.experiments)
 
-    runs = ("--config", "search={jobs: runs}")
-    project.snakemake("--cores", "2", *runs)
+    runs, models = ("--config", "search={jobs: runs}"), ("--config", "search={jobs: models}")
+    matched = "data/smoke/search/seed0/matched.parquet"
+    project.snakemake("--cores", "2", matched, *runs)
+    assert project.digests()[matched] == finished.digests()[matched]
+    assert project.jobs(matched, *runs) == {}
+    project.snakemake("--cores", "2", *models)
     after = blocks(project)
     assert {path: after.get(path) for path in finished_blocks} == finished_blocks
     assert project.results() == finished.results()
 
-    assert project.jobs(*runs) == {}
+    assert project.jobs(*models) == {}
+    project.edit("config/smoke.yaml", "tolerance: 1.05", "tolerance: 1.06")
+    assert project.jobs(*models).keys() & {"search_replicate_policy", "search_replicate_matched", "record_trees"} == {
+        "search_replicate_matched"
+    }
+    project.edit("config/smoke.yaml", "tolerance: 1.06", "tolerance: 1.05")
     project.edit("config/smoke.yaml", "budgets: [2], settings: {lookahead: 2}", "budgets: [1], settings: {lookahead: 2}")
-    jobs = project.jobs(*runs)
-    assert (jobs["search_run"], jobs["gather_search"]) == (1, 1)
-    assert "record_trees" not in jobs
+    exploration = "data/smoke/search/seed0/exploration.parquet"
+    assert project.jobs(exploration, *models) == {"search_replicate_policy": 1, "gather_search": 1}

@@ -132,7 +132,7 @@ class Mirror:
         self.paths = [self.paths[b] for b in kept]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 10_000),
     family=st.sampled_from(sorted(CLASSES)),
@@ -157,7 +157,7 @@ def test_random_trees_equal_separate_forwards(seed, family, kv_heads, dtype, len
             mirror.drop()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     seed=st.integers(0, 10_000),
     family=st.sampled_from(sorted(CLASSES)),

@@ -152,7 +152,7 @@ def check(result: Result, expected: Answer, tolerance: float) -> None:
         assert result.reward == pytest.approx(expected.reward, abs=tolerance)
 
 
-@hypothesis_settings(deadline=None, max_examples=40)
+@hypothesis_settings(max_examples=40)
 @given(
     CASES,
     st.integers(0, 5),
@@ -171,7 +171,7 @@ def test_agrees_with_the_reference_in_float64(
         check(result, answer(reference(models, seed, limit), prompt, budget), 1e-9)
 
 
-@hypothesis_settings(deadline=None, max_examples=25)
+@hypothesis_settings(max_examples=25)
 @given(CASES, st.integers(0, 5), st.integers(0, 10**6), st.integers(1, 4), st.integers(0, VOCABULARY - 1))
 def test_agrees_with_the_reference_in_float32_where_no_decision_is_close(
     case: Case, model: int, seed: int, budget: int, eos: int

@@ -23,7 +23,7 @@ def plain_uniform(base: int, prompt_id: int, sample: int, step: int) -> float:
     return (state >> 11) * 2.0**-53
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(0, 2**40), st.integers(0, 10**6), st.integers(0, 2**20), st.integers(0, 4096))
 def test_uniform_equals_the_hash_in_plain_integers(seed: int, prompt_id: int, sample: int, step: int) -> None:
     key = RandomKey("guild_a", seed)

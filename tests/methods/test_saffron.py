@@ -84,7 +84,7 @@ def options(**changes: Any) -> dict[str, Any]:
     return usual | changes
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 10_000),
     width=st.integers(1, 6),
@@ -334,7 +334,7 @@ def test_a_prm_that_scores_every_candidate_reads_once_per_step_and_once_per_comp
     assert reads(14) == reads(2) + 12 + 3  # compactions after steps 4, 8 and 12
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     seed=st.integers(0, 1000),
     width=st.sampled_from([1, 3, 30]),
@@ -368,7 +368,7 @@ def test_nan_is_an_error_of_the_model_it_comes_from(scorer, listed, limit):
             search(policy, mine, prompts, listed=listed, **options(max_new_tokens=limit))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     data=st.data(),
     batch=st.integers(1, 3),

@@ -91,7 +91,7 @@ def test_a_vocabulary_without_verdict_tokens_is_refused(corpus: pd.DataFrame) ->
 
 # ------------------------------------------------------------------------------------------------------------ training
 @given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=120), size=st.integers(1, 16), seed=st.integers(0, 99))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_pass_covers_every_example_once(lengths: list[int], size: int, seed: int) -> None:
     stream = training.batches(list(range(len(lengths))), lengths, size, Random(seed))
     seen: list[int] = []
@@ -227,7 +227,7 @@ def test_packed_verdicts_are_those_of_separate_passes(
     branch=st.integers(1, 4),
     data=st.data(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_branch_sees_its_prefix_and_itself_only(lengths: list[int], branch: int, data: st.DataObject) -> None:
     hangs = [data.draw(st.lists(st.integers(0, length - 1), min_size=1, max_size=3)) for length in lengths]
     width = max(lengths)

@@ -57,7 +57,7 @@ responses = st.lists(
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-4)])
 @given(items=responses, batch_size=st.integers(1, 4), tokens_per_pass=st.integers(1, 100))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_packed_labels_equal_one_forward_per_prefix(dtype, tolerance, items, batch_size, tokens_per_pass):
     guard = tiny_guard(dtype)
     packed, _ = verdicts(guard, FORMATS, items, batch_size=batch_size, tokens_per_pass=tokens_per_pass)
