@@ -476,8 +476,8 @@ def notebook(config: Config, name: str) -> NotebookJob:
 def report(config: Config) -> ReportJob:
     """The HTML report.
 
-    Our published records are no inputs of its rule: Snakemake tells files of their size apart by time alone, and a fresh clone
-    has a new one.
+    Our published records enter by their content, so that it is written again when one is published and not when a clone dates
+    them anew.
     """
     files = sorted(Path("data/reference/ours").glob("*.json"))
     published = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
