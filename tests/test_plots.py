@@ -15,7 +15,7 @@ import pytest
 import synthetic_results
 from matplotlib.figure import Figure
 
-from saffron import analysis, captions, plots, records, report, tables
+from saffron import analysis, captions, jobs, plots, records, report, tables
 from saffron.analysis.view import View
 from saffron.layout import Layout
 from saffron.methods.discovery import methods
@@ -38,7 +38,7 @@ def view(tmp_path_factory: pytest.TempPathFactory) -> View:
     config = synthetic_results.config(prompts=40)
     layout = Layout(config.name, tmp_path_factory.mktemp("plots"))
     synthetic_results.write(config, layout)
-    analysis.run(config, layout)
+    analysis.run(jobs.analyse(config).config, layout)
     return View.of(config, layout)
 
 
@@ -268,7 +268,7 @@ def test_seeds_are_compared_where_there_are_several(tmp_path: Path) -> None:
     config = synthetic_results.config(prompts=12, seeds=(0, 1))
     layout = Layout(config.name, tmp_path)
     synthetic_results.write(config, layout)
-    analysis.run(config, layout)
+    analysis.run(jobs.analyse(config).config, layout)
     seeded = View.of(config, layout)
     table = tables.seed_variance(seeded)
     assert table.columns == ("method", "seed 0", "seed 1", "standard deviation") and len(table.rows) == 6

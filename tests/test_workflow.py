@@ -62,7 +62,7 @@ def sandbox(**edits: Any) -> Config:
         ("safety4m__turns", "first", {"safety4m"}),
         ("mrm__lora_rank", 8, {"train_mrm", "evaluate_mrm"}),
         ("mrm__draw", 1, {"train_mrm", "evaluate_mrm"}),
-        ("mrm__evaluation_prefixes", 50, {"evaluate_mrm"}),
+        ("mrm__evaluation_prefixes", 50, {"evaluate_mrm", "analysis"}),
         ("mrm__variants", {"default": {}, "other": {"bias": "absent"}}, set()),
         (
             "mrm__variants",

@@ -421,7 +421,8 @@ def assess(config: Config, seed: int, experiment: str) -> AssessJob:
 READ_BY_ANALYSIS = (
     *("name", "train_seeds", "analysis.confidence", "analysis.bootstrap_samples", "analysis.seed"),
     *("search.methods", "search.oracle", "search.seeds", "search.experiments", "mrm.origin", "sources.origin"),
-    *("models.origin", "models.hub.policy", "models.hub.guard", "models.sandbox.policy", "models.sandbox.vocab_size"),
+    *("mrm.evaluation_prefixes", "models.origin", "models.hub.policy", "models.hub.guard"),
+    *("models.sandbox.policy", "models.sandbox.vocab_size"),
 )
 #: All but whether outputs are assessed, which adds tables and changes none.
 READ_OF_EXPERIMENTS = ("dataset", "runs", "prompts", "match", "seeds", "group")

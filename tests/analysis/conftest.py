@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import synthetic_results
 
-from saffron import analysis
+from saffron import analysis, jobs
 from saffron.analysis.study import Study
 from saffron.config import Config
 from saffron.layout import Layout
@@ -15,7 +15,7 @@ def one_seed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Layout]:
     config = synthetic_results.config()
     layout = Layout(config.name, tmp_path_factory.mktemp("one"))
     synthetic_results.write(config, layout)
-    analysis.run(config, layout)
+    analysis.run(jobs.analyse(config).config, layout)
     return config, layout
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import synthetic_results
 
-from saffron import analysis, assessment, records
+from saffron import analysis, assessment, jobs, records
 from saffron.analysis import ablations, paper
 from saffron.analysis.claims import labels
 from saffron.analysis.study import Study, quantities
@@ -90,7 +90,7 @@ def test_the_cells_table_covers_every_experiment(one_seed: tuple[Config, Layout]
 def test_twice_is_the_same_bytes(one_seed: tuple[Config, Layout]) -> None:
     config, layout = one_seed
     before = {path.name: path.read_bytes() for path in layout.analysis.iterdir()}
-    analysis.run(config, layout)
+    analysis.run(jobs.analyse(config).config, layout)
     assert {path.name: path.read_bytes() for path in layout.analysis.iterdir()} == before
 
 
@@ -138,7 +138,7 @@ def test_a_file_cut_short_ends_the_analysis_with_its_name(one_seed: tuple[Config
     path = layout.data / broken
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(RecordError, match=rf"{path}: not .*; delete it and run its stage again"):
-        analysis.run(config, layout)
+        analysis.run(jobs.analyse(config).config, layout)
 
 
 def test_an_unknown_training_seed_is_refused(one_seed: tuple[Config, Layout]) -> None:
@@ -194,13 +194,13 @@ def test_refusals_of_harmless_prompts_are_counted_by_the_oracle(tmp_path: Path) 
 
 def test_refusals_of_harmless_prompts_are_quantities_where_the_replication_asks_them(copied: tuple[Config, Layout]) -> None:
     config, layout = copied
-    analysis.run(config, layout)
+    analysis.run(jobs.analyse(config).config, layout)
     name = "refused/benign/no_defense"
     before = records.read_json(layout.analysis / "analysis.json")["quantities"]
     assert name not in before  # nobody said what a refusal is
     refuses = oracle.load_refusal("sandbox")
     assert refuses is not None
-    analysis.run(config, layout, refuses)
+    analysis.run(jobs.analyse(config).config, layout, refuses)
     found = records.read_json(layout.analysis / "analysis.json")["quantities"]
     rows = records.read_table(layout.search(0, "benign"), records.SEARCH)
     own = rows[rows["method"] == "no_defense"]["text"]
@@ -270,7 +270,7 @@ def test_a_missing_record_of_searches_is_no_smaller_set_of_claims(tmp_path: Path
     synthetic_results.write(config, layout)
     layout.search_trees(0).unlink()
     with pytest.raises(RecordError, match=r"trees\.json"):
-        analysis.run(config, layout)
+        analysis.run(jobs.analyse(config).config, layout)
 
 
 def test_too_few_held_out_prefixes_are_refused(tmp_path: Path) -> None:
@@ -280,4 +280,4 @@ def test_too_few_held_out_prefixes_are_refused(tmp_path: Path) -> None:
     path = layout.mrm(0) / "evaluation.parquet"
     records.write_table(path, records.read_table(path, records.MRM_EVALUATION).head(100), records.MRM_EVALUATION)
     with pytest.raises(RecordError, match=r"evaluation\.parquet: column mrm_reward: 100 prefixes, expected 2000"):
-        analysis.run(config, layout)
+        analysis.run(jobs.analyse(config).config, layout)
