@@ -42,8 +42,8 @@ def layout(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Layout:
     layout = Layout("tiny", tmp_path_factory.mktemp("models"))
     sources.build(jobs.sources(config), layout)
     making.tokenizer(jobs.model(config, "tokenizer"), layout)
-    for stage in (models.policy, models.guard, models.deepalign):
-        stage(config, layout, 0)
+    for name in ("policy", "guard", "deepalign"):
+        getattr(making, name)(jobs.model(config, name, 0), layout)
     return layout
 
 

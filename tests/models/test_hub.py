@@ -195,9 +195,9 @@ def shard(folder: Path, *, tied: bool) -> list[Path]:
 def test_weights_in_several_files_are_taken_as_they_are(run: tuple[Config, Layout]) -> None:
     settings, layout = run
     assert settings.models.hub is not None
-    for role, stage, tied in (("policy", models.policy, False), ("guard", models.guard, True)):
+    for role, tied in (("policy", False), ("guard", True)):
         files = shard(Path(str(getattr(settings.models.hub, role).path)), tied=tied)
-        stage(settings, layout, 0)
+        getattr(making, role)(jobs.model(settings, role, 0), layout)
         assert {path.name for path in files} < {path.name for path in layout.model(role, 0).iterdir()}
         assert models.load_lm(layout.model(role, 0), settings.runtime)(torch.tensor([[882]])).logits.shape == (1, 1, 128_256)
 
@@ -237,11 +237,10 @@ def dangle(path: Path) -> None:
         (turn_a_tensor, r"up_proj\.weight in .* is of shape \(16, 32\), its config\.json says \(32, 16\)"),
     ],
 )
-@pytest.mark.parametrize(("role", "stage"), [("policy", models.policy), ("guard", models.guard)])
+@pytest.mark.parametrize("role", ["policy", "guard"])
 def test_weights_that_are_not_whole_are_refused_before_a_gpu_is_taken(
     run: tuple[Config, Layout],
     role: str,
-    stage: Callable[[Config, Layout, int], None],
     spoil: Callable[[Path], None],
     problem: str,
 ) -> None:
@@ -249,7 +248,7 @@ def test_weights_that_are_not_whole_are_refused_before_a_gpu_is_taken(
     folder = Path(str(getattr(settings.models.hub, role).path))
     spoil(folder / hub.WEIGHTS)
     with pytest.raises(SourceError, match=rf"^models\.hub\.{role}: .*{problem}.*; fetch the mirror {folder} again$"):
-        stage(settings, layout, 0)
+        getattr(making, role)(jobs.model(settings, role, 0), layout)
     assert not layout.model(role, 0).exists()
 
 

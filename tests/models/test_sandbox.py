@@ -154,8 +154,8 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(config: Co
     again.sources.symlink_to(layout.sources)
     again.tokenizer.parent.mkdir(parents=True)
     again.tokenizer.symlink_to(layout.tokenizer)
-    for stage in (models.policy, models.guard, models.deepalign):
-        stage(config, again, 0)
+    for name in TRAINED:
+        getattr(making, name)(jobs.model(config, name, 0), again)
     making.guard(jobs.model(config, "guard", 1), again)
     for name in TRAINED:
         first, second = (records.sha256(where.model(name, 0) / "model.safetensors") for where in (layout, again))
