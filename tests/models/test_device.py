@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saffron.models import device
-from saffron.plan import SHAPES
+from saffron.models.shapes import SHAPES
 
 
 @given(st.integers(0, 40), st.integers(1, 16), st.integers(1, 16))

@@ -90,15 +90,15 @@ def test_a_seed_gives_the_same_bytes_and_another_seed_others(layout, order):
 
 
 def test_another_draw_is_another_training_seed_of_the_mrm_alone(layout):
-    mrm.train(config_with(epochs=0.5), layout, 0)
+    mrm.train(jobs.train(config_with(epochs=0.5), 0), layout)
     first = digests(layout.mrm(0))
-    mrm.train(config_with(epochs=0.5, draw=1), layout, 0)
+    mrm.train(jobs.train(config_with(epochs=0.5, draw=1), 0), layout)
     drawn = digests(layout.mrm(0))
     for name in (OUTPUTS[0], "losses.parquet"):  # its initialisation and the order of its rows
         assert drawn[name] != first[name]
     layout.model("guard", 0).parent.rename(layout.model("guard", 1).parent)
     layout.safety4m(0).rename(layout.safety4m(1))
-    mrm.train(config_with(epochs=0.5), layout, 1)
+    mrm.train(jobs.train(config_with(epochs=0.5), 1), layout)
     assert digests(layout.mrm(1)) == drawn
 
 

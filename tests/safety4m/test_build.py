@@ -176,8 +176,8 @@ def test_blocks_of_other_settings_guards_or_conversations_are_not_used(layout, t
 
     config = config_with()
     folder = build.blocks_folder(jobs.label(config, 0), layout)
-    assert build.blocks_folder(config_with(shards=4), layout, 0) == folder
-    assert build.blocks_folder(config_with(max_tokens=50), layout, 0) != folder
+    assert build.blocks_folder(jobs.label(config_with(shards=4), 0), layout) == folder
+    assert build.blocks_folder(jobs.label(config_with(max_tokens=50), 0), layout) != folder
     save_guard(layout.model("guard", 0), 400, seed=1)
     other = build.blocks_folder(jobs.label(config, 0), layout)
     assert other != folder
@@ -194,7 +194,7 @@ def test_shards_of_other_conversations_are_refused(layout):
     with pytest.raises(records.RecordError, match="label them again"):
         safety4m.gather(jobs.label(config, 0), layout)
     with pytest.raises(records.RecordError, match="no such table"):
-        safety4m.gather(config_with(shards=2), layout, 0)
+        safety4m.gather(jobs.label(config_with(shards=2), 0), layout)
     with pytest.raises(ConfigError, match="there is no shard 1"):
         safety4m.label(jobs.label(config, 0), layout, 1)
 

@@ -404,7 +404,7 @@ def test_an_assessment_has_the_second_judges_rewards_and_the_policys_likelihoods
     policy, judge = (load_lm(layout.model(name, 0), config.runtime) for name in ("policy", "judge"))
     item = config.search.experiments["tiny"]
     for run in item.runs:
-        inputs = Inputs(config, layout, 0, item, run)
+        inputs = Inputs(jobs.search(config, 0, "tiny", run.key), layout)
         for prompt in inputs.prompts:
             mine = (table["prompt_id"] == prompt.prompt_id) & (table["settings_id"] == run.settings_id)
             for output, values in zip(table[mine]["output_ids"], found[mine].itertuples(), strict=True):
