@@ -65,7 +65,7 @@ criteria: env ## what the sandbox must show on its development split, before a b
 sandbox-study: env ## what a part of the world or training does to the criteria: make sandbox-study VARIANT=broad-small
 	python workflow/scripts/sandbox_study.py $(VARIANT)
 
-seeds: env ## the sandbox with three training seeds (make replicate CONFIG=sandbox-seeds)
+seeds: env ## the sandbox with eight training seeds (make replicate CONFIG=sandbox-seeds)
 	$(MAKE) replicate CONFIG=sandbox-seeds
 
 redraws: env ## how far numbers move with the seeds kept: a finished run's MRM drawn twice more, its labels summed in another order

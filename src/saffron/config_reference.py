@@ -29,7 +29,7 @@ by `make docs`; a test keeps both in step.
 | config | what it is |
 |---|---|
 | `sandbox` | the default: a small benign world, tiny models, the whole pipeline on two CPU cores |
-| `sandbox-seeds` | the same with three training seeds |
+| `sandbox-seeds` | the same with eight training seeds |
 | `smoke` | the same workflow end to end in a minute or so; its numbers mean nothing |
 | `paper` | the paper's models and datasets, on GPUs |
 | `paper-1b` | the same with the 1B policy, for one GPU of 24 GB |
