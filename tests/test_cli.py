@@ -89,7 +89,7 @@ def test_searching_and_reading_an_mrm_load_no_training_library() -> None:
 def test_an_unknown_part_is_named_with_the_known_ones() -> None:
     result = run("search", "part", "--config", "config/sandbox.yaml", "--part", "guard")
     assert result.returncode == 2
-    assert "--part guard: the experiment group replicate has policy, policy-default, matched, deepalign" in result.stderr
+    assert "--part guard: the experiment group replicate has early-policy, policy, policy-default, match" in result.stderr
 
 
 def test_a_config_error_is_one_message_and_exit_code_2(tmp_path: Path) -> None:
@@ -161,8 +161,8 @@ def test_jobs_that_only_move_files_need_no_gpu(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(gpus, "devices", lambda: [])
     with pytest.raises(RecordError, match="run the stage that makes it"):
         cli.search_gather("scaling", _with_a_gpu(tmp_path, "smoke"), out=tmp_path / "out")
-    fetched: list[int] = []
-    monkeypatch.setattr("saffron.models.making.policy", lambda *arguments: fetched.append(arguments[-1]))
+    fetched: list[int | None] = []
+    monkeypatch.setattr("saffron.models.making.policy", lambda job, layout: fetched.append(job.seed))
     cli.policy(_with_a_gpu(tmp_path, "paper"), out=tmp_path / "out")
     assert fetched == [0]
 

@@ -113,7 +113,7 @@ def test_the_times_of_ablations_stand_apart(layout: Layout) -> None:
     sandbox = configs.load(ROOT / "config/sandbox.yaml")
     for stage, job in (("search", "search_run.seed0.scaling.saffron-default.shard0"), ("mrm", "train_mrm.seed0.default")):
         benchmark(layout, stage, job, end=1010, seconds=10)
-    beyond = ("search_run.seed0.benign.saffron-default.shard0", "gather_search.seed0.ablations", "assess.seed0.scaling")
+    beyond = ("search_run.seed0.search_seeds.best_of_n-default.shard0", "gather_search.seed0.ablations", "assess.seed0.scaling")
     for job in beyond:
         benchmark(layout, "search", job, end=2000, seconds=100)
     benchmark(layout, "mrm", "train_mrm.seed0.bias_absent", end=3000, seconds=50)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +24,7 @@ def test_budgets_are_chosen_on_compute_alone(three_seeds: Study) -> None:
     results = three_seeds.results("scaling")
     chosen = matching.match(results, Match.model_validate({}))
     flipped = matching.match(
-        type(results)(**{**results.__dict__, "frame": results.frame.assign(asr=1.0 - results.frame["asr"])}),
+        replace(results, frame=results.frame.assign(asr=1.0 - results.frame["asr"])),
         Match.model_validate({}),
     )
     assert {m: c.budgets for m, c in chosen.items()} == {m: c.budgets for m, c in flipped.items()}

@@ -16,7 +16,7 @@ from saffron.engine.trie import ROOT, TokenTrie
 POLICY = ModelShape(hidden_size=4096, intermediate_size=14336, layers=32, heads=32, kv_heads=8, head_dim=128, vocab_size=128256)
 GUARD = ModelShape(hidden_size=2048, intermediate_size=8192, layers=16, heads=32, kv_heads=8, head_dim=64, vocab_size=128256)
 PROMPT = 21 + 10 + 10  # prompt, template, prefill
-PAGE = (Path(__file__).parents[1] / "docs/paper.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[2] / "docs/paper.md").read_text("utf-8")
 
 
 def row(name: str) -> list[str]:

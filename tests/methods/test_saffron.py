@@ -251,7 +251,8 @@ def test_either_scorer_and_the_recorded_tree_equal_the_reference(scorer, semanti
     policy.lm_head.weight[EOS] *= 2
     unseen = torch.arange(VOCAB) % 3 == 0
     models = SearchModels(policy, guard, FORMATS, mrm, unseen)
-    chosen = saffron.Settings(scorer=scorer, semantics=semantics, min_new_tokens=1, top_p=0.6)
+    # EOS is among the unseen, and stays so.
+    chosen = saffron.Settings(scorer=scorer, semantics=semantics, min_new_tokens=1, top_p=0.6, eos_seen=False)
     recorded = record(Block(models, SEARCH_PROMPTS, RandomKey("guild_a", 0), 9), chosen, width)
     for prompt, (result, tree) in zip(SEARCH_PROMPTS, recorded, strict=True):
         verdicts = reference.process_rewards(guard, prompt.guard_ids, [9, 1, 4], FORMATS.safe_id, FORMATS.unsafe_id)
