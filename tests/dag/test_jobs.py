@@ -55,7 +55,7 @@ def test_every_config_builds_the_jobs_it_describes(project: Project, name: str) 
 def test_the_sandbox_is_these_jobs(project: Project) -> None:
     """The counts themselves, so that the test above cannot err together with the workflow."""
     jobs = project.jobs(config="sandbox")
-    searches = {"policy", "policy_default", "deepalign", "matched"}
+    searches = {"early_policy", "early_policy_default", "policy", "policy_default", "deepalign", "matched"}
     expected_searches = {f"search_replicate_{name}": 1 for name in searches}
     assert {name: count for name, count in jobs.items() if name.startswith("search_")} == expected_searches
     by_run = project.jobs("--config", "search={jobs: runs}", config="sandbox")
