@@ -79,6 +79,13 @@ def test_a_command_that_runs_no_model_loads_no_torch(module: str) -> None:
     assert loaded.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize("module", ["saffron.figures", "saffron.provenance", "saffron.records"])
+def test_a_notebooks_process_and_the_record_of_times_load_no_pandas(module: str) -> None:
+    """The kernel of a notebook loads it in a process of its own."""
+    code = f"import sys, {module}; print([name for name in ('pandas', 'matplotlib') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
 def test_searching_and_reading_an_mrm_load_no_training_library() -> None:
     code = "import sys, saffron.search.runner, saffron.search.trees, saffron.mrm.model, saffron.mrm.targets\n"
     code += "print([name for name in ('peft', 'datasets', 'sklearn') if name in sys.modules])"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from saffron.layout import Layout
+from saffron.records import replacing
 
 NOTEBOOKS = Path("notebooks")
 
@@ -59,8 +60,6 @@ def pages(layout: Layout) -> list[Path]:
     if not stale:
         return []
     from nbconvert import HTMLExporter
-
-    from saffron.records import replacing  # loads pandas, which executing a notebook in its kernel's process can do without
 
     exporter = HTMLExporter()
     for path in stale:

@@ -15,12 +15,14 @@ import shutil
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors import SafetensorError, safe_open
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class RecordError(ValueError):
@@ -150,10 +152,10 @@ def write_table(path: str | Path, rows: pd.DataFrame | list[dict[str, Any]], sch
         RecordError: if a column is missing or a value does not fit its type.
     """
     try:
-        if isinstance(rows, pd.DataFrame):
-            table = pa.Table.from_pandas(rows[schema.names], schema=schema, preserve_index=False).replace_schema_metadata(None)
-        else:
+        if isinstance(rows, list):
             table = pa.Table.from_pylist(rows, schema=schema)
+        else:
+            table = pa.Table.from_pandas(rows[schema.names], schema=schema, preserve_index=False).replace_schema_metadata(None)
     except (KeyError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise RecordError(f"{path}: rows do not fit the schema: {error}") from None
     with replacing(path) as temporary:

@@ -63,7 +63,7 @@ shell.prefix(f"set -euo pipefail; export PATH='{Path(sys.executable).parent}':\"
 onstart:
     global RUN_LOCK  # a local would be gone, and the lock with it, before the first job
     from saffron import locks
-    from saffron.records import replacing  # loads pandas, which a dry run can do without
+    from saffron.records import replacing  # loads pyarrow, which a dry run can do without
 
     checked(hub.require_pins, CONFIG, ", ".join(os.path.relpath(path) for path in workflow.configfiles))
     if CONFIG.mrm.origin == "released":
