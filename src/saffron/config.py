@@ -16,7 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, create_model, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    create_model,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from saffron.methods.discovery import method, methods
 from saffron.section import Section
@@ -451,6 +460,13 @@ class Search(Section):
     oracle: Literal["sandbox", "none"] = Field(..., description="the text oracle that knows whether an output complied")
     methods: Methods = Field(default_factory=Methods, description="default settings of every method")
     experiments: Annotated[dict[str, Experiment], Field(min_length=1)] = Field(..., description="what is run, by name")
+
+    @field_serializer("methods", mode="wrap")
+    def _methods_that_matter(self, methods: Any, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without methods that no run uses and nobody set: that one is installed changes no config, so no job."""
+        used = {run.method for experiment in self.__dict__.get("experiments", {}).values() for run in experiment.runs}
+        chosen = {name for name, settings in methods if name in used or settings != type(settings)()}
+        return {name: values for name, values in serialise(methods).items() if name in chosen}
 
     @model_validator(mode="after")
     def _seeds_differ(self) -> Search:
