@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import synthetic_results
 
-from saffron import analysis, assessment, jobs, records
+from saffron import analysis, assessment, jobs, plots, records
 from saffron.analysis import ablations, paper
 from saffron.analysis.claims import labels
 from saffron.analysis.study import Study, quantities
@@ -190,6 +190,20 @@ def test_refusals_of_harmless_prompts_are_counted_by_the_oracle(tmp_path: Path) 
         assert row["refused"]["value"] == pytest.approx(sum(map(refuses, own)) / 20)
         assert 0 < row["refused"]["value"] < 1
         assert row["log_likelihood"] is None  # not assessed
+
+
+def test_budgets_that_cost_the_same_have_no_fit_and_end_no_analysis(copied: tuple[Config, Layout]) -> None:
+    """With one new token the policy reads nothing after the prompt, whatever the width."""
+    config, layout = copied
+    table = records.read_table(layout.search(0, "scaling"), records.SEARCH)
+    table.loc[table["method"] == "saffron", ["flops_policy", "flops_reward"]] = [4e6, 1e6]
+    records.write_table(layout.search(0, "scaling"), table, records.SEARCH)
+    analysis.run(jobs.analyse(config).config, layout)
+    record = records.read_json(layout.analysis / "analysis.json")
+    fitted = set(record["fits"]["guard"]["true"])
+    assert "saffron" not in fitted | set(record["bands"]["guard"]) and "best_of_n" in fitted
+    assert record["quantities"]["fit/scaling/true/saffron/slope"]["value"] is None
+    assert plots.figure2(View.of(config, layout)) is not None
 
 
 def test_refusals_of_harmless_prompts_are_quantities_where_the_replication_asks_them(copied: tuple[Config, Layout]) -> None:

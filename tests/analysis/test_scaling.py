@@ -59,8 +59,8 @@ def test_a_log_law_is_found_exactly(intercept: float, slope: float, compute: lis
     assert fit.intercept == pytest.approx(intercept, abs=1e-6) and fit.slope == pytest.approx(slope, abs=1e-6)
 
 
-def test_a_fit_needs_two_points_of_positive_compute() -> None:
-    for compute in ([1.0], [0.0, 1.0]):
+def test_a_fit_needs_two_points_of_positive_and_different_compute() -> None:
+    for compute in ([1.0], [0.0, 1.0], [2.0, 2.0, 2.0]):
         with pytest.raises(ValueError, match="two points or more"):
             scaling.log_fit(compute, [0.5] * len(compute))
 

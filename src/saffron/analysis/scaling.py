@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+#: Compute that differs by less than this share is the same: what is left is the rounding of a mean.
+SAME = 1e-9
+
 
 @dataclass(frozen=True)
 class LogFit:
@@ -26,28 +29,34 @@ class LogFit:
 
 
 def fit_coefficients(compute: Array, asr: Array) -> tuple[Array, Array, Array]:
-    """Least squares on the last axis: intercept, slope and R², each of shape [...]."""
+    """Least squares on the last axis: intercept, slope and R², each of shape [...]; NaN where all compute is the same."""
     x = np.log(compute)
     dx = x - x.mean(axis=-1, keepdims=True)
     dy = asr - asr.mean(axis=-1, keepdims=True)
-    slope = (dx * dy).sum(axis=-1) / (dx * dx).sum(axis=-1)
-    intercept = asr.mean(axis=-1) - slope * x.mean(axis=-1)
-    residual = ((dy - slope[..., None] * dx) ** 2).sum(axis=-1)
-    total = (dy * dy).sum(axis=-1)
+    spread = (dx * dx).sum(axis=-1)
     with np.errstate(divide="ignore", invalid="ignore"):
+        slope = np.where(spread > x.shape[-1] * SAME**2, (dx * dy).sum(axis=-1) / spread, np.nan)
+        intercept = asr.mean(axis=-1) - slope * x.mean(axis=-1)
+        residual = ((dy - slope[..., None] * dx) ** 2).sum(axis=-1)
+        total = (dy * dy).sum(axis=-1)
         r_squared = np.where(total > 0, 1 - residual / total, np.nan)
     return intercept, slope, r_squared
+
+
+def can_be_fitted(compute: Sequence[float]) -> bool:
+    """Whether a curve has a logarithmic fit: two points or more whose compute differs."""
+    return len(compute) > 1 and max(compute) > min(compute) * (1 + SAME)
 
 
 def log_fit(compute: Sequence[float], asr: Sequence[float]) -> LogFit:
     """Fit ASR = a + b·ln(compute) (Figures 2 and 4a).
 
     Raises:
-        ValueError: with fewer than two points, or a compute that is not positive.
+        ValueError: with fewer than two points of different compute, or a compute that is not positive.
     """
     x, y = np.asarray(compute, dtype=float), np.asarray(asr, dtype=float)
-    if len(x) < 2 or (x <= 0).any():
-        raise ValueError("a logarithmic fit needs two points or more, all of positive compute")
+    if not can_be_fitted(compute) or (x <= 0).any():
+        raise ValueError("a logarithmic fit needs two points or more of different compute, all of it positive")
     intercept, slope, r_squared = fit_coefficients(x, y)
     return LogFit(float(intercept), float(slope), float(r_squared), len(x))
 

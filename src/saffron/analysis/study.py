@@ -168,7 +168,7 @@ class Study:
             for convention in CONVENTIONS:
                 for method in ordered(self.results("scaling").methods()):
                     curve = self.curve(method, judge, convention)
-                    if len(curve["budget"]) < 2:
+                    if not scaling.can_be_fitted(curve["flops"]):
                         continue
                     fit = scaling.log_fit([flops / 1e12 for flops in curve["flops"]], curve["asr"])
                     record.setdefault(judge, {}).setdefault(convention, {})[method] = {
@@ -188,9 +188,9 @@ class Study:
         found: dict[str, dict[str, list[float | None]]] = {}
         for method in ordered(results.methods()):
             curve = self._curve_indices(method)
-            if len(curve) < 3:
-                continue
             flops = boot.means("flops")[0][curve]
+            if len(curve) < 3 or not scaling.can_be_fitted(flops.tolist()):
+                continue
             grid = np.geomspace(flops.min(), flops.max(), points)
 
             def fitted(f: Array, a: Array, at: float, curve: list[int] = curve) -> Array:
