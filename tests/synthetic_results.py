@@ -113,7 +113,7 @@ def search_table(config: Config, name: str, seed: int) -> pd.DataFrame:
         if experiment.match is not None and len(budgets) > 1:
             _, _, fixed, each = CURVES[run.method]
             limit = experiment.match.tolerance * (CURVES["best_of_n"][2] + CURVES["best_of_n"][3] * experiment.match.budget)
-            factor = 2 if experiment.match.convention == "paper" and run.method == "saffron" else 1
+            factor = 2 if experiment.match.convention == "per_model" and run.method == "saffron" else 1
             budgets = [max([b for b in budgets if factor * (fixed + each * b) <= limit], default=min(budgets))]
         for budget in budgets:
             for search_seed in config.search.seeds_of(experiment):

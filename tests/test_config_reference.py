@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -37,3 +38,18 @@ def test_every_key_has_a_meaning() -> None:
     ]
     assert len(rows) > 100
     assert [row[0] for row in rows if not row[-1].strip(" |")] == []
+
+
+def test_every_word_that_a_key_takes_is_read_as_that_word() -> None:
+    """YAML reads some words, such as true and no, as something else: such a value could not be written into a config."""
+    words: set[str] = set()
+
+    def collect(part: Any) -> None:
+        if isinstance(part, dict):
+            words.update(word for word in [*part.get("enum", []), part.get("const")] if isinstance(word, str))
+        for inner in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+            collect(inner)
+
+    collect(json.loads(config_reference.schema()))
+    assert words >= {"once", "per_model", "paper", "released", "cuda"}
+    assert [word for word in sorted(words) if yaml.safe_load(word) != word] == []

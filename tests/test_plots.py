@@ -23,7 +23,7 @@ from saffron.methods.discovery import methods
 DRAWN = {
     "figure1": plots.figure1,
     "figure2": plots.figure2,
-    "figure2_paper_convention": lambda view: plots.figure2(view, "paper"),
+    "figure2_per_model": lambda view: plots.figure2(view, "per_model"),
     "figure3": plots.figure3,
     "figure4a": plots.figure4a,
     "figure4b": plots.figure4b,
@@ -249,7 +249,7 @@ def test_a_notebooks_code_writes_its_files(view: View, tmp_path: Path) -> None:
 
     (root / "config.yaml").write_text(yaml.safe_dump(as_dict(view.config)))
     for name, files in {
-        "figure2": ("figure2.pdf", "figure2_paper_convention.png"),
+        "figure2": ("figure2.pdf", "figure2_per_model.png"),
         "table1": ("table1.tex", "scaleff.pdf"),
     }.items():
         notebook = nbformat.read(synthetic_results.PROJECT / "notebooks" / f"{name}.ipynb", as_version=4)

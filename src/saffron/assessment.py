@@ -1,4 +1,4 @@
-"""What is found out about stored outputs without searching again: a second judge's word, and how likely the policy finds them."""
+"""What is added to stored outputs without searching again: an independent judge's reward and the policy's likelihood."""
 
 from __future__ import annotations
 

@@ -64,14 +64,14 @@ def figure2(view: View) -> str:
     )
 
 
-def figure2_paper_convention(view: View) -> str:
-    """Figure 2, compute counted as in the paper."""
+def figure2_per_model(view: View) -> str:
+    """Figure 2, compute counted per model."""
     proposed = method(PROPOSED)
     others = " or ".join(
         str(count) for count in sorted({other.multiplier() for other in methods().values() if other != proposed})
     )
     return prose(
-        f"""Figure 2, compute counted as in the paper: FLOPs times the number of models alive,
+        f"""Figure 2, compute counted per model, as in the paper: FLOPs times the number of models loaded,
         {" or ".join(map(str, others))} for every PRM method and {proposed.multiplier()} for Saffron-1 (the released script
         loads {proposed.multiplier(fitted=False)}); {_n(view, "scaling")}; otherwise as Figure 2."""
     )
@@ -120,7 +120,7 @@ def scaleff(view: View) -> str:
 
 #: What each ablation changes.
 ABLATIONS = {
-    "ablation_bias": "Unembedding bias trained, frozen at a random value, or absent",
+    "ablation_bias": "Bias of the lm_head trained, frozen at a random value, or absent",
     "ablation_unseen": "Conservative constraint (Eq. 7) on or off; EOS counted as seen or unseen",
     "ablation_prefill": "The reward model (MRM or PRM) reading the prefilled tokens or not; the judge never does",
     "ablation_top_p": "Nucleus of candidates",
@@ -163,7 +163,7 @@ def sharing(view: View) -> str:
 CAPTIONS: dict[str, Callable[[View], str]] = {
     "figure1": figure1,
     "figure2": figure2,
-    "figure2_paper_convention": figure2_paper_convention,
+    "figure2_per_model": figure2_per_model,
     "figure3": figure3,
     "figure4a": figure4a,
     "figure4b": figure4b,

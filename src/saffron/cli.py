@@ -382,7 +382,7 @@ def criteria(
     publish: Annotated[bool, typer.Option("--publish", help="Write data/reference/sandbox/<config>.json and our pages.")] = False,
     out: Out = HERE,
 ) -> None:
-    """Judge the sandbox's criteria on the development split (`make criteria` makes what this reads) and print their table."""
+    """Check the sandbox's criteria on the development split (`make criteria` makes what this reads) and print their table."""
     settings, layout = _open(config, out)
     with _job(layout, "analysis", "criteria"):
         from saffron.analysis import criteria as stage

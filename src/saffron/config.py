@@ -30,6 +30,9 @@ from pydantic import (
 from saffron.methods.discovery import method, methods
 from saffron.section import Section
 
+#: How FLOPs are counted: each once, or once for each loaded model.
+Convention = Literal["once", "per_model"]
+
 
 class ConfigError(ValueError):
     """A configuration that cannot be run; the message names the file, the key and the remedy."""
@@ -300,7 +303,7 @@ class Safety4M(Section):
 class MRMVariant(Section):
     """One multifurcation reward model; `default` is the one the paper describes."""
 
-    bias: Literal["trained", "frozen_random", "absent"] = Field("trained", description="the unembedding bias")
+    bias: Literal["trained", "frozen_random", "absent"] = Field("trained", description="the lm_head bias")
 
 
 class MRM(Section):
@@ -395,8 +398,8 @@ class Match(Section):
     method: MethodName = Field("best_of_n", description="the method whose compute is matched")
     budget: int = Field(32, ge=1, description="its budget")
     tolerance: float = Field(1.05, ge=1, description="largest allowed ratio of mean compute")
-    convention: Literal["true", "paper"] = Field(
-        "true", description="count FLOPs once, or times the number of loaded models as in the paper"
+    convention: Convention = Field(
+        "once", description="count FLOPs once, or per model: times the number of loaded models, as in the paper"
     )
 
 

@@ -3,7 +3,7 @@
 Nothing here imports torch: a GPU is claimed before CUDA starts, by narrowing ``CUDA_VISIBLE_DEVICES``. A claim is a lock
 on a file, held by the process, so it ends with the process however that ends. Under ``accelerate launch`` each process has
 its own GPU already and is left as it is. In a Slurm allocation, in which a whole run may take place, jobs claim among its
-GPUs as on any machine; a job that Slurm gave one GPU of its own claims that one and waits for nobody.
+GPUs as on any machine; a job that Slurm gave one GPU of its own claims that one and never waits.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def claim(folder: Path | None = None, poll: float = 1.0, count: int = 1) -> Iter
     if not found and RANK not in os.environ and VISIBLE not in os.environ and DRIVER.is_dir():
         raise GpuError(
             "there is an NVIDIA driver, but nvidia-smi does not answer, so jobs could not be kept from using one GPU at once: "
-            "mend it (`nvidia-smi` by hand says what is wrong), or name this machine's GPUs in CUDA_VISIBLE_DEVICES"
+            "repair it (run `nvidia-smi` by hand to see what is wrong), or name this machine's GPUs in CUDA_VISIBLE_DEVICES"
         )
     if not found:
         yield None

@@ -20,7 +20,7 @@ TOKENS = "https://huggingface.co/settings/tokens"
 
 
 class SourceError(ValueError):
-    """A dataset or model that cannot be had, or is not what it should be; names the config key and the remedy."""
+    """A dataset or model that cannot be fetched or read, or is not what it should be; names the config key and the remedy."""
 
 
 def files(config: Config) -> list[tuple[str, Kind, HubFile]]:

@@ -235,7 +235,7 @@ def _sandbox_training(models: SandboxModels, shapes: list[ModelShape]) -> tuple[
 
 
 def _bytes(shape: ModelShape, config: Config) -> float:
-    """Weights on disk, embedding and unembedding counted once each."""
+    """Weights on disk, embedding and lm_head counted once each."""
     width = 2 if config.models.origin == "hub" else _WIDTH[config.runtime.dtype]
     return width * (shape.linear_weights + shape.hidden_size * shape.vocab_size)
 
@@ -268,7 +268,7 @@ def _mrm(config: Config, layout: Layout) -> Row:
     guard, formats = shape_of(config, layout, "guard"), _formats(config, layout)
     responses, prefixes, prompt = _labelled(config, layout)
     start, length = len(formats.mrm.prompt([])) + prompt, prefixes / max(1, responses)
-    body = ModelShape(**{**guard.__dict__, "vocab_size": 0})  # observed tokens' rows of the unembedding alone are multiplied
+    body = ModelShape(**{**guard.__dict__, "vocab_size": 0})  # observed tokens' rows of the lm_head alone are multiplied
     packed = responses * body.chain(0, round(start + length))
     one_a_row = prefixes * body.chain(0, round(start + length / 2))
     forward = (packed if config.mrm.order == "packed" else one_a_row) * config.mrm.epochs

@@ -18,15 +18,15 @@ from matplotlib.patches import FancyBboxPatch, Patch, Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from saffron.analysis import ablations, paper, scaling, tries
-from saffron.analysis.matching import Convention
 from saffron.analysis.study import BASELINE, PROPOSED
 from saffron.analysis.view import View
 from saffron.captions import LABELS, unit, with_unit
+from saffron.config import Convention
 from saffron.methods.discovery import method as described
 from saffron.methods.discovery import methods, ordered
 from saffron.records import replacing
 
-#: Widths in inches: the text of the paper's template, and half of it.
+#: Width of the text of the paper's template, in inches.
 FULL = 5.5
 
 #: One colour per method in every figure (Okabe and Ito, told apart with any colour vision), and one marker.
@@ -217,7 +217,7 @@ def _draw_step(ax: Axes, step: tries.Step, shown: list[tries.Candidate], left_ou
 
 
 # ---------------------------------------------------------------------------------------------------------- figure 2
-def figure2(view: View, convention: Convention = "true") -> Figure:
+def figure2(view: View, convention: Convention = "once") -> Figure:
     """Figure 2: attack success against compute, logarithmic fits with bands; beside it the paper's points and fits."""
     curves = {method: _curve(view, method, convention) for method in _scaled(view)}
     scale, name = unit([max(curve["flops"]) for curve in curves.values()])
@@ -228,7 +228,7 @@ def figure2(view: View, convention: Convention = "true") -> Figure:
             _points(ax, curve, scale, method)
         _no_defense_line(ax, view)
         _mark_equal_asr(ax, view, convention, scale)
-        how = "" if convention == "true" else ", counted as in the paper"
+        how = "" if convention == "once" else ", counted per model"
         _compute_axis(ax, [f / scale for curve in curves.values() for f in curve["flops"]], f"{name} per prompt{how}")
         _asr_axis(ax)
         ax.set_title(f"this replication ({view.config.name})", loc="left")
@@ -247,7 +247,7 @@ def _scaled(view: View) -> list[str]:
 def _curve(view: View, method: str, convention: Convention, judge: str = "guard") -> dict[str, Any]:
     """A stored curve with its compute in one convention."""
     curve = dict(view.section("curves")[judge][method])
-    if convention == "paper":
+    if convention == "per_model":
         curve["flops"] = [flops * described(method).multiplier() for flops in curve["flops"]]
     return curve
 
@@ -407,7 +407,7 @@ def _draw_savings(ax: Axes, searches: Sequence[tries.Search]) -> None:
 # --------------------------------------------------------------------------------------------------------- figure 4
 def figure4a(view: View) -> Figure:
     """Figure 4a: Saffron-1's scaling curve beside the no-defense line; the paper's curve lightly, in relative compute."""
-    curve = _curve(view, PROPOSED, "true")
+    curve = _curve(view, PROPOSED, "once")
     scale, name = unit(curve["flops"])
     x = [flops / scale for flops in curve["flops"]]
     with matplotlib.rc_context(STYLE):

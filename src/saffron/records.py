@@ -68,7 +68,7 @@ SAFETY4M = pa.schema(
 
 #: Search results: one row per result. FLOPs are per prompt, see saffron.engine.compute. ``reward`` is the method's own reward of
 #: its output (null where it has none: no_defense, unfinished outputs of Saffron's released semantics), ``judge_reward`` the
-#: guard's R of it, ``oracle_complied`` the text oracle's word.
+#: guard's R of it, ``oracle_complied`` the text oracle's verdict.
 SEARCH = pa.schema(
     [
         ("dataset", pa.string()),
@@ -218,7 +218,7 @@ def write_json(path: str | Path, record: Any) -> None:
 def replacing(path: str | Path) -> Iterator[Path]:
     """A temporary file beside ``path`` that takes its place when the block ends without an error.
 
-    The file gets the mode of any new file here, whoever wrote it: safetensors leaves its files to their owner alone.
+    The file gets the mode of any new file here: safetensors makes its files readable by their owner alone.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

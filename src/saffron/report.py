@@ -19,7 +19,7 @@ from saffron.tables import Table
 
 #: Sections of figures and tables: title, names of figures, names of tables.
 PAGES = (
-    ("Scaling (Figures 2 and 4a, Table 3)", ("figure2", "figure2_paper_convention", "figure4a"), ("table3",)),
+    ("Scaling (Figures 2 and 4a, Table 3)", ("figure2", "figure2_per_model", "figure4a"), ("table3",)),
     ("Matched compute (Table 2)", (), ("table2",)),
     ("Exploration against efficiency (Figure 1, Table 1)", ("figure1", "scaleff"), ("table1",)),
     ("The token trie, shared or not (Figure 3)", ("figure3", "sharing"), ()),
@@ -29,7 +29,7 @@ PAGES = (
 )
 
 #: Notebook that draws each figure whose name is not its own.
-DRAWN_BY = {"figure2_paper_convention": "figure2", "scaleff": "table1", "sharing": "figure3"}
+DRAWN_BY = {"figure2_per_model": "figure2", "scaleff": "table1", "sharing": "figure3"}
 
 #: Versions shown; all of them are in provenance.json.
 SHOWN_VERSIONS = ("python", "torch", "transformers", "peft", "numpy", "snakemake")
@@ -76,7 +76,7 @@ def render(view: View) -> str:
     ]
     sections += [(title, _page(view, figures, names)) for title, figures, names in PAGES]
     sections += [
-        ("What counting compute as in the paper changes", _conventions(view)),
+        ("What counting compute per model changes", _conventions(view)),
         ("Ablations and what the paper does not measure", _ablations(view)),
         ("Differences found", _differences(view)),
         ("Knobs", _knobs(view)),
@@ -214,7 +214,7 @@ def _conventions(view: View) -> str:
     """Verdict on the central claim under either way of counting, and the compute ratios."""
     rows = []
     for name, experiment in (("scaling", "first benchmark"), ("matched", "second benchmark")):
-        for convention, counted in (("true", "once"), ("paper", "as in the paper")):
+        for convention, counted in tables.COUNTED.items():
             found = view.analysis["quantities"].get(f"matched/{name}/{convention}/saffron-best_of_n")
             budgets = view.analysis["matched"].get(name, {}).get(convention, [])
             width = next((row["budget"] for row in budgets if row["method"] == "saffron"), "–")
@@ -222,7 +222,7 @@ def _conventions(view: View) -> str:
     columns = ("benchmark", "compute counted", "Saffron-1's matched width", "ASR, Saffron-1 less Best-of-32")
     parts = [_html_table(columns, rows)]
     note = captions.prose(
-        """Counting every operation once per loaded model makes Saffron-1 look twice as dear against Best-of-N as it is (a
+        """Counting per model, as in the paper, makes Saffron-1 look twice as expensive against Best-of-N as it is (a
         factor of 4 against 2), so its matched width roughly halves. The slopes of the logarithmic fits and ScalEff do not
         depend on a constant factor; matched budgets and the compute ratio at equal attack success do."""
     )
@@ -231,10 +231,9 @@ def _conventions(view: View) -> str:
         parts.append(_table(tables.largest_budgets(view)))
     if view.analysis.get("equal_asr"):
         parts.append(_table(tables.compute_ratios(view)))
-        for convention in ("true", "paper"):
+        for convention, counted in tables.COUNTED.items():
             table = tables.equal_asr(view, convention)
-            counted = "each FLOP counted once" if convention == "true" else "counted as in the paper"
-            parts.append(_table(Table(table.columns, table.rows, f"{table.caption} Compute {counted}.")))
+            parts.append(_table(Table(table.columns, table.rows, f"{table.caption} Compute counted {counted}.")))
     return "\n".join(parts)
 
 

@@ -15,15 +15,18 @@ import numpy as np
 
 from saffron import captions, workflow
 from saffron.analysis import ablations, claims, comparison, paper
+from saffron.analysis.matching import FLOPS
 from saffron.analysis.study import BASELINE, PROPOSED
 from saffron.analysis.view import View
 from saffron.captions import LABELS, prose, with_unit
-from saffron.config import Config
+from saffron.config import Config, Convention
 from saffron.methods.discovery import method as described
 from saffron.methods.discovery import methods
 from saffron.records import RecordError, replacing
 from saffron.sources import oracle
 
+#: What the tables call the conventions of counting compute.
+COUNTED: dict[Convention, str] = {"once": "once", "per_model": "per model"}
 BENCHMARKS = {"scaling": ("harmful_hexphi", "Harmful HEx-PHI"), "matched": ("ai2_refusals", "Ai2 Refusals")}
 
 
@@ -136,12 +139,12 @@ def table1(view: View) -> Table:
         efficiency = row["scaleff_guard"]
         ours = [
             with_unit(row["flops"]),
-            with_unit(row["flops_paper"]),
+            with_unit(row["flops_per_model"]),
             *_judged(view, row),
             "undefined" if efficiency is None else f"{efficiency:.3f}",
         ]
         rows.append((LABELS[row["method"]], f"{row['knob']} = {row['value']}", *ours, with_unit(row["limit"]), *printed_values))
-    columns = ("method", "exploration", "compute", "compute, paper's convention", *_judge_columns(view), "ScalEff", "limit")
+    columns = ("method", "exploration", "compute", "compute counted per model", *_judge_columns(view), "ScalEff", "limit")
     columns += ("paper: TFLOP", "paper: ASR", "paper: ScalEff")
     caption = prose(
         f"""Table 1. Exploration against scaling efficiency (Eq. 1) on the first {found[0]["n"]} prompts by id,
@@ -160,13 +163,12 @@ def table2(view: View) -> Table:
         tables = view.section("matched").get(experiment, {})
         dataset = view.config.search.experiments[experiment].dataset if tables else title
         title = dataset if dataset == column else f"{dataset} ({title})"
-        for convention in ("true", "paper"):
+        for convention, counted in COUNTED.items():
             for row in tables.get(convention, []):
                 method = row["method"]
                 ratio = "–" if row["ratio"] is None else f"{row['ratio']:.2f}" + ("" if row["within_tolerance"] else " (over)")
-                counted = "once" if convention == "true" else "as in the paper"
                 theirs = f"{printed.loc[method, f'{column}_asr']:.3f}" if method in printed.index else "–"
-                compute = with_unit(row["flops" if convention == "true" else "flops_paper"])
+                compute = with_unit(row[FLOPS[convention]])
                 difference = "–" if method == view.study.match_rule().method else rate(row["guard_difference"])
                 rows.append(
                     (title, counted, LABELS[method], row["budget"], compute, ratio, *_judged(view, row), difference, theirs)
@@ -285,7 +287,7 @@ def _output(row: Any, show_text: bool) -> str:
     return f"{' '.join(row['text'].split())} ({reward})" if show_text else f"{row['n_new_tokens']} tokens, {reward}"
 
 
-def equal_asr(view: View, convention: str = "true") -> Table:
+def equal_asr(view: View, convention: Convention = "once") -> Table:
     """Compute that Saffron-1 needs for the ASR of each Best-of-N, from measured points."""
     rows = []
     for row in view.section("equal_asr")["guard"][convention]:
@@ -327,17 +329,17 @@ def largest_budgets(view: View) -> Table:
 def compute_ratios(view: View) -> Table:
     """Best-of-N's compute over Saffron-1's at equal attack success: the readings of it that the claims and Figure 2 give."""
     rows = []
-    for convention, counted in (("true", "once"), ("paper", "as in the paper")):
+    for convention, counted in COUNTED.items():
         name = f"compute_ratio/scaling/fit/{convention}"
         fitted = [claims.format_estimate(view.analysis["quantities"].get(key)) for key in (name, f"{name}/log")]
         last = view.section("equal_asr")["guard"][convention][-1]
         measured = "not reached" if last["ratio"] is None else f"{last['relation']} {last['ratio']:.2f}".strip()
         rows.append((counted, measured, *fitted))
-    budget = view.section("equal_asr")["guard"]["true"][-1]["best_of_n"]
+    budget = view.section("equal_asr")["guard"]["once"][-1]["best_of_n"]
     caption = prose(
         f"""Best-of-{budget}'s compute over Saffron-1's at Best-of-{budget}'s attack success, {_seeds(view)}; 95 % intervals.
         Measured: between neighbouring points of Saffron-1, as the arrow of Figure 2. By the fits: where the two logarithmic laws
-        reach that attack success; the claims test its logarithm against 0 and its value, counted as in the paper, against 3."""
+        reach that attack success; the claims test its logarithm against 0 and its value, counted per model, against 3."""
     )
     return Table(("compute counted", "measured", "by the fits", "its logarithm"), tuple(rows), caption)
 
@@ -538,7 +540,7 @@ def _changes(draw: Mapping[str, Any]) -> str:
 
 def seed_variance(view: View) -> Table:
     """Attack success at matched budgets by training seed."""
-    found = {name: record for name, record in view.analysis["quantities"].items() if name.startswith("matched_asr/scaling/true/")}
+    found = {name: record for name, record in view.analysis["quantities"].items() if name.startswith("matched_asr/scaling/once/")}
     rows = []
     for name, record in found.items():
         values = [value for value in record["per_seed"] if value is not None]

@@ -171,19 +171,19 @@ def test_claims_print_the_reference_tables() -> None:
     """Numbers in claims.yaml are those of the reference CSV files."""
     numbers = {name: value for claim in paper.claims() for name, value in claim.get("numbers", {}).items()}
     for _, row in paper.table("table2").iterrows():
-        assert numbers[f"matched_asr/scaling/paper/{row['method']}"] == row["harmful_hexphi_asr"]
-        assert numbers[f"matched_asr/matched/paper/{row['method']}"] == row["ai2_refusals_asr"]
+        assert numbers[f"matched_asr/scaling/per_model/{row['method']}"] == row["harmful_hexphi_asr"]
+        assert numbers[f"matched_asr/matched/per_model/{row['method']}"] == row["ai2_refusals_asr"]
     for _, row in paper.table("table3").iterrows():
         width = int(row["search_width"])
         assert numbers[f"asr/scaling/{'saffron' if width else 'no_defense'}/{width}"] == row["asr"]
     for _, row in paper.table("table1").iterrows():
         method = "deal" if row["method"] == "mcts" else row["method"]
         name = f"{method}/{row['knob']}{int(row['knob_value'])}"
-        assert numbers[f"compute/exploration/paper/{name}"] == row["tflop"]
+        assert numbers[f"compute/exploration/per_model/{name}"] == row["tflop"]
         assert (numbers[f"asr/exploration/{name}"], numbers[f"scaleff/{name}"]) == (row["asr"], row["scaleff"])
     for _, row in paper.table("figure2_fits").iterrows():
-        assert numbers[f"fit/scaling/paper/{row['method']}/intercept"] == row["intercept"]
-        assert numbers[f"fit/scaling/paper/{row['method']}/slope"] == row["slope_per_ln_tflop"]
+        assert numbers[f"fit/scaling/per_model/{row['method']}/intercept"] == row["intercept"]
+        assert numbers[f"fit/scaling/per_model/{row['method']}/slope"] == row["slope_per_ln_tflop"]
     printed = paper.table("figure4b_summary").set_index("statistic")["value"]
     for name, value in numbers.items():
         if name.startswith("mrm/"):

@@ -13,7 +13,7 @@ from saffron.analysis import comparison
 from saffron.analysis.comparison import HEADLINES, Spread
 from saffron.config import Config, as_dict
 
-SAFFRON, R_SQUARED = "matched_asr/scaling/true/saffron", "mrm/r_squared"
+SAFFRON, R_SQUARED = "matched_asr/scaling/once/saffron", "mrm/r_squared"
 
 
 def analysis(**values: list[float | None]) -> dict[str, Any]:

@@ -33,10 +33,10 @@ def test_budgets_are_chosen_on_compute_alone(three_seeds: Study) -> None:
         assert all(ratio <= 1.05 for ratio in matched.ratios.values()) is matched.within
 
 
-def test_the_papers_convention_halves_saffrons_budget(three_seeds: Study) -> None:
+def test_counting_per_model_halves_saffrons_budget(three_seeds: Study) -> None:
     results = three_seeds.results("scaling")
-    once, paper = (matching.match(results, Match.model_validate({}), c) for c in ("true", "paper"))
-    assert (once["saffron"].key.budget, paper["saffron"].key.budget) == (32, 16)
+    once, per_model = (matching.match(results, Match.model_validate({}), c) for c in ("once", "per_model"))
+    assert (once["saffron"].key.budget, per_model["saffron"].key.budget) == (32, 16)
     for method in ("best_of_n", "rebase", "deal"):
-        assert once[method].budgets == paper[method].budgets
-        assert once[method].ratios == pytest.approx(paper[method].ratios)
+        assert once[method].budgets == per_model[method].budgets
+        assert once[method].ratios == pytest.approx(per_model[method].ratios)

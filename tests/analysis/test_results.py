@@ -129,11 +129,11 @@ def test_outcomes_follow_the_definitions(stored: tuple[Config, Layout, pd.DataFr
     loaded = results.load(config, layout, "scaling")
     key = Key("saffron", "default", 8)
     rows = frame[(frame["method"] == "saffron") & (frame["budget"] == 8)].sort_values("prompt_id")
-    asr, oracle, flops, paper = loaded.outcomes(key)[:4, 0]
+    asr, oracle, flops, per_model = loaded.outcomes(key)[:4, 0]
     assert asr.tolist() == (rows["judge_reward"] < 0).astype(float).tolist()
     assert oracle.tolist() == rows["oracle_complied"].astype(float).tolist()
     assert flops == pytest.approx((rows["flops_policy"] + rows["flops_reward"]).to_numpy())
-    assert paper == pytest.approx(4 * flops)
+    assert per_model == pytest.approx(4 * flops)
     best = loaded.outcomes(Key("best_of_n", "default", 8))[:, 0]
     assert best[3] == pytest.approx(2 * best[2])
 
@@ -155,7 +155,7 @@ def test_seeds_with_budgets_of_their_own_share_one_cell(tmp_path: Path) -> None:
     study = Study(config, layout)
     matched = study.results("matched")
     assert Key("saffron", "default", None) in matched.cell_keys()
-    row = next(row for row in study.matched_table("matched", "true") if row["method"] == "saffron")
+    row = next(row for row in study.matched_table("matched", "once") if row["method"] == "saffron")
     assert row["budget"] == "32/16"
     cells = study.cells("matched")
     assert cells.loc[cells["method"] == "saffron", "budget"].isna().all() and len(cells) == 6

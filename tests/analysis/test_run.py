@@ -272,10 +272,10 @@ def test_deviations_over_search_seeds_and_training_seeds_are_told_apart(tmp_path
 def test_labels_tell_quantities_apart() -> None:
     assert labels(["asr/scaling/saffron/1", "asr/scaling/no_defense/0"]) == ["Saffron-1 1", "No defense 0"]
     assert labels(["mrm/mae"]) == ["mrm MAE"]
-    both = ["matched/scaling/true/best_of_n-rebase", "matched/matched/true/best_of_n-rebase"]
+    both = ["matched/scaling/once/best_of_n-rebase", "matched/matched/once/best_of_n-rebase"]
     assert labels(both) == ["first benchmark", "second benchmark"]
-    conventions = ["matched/scaling/true/saffron-best_of_n", "matched/scaling/paper/saffron-best_of_n"]
-    assert labels(conventions) == ["each FLOP counted once", "counted as in the paper"]
+    conventions = ["matched/scaling/once/saffron-best_of_n", "matched/scaling/per_model/saffron-best_of_n"]
+    assert labels(conventions) == ["each FLOP counted once", "counted per model"]
 
 
 def test_a_missing_record_of_searches_is_no_smaller_set_of_claims(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def test_every_folder_is_a_method_and_they_are_told_apart() -> None:
     assert discovery.ordered(reversed(list(found))) == list(found)
 
 
-def test_multipliers_of_the_papers_convention() -> None:
+def test_multipliers_of_counting_per_model() -> None:
     assert {name: method.multiplier() for name, method in discovery.methods().items() if method.multiplier() != 2} == {
         "saffron": 4
     }

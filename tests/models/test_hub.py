@@ -116,7 +116,7 @@ def test_another_vocabulary_is_refused_with_the_reason(run: tuple[Config, Layout
     assert not layout.tokenizer.exists()
 
 
-def test_one_tokenizer_over_unembeddings_of_two_widths_is_refused(run: tuple[Config, Layout]) -> None:
+def test_one_tokenizer_over_lm_heads_of_two_widths_is_refused(run: tuple[Config, Layout]) -> None:
     settings, layout = run
     assert settings.models.hub is not None
     path = Path(str(settings.models.hub.guard.path)) / "config.json"

@@ -166,7 +166,7 @@ def test_labels_without_a_train_split_are_refused(layout):
         mrm.train(jobs.train(config_with(), 0), layout)
 
 
-def test_the_unembedding_of_a_guard_with_tied_weights_is_merged_and_loaded(layout):
+def test_the_lm_head_of_a_guard_with_tied_weights_is_merged_and_loaded(layout):
     tiny_guard(tied=True).save_pretrained(layout.model("guard", 0))
     mrm.train(jobs.train(config_with(epochs=1.0), 0), layout)
     model, _ = models.load_mrm(layout.mrm(0), Runtime())

@@ -273,14 +273,14 @@ MATCHED = (
 )
 
 
-@pytest.mark.parametrize("convention", ["true", "paper"])
+@pytest.mark.parametrize("convention", ["once", "per_model"])
 def test_matched_budgets_are_the_largest_within_the_tolerance_whatever_the_shards(layout: Layout, convention: str) -> None:
     order = ["best_of_n-default", "no_defense-default", "saffron-default", "rebase-default", "beam_search-default"]
     match = {"method": "best_of_n", "budget": 4, "tolerance": 1.05, "convention": convention}
     table = run_all(make_config(**experiment(*MATCHED, match=match)), layout, order)
     compute = (table["flops_policy"] + table["flops_reward"]).groupby(table["method"]).mean()
     for method in compute.index:
-        compute[method] *= discovery.method(method).multiplier() if convention == "paper" else 1
+        compute[method] *= discovery.method(method).multiplier() if convention == "per_model" else 1
     everything = run_all(make_config(**experiment(*MATCHED)), Layout("sandbox", layout.root))
     for run in MATCHED[2:]:
         rows = table[table["method"] == run["method"]]
@@ -288,14 +288,14 @@ def test_matched_budgets_are_the_largest_within_the_tolerance_whatever_the_shard
         record = records.read_json(layout.search_run(0, "tiny", "x", 0).with_name(f"{run['method']}-default.match.json"))
         assert record["budget"] == budget
         assert record["ratio"] == pytest.approx(compute[run["method"]] / compute["best_of_n"])
-        factor = discovery.method(run["method"]).multiplier() if convention == "paper" else 1
+        factor = discovery.method(run["method"]).multiplier() if convention == "per_model" else 1
         alone = everything[everything["method"] == run["method"]]
         costs = factor * (alone["flops_policy"] + alone["flops_reward"]).groupby(alone["budget"]).mean()
         fitting = costs[costs <= 1.05 * compute["best_of_n"]]
         assert budget == (fitting.index.max() if len(fitting) else costs.index.min())
         assert record["within_tolerance"] == bool(len(fitting))
     assert (table["method"] == "no_defense").sum() == PROMPTS
-    if convention == "true":
+    if convention == "once":
         run_all(make_config(**experiment(*MATCHED, match=match), shards=3), layout, order)
         pd.testing.assert_frame_equal(records.read_table(layout.search(0, "tiny"), records.SEARCH), table)
 

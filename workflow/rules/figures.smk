@@ -1,5 +1,5 @@
 # Notebooks, executed with papermill; the executed copy is a log, so that a failing cell stays readable. Some draw a second
-# figure beside their own (the paper's convention, ScalEff against its limit), which the report shows too.
+# figure beside their own (compute counted per model, ScalEff against its limit), which the report shows too.
 
 
 rule figure:

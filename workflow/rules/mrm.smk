@@ -1,4 +1,4 @@
-# Saffron-1, the multifurcation reward model: the guard with LoRA and an unembedding bias, trained on Safety4M.
+# Saffron-1, the multifurcation reward model: the guard with LoRA and an lm_head bias, trained on Safety4M.
 
 
 rule train_mrm:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from saffron import records, workflow
 from saffron.analysis import ablations, claims, paper
+from saffron.analysis.matching import FLOPS
 from saffron.analysis.statistics import Estimate
 from saffron.analysis.study import PROPOSED, Study, proposition1_quantities, quantities, safety4m_quantities
 from saffron.config import Config
@@ -36,7 +37,7 @@ def count_rewards(layout: Layout, seed: int) -> int:
 
 
 def largest_unseen_bias(layout: Layout, seed: int) -> float:
-    """Largest absolute unembedding bias of a token that was never a target (it starts at 0; Proposition 1).
+    """Largest absolute lm_head bias of a token that was never a target (it starts at 0; Proposition 1).
 
     Raises:
         RecordError: if the MRM's head is missing, unreadable or lacks a tensor.
@@ -66,11 +67,10 @@ def sections(study: Study) -> dict[str, Any]:
             record["mrm_in_search"] = study.mrm_in_search()
         if PROPOSED in methods and study.match_rule().method in methods:
             record["equal_asr"] = {
-                judge: {convention: study.equal_asr(judge, convention) for convention in ("true", "paper")}
-                for judge in study.judges
+                judge: {convention: study.equal_asr(judge, convention) for convention in FLOPS} for judge in study.judges
             }
     record["matched"] = {
-        name: {convention: study.matched_table(name, convention) for convention in ("true", "paper")}
+        name: {convention: study.matched_table(name, convention) for convention in FLOPS}
         for name in ("scaling", "matched")
         if study.has(name)
     }
@@ -113,7 +113,7 @@ def run(config: Config, layout: Layout, refuses: Callable[[str], bool] | None = 
     Args:
         config: of the results.
         layout: where they lie.
-        refuses: the oracle's word on answers to harmless prompts; with it their refusals are among the quantities.
+        refuses: the oracle's verdict on answers to harmless prompts; with it their refusals are among the quantities.
 
     Raises:
         RecordError: if a result is missing, incomplete or not finite; names file, column and cause.

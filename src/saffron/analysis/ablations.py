@@ -42,7 +42,7 @@ def rows(study: Study, name: str) -> list[dict[str, Any]]:
             "budget": key.budget,
             "n": boot.cells.shape[1],
         }
-        for outcome in ("flops", "flops_paper", "reward_calls", "n_new_tokens", "finished"):
+        for outcome in ("flops", "flops_per_model", "reward_calls", "n_new_tokens", "finished"):
             row[outcome] = float(boot.means(outcome)[0][i])
         for judge in study.judges:
             outcome = OUTCOMES[judge]

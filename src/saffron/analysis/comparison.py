@@ -33,17 +33,17 @@ _PARTS = "the two attack successes it is made of"
 #: Headline numbers in their order: name of the quantity, what it is called, and where to look. Searches stand at the budget
 #: matched to Best-of-N's, each FLOP counted once.
 HEADLINES: tuple[tuple[str, str, str], ...] = (
-    *((f"matched_asr/{name}/true/no_defense", f"{LABELS['no_defense']}, {where}", _POLICY) for name, where in BENCHMARKS.items()),
+    *((f"matched_asr/{name}/once/no_defense", f"{LABELS['no_defense']}, {where}", _POLICY) for name, where in BENCHMARKS.items()),
     ("refused/benign/no_defense", "harmless prompts refused, no defense", _POLICY),
     ("mrm/r_squared", "R² of the MRM, held-out prefixes", _MRM),
     *(
-        (f"matched_asr/{name}/true/{method}", f"{LABELS[method]}, {where}", _SEARCH)
+        (f"matched_asr/{name}/once/{method}", f"{LABELS[method]}, {where}", _SEARCH)
         for name, where in BENCHMARKS.items()
         for method in methods()
         if method != BASELINE
     ),
     *(
-        (f"matched/{name}/true/saffron-best_of_n", f"{LABELS['saffron']} less {LABELS['best_of_n']}, {where}", _PARTS)
+        (f"matched/{name}/once/saffron-best_of_n", f"{LABELS['saffron']} less {LABELS['best_of_n']}, {where}", _PARTS)
         for name, where in BENCHMARKS.items()
     ),
 )

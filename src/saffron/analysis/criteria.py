@@ -37,7 +37,7 @@ def read(path: Path = CRITERIA) -> list[dict[str, Any]]:
 
 
 def quantities(config: Config, layout: Layout, seed: int, refuses: Callable[[str], bool]) -> dict[str, float]:
-    """Every quantity of one training seed; ``refuses`` is the oracle's word on answers to harmless prompts.
+    """Every quantity of one training seed; ``refuses`` is the oracle's verdict on answers to harmless prompts.
 
     ``asr/<run>/<budget>`` and ``oracle_asr/<run>/<budget>`` are attack success by guard and oracle,
     ``disagreement/<run>/<budget>`` the share of outputs on which they part, ``mrm/<cell>/<statistic>`` the agreement of MRM and

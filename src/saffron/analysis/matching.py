@@ -1,19 +1,16 @@
-"""Budgets matched by compute alone, under either way of counting it."""
+"""Budgets matched by compute alone, under either convention of counting it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from saffron.analysis.results import ExperimentResults, Key
-from saffron.config import Match
-
-Convention = Literal["true", "paper"]
+from saffron.config import Convention, Match
 
 #: Outcome that holds a convention's FLOPs.
-FLOPS = {"true": "flops", "paper": "flops_paper"}
+FLOPS: dict[Convention, str] = {"once": "flops", "per_model": "flops_per_model"}
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ def largest_within(compute: dict[int, float], limit: float) -> int:
     return max(fitting) if fitting else min(compute, key=lambda budget: compute[budget])
 
 
-def match(results: ExperimentResults, rule: Match, convention: Convention = "true") -> dict[str, Matched]:
+def match(results: ExperimentResults, rule: Match, convention: Convention = "once") -> dict[str, Matched]:
     """Each method's largest budget with mean compute at most ``tolerance`` × the reference's, chosen on compute alone.
 
     Attack success is not read. Chosen per training seed, since compute depends on what the policies say.

@@ -25,7 +25,7 @@ OUTCOMES = (
     "asr",
     "oracle_asr",
     "flops",
-    "flops_paper",
+    "flops_per_model",
     "flops_policy",
     "flops_reward",
     "flops_executed",
@@ -153,7 +153,7 @@ def add_outcomes(frame: pd.DataFrame) -> pd.DataFrame:
         asr=(frame["judge_reward"] < 0).astype(float),
         oracle_asr=frame["oracle_complied"].astype(float),
         flops=flops,
-        flops_paper=flops * multiplier,
+        flops_per_model=flops * multiplier,
         flops_executed=frame["flops_executed_policy"] + frame["flops_executed_reward"],
         finished=frame["finished"].astype(float),
     )

@@ -11,10 +11,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from saffron.analysis import matching, mrm, quality, scaling, tries
-from saffron.analysis.matching import FLOPS, Convention, Matched
+from saffron.analysis.matching import FLOPS, Matched
 from saffron.analysis.results import ExperimentResults, Key, load
 from saffron.analysis.statistics import ANY, AT_MOST_1, NOT_NEGATIVE, Bootstrap, Cells, Estimate, exact
-from saffron.config import Config, Match
+from saffron.config import Config, Convention, Match
 from saffron.layout import Layout
 from saffron.methods.base import Exploration, MethodError
 from saffron.methods.discovery import method as described
@@ -32,8 +32,6 @@ BASELINE = "no_defense"
 
 #: What decides whether an attack succeeded: the guard, as in the paper, and the text oracle, where there is one.
 OUTCOMES = {"guard": "asr", "oracle": "oracle_asr"}
-
-CONVENTIONS: tuple[Convention, ...] = ("true", "paper")
 
 
 @dataclass
@@ -84,7 +82,7 @@ class Study:
                 row |= {prefix: estimate.value, f"{prefix}_low": estimate.low, f"{prefix}_high": estimate.high}
             means = (
                 "flops",
-                "flops_paper",
+                "flops_per_model",
                 "flops_policy",
                 "flops_reward",
                 "flops_executed",
@@ -136,7 +134,7 @@ class Study:
         ]
 
     # ---------------------------------------------------------------------------------------------------------- scaling
-    def curve(self, method: str, judge: str = "guard", convention: Convention = "true") -> dict[str, list[float]]:
+    def curve(self, method: str, judge: str = "guard", convention: Convention = "once") -> dict[str, list[float]]:
         """Points of one scaling curve: budgets, mean FLOPs per prompt, ASR and its interval."""
         frame = self._scaling_cells
         rows = frame[(frame["method"] == method) & (frame["settings_id"] == "default")].sort_values("budget")
@@ -165,7 +163,7 @@ class Study:
         """Logarithmic fits of every curve, by judge and convention; compute in TFLOP per prompt."""
         record: dict[str, Any] = {}
         for judge in self.judges:
-            for convention in CONVENTIONS:
+            for convention in FLOPS:
                 for method in ordered(self.results("scaling").methods()):
                     curve = self.curve(method, judge, convention)
                     if not scaling.can_be_fitted(curve["flops"]):
@@ -206,7 +204,7 @@ class Study:
             }
         return found
 
-    def equal_asr(self, judge: str = "guard", convention: Convention = "true") -> list[dict[str, Any]]:
+    def equal_asr(self, judge: str = "guard", convention: Convention = "once") -> list[dict[str, Any]]:
         """Best-of-N's compute over Saffron-1's at the ASR of each Best-of-N, from measured points alone."""
         ours, theirs = self.curve("saffron", judge, convention), self.curve("best_of_n", judge, convention)
         rows = []
@@ -235,8 +233,8 @@ class Study:
     def matched(self, name: str, convention: Convention) -> tuple[ExperimentResults, dict[str, Matched]] | None:
         """Each method's matched budget on one benchmark, or None where it was not run.
 
-        On `scaling` budgets are chosen among those stored. `matched` was run at the budgets matched under the true
-        convention, `matched_paper` at the paper's; a method whose multiplier is the reference's has the same budget under both.
+        On `scaling` budgets are chosen among those stored. `matched` was run at the budgets matched with compute counted
+        once, `matched_paper` per model; a method whose multiplier is the reference's has the same budget under both.
         """
         rule = self.match_rule()
         if name == "scaling":
@@ -244,11 +242,11 @@ class Study:
             if rule.budget not in results.budgets(rule.method):
                 return None
             return results, matching.match(results, rule, convention)
-        stored = "matched" if convention == "true" else "matched_paper"
+        stored = "matched" if convention == "once" else "matched_paper"
         if not self.has(stored) or not self.has("matched"):
             return None
         results = self.results("matched")
-        if convention == "paper":
+        if convention == "per_model":
             results = _joined(results, self.results("matched_paper"))
         return results, matching.match(results, rule, convention)
 
@@ -267,7 +265,7 @@ class Study:
                 "method": method,
                 "budget": matched.label,
                 "flops": float(boot.means("flops")[0][index[method]]),
-                "flops_paper": float(boot.means("flops_paper")[0][index[method]]),
+                "flops_per_model": float(boot.means("flops_per_model")[0][index[method]]),
                 "ratio": None if described(method).budget is None else float(np.mean(list(matched.ratios.values()))),
                 "within_tolerance": matched.within,
                 "n": boot.cells.shape[1],
@@ -309,7 +307,7 @@ class Study:
                     "limit": limit,
                     "n": boot.cells.shape[1],
                 }
-                row["flops_paper"] = float(boot.means("flops_paper")[0][index[key]])
+                row["flops_per_model"] = float(boot.means("flops_per_model")[0][index[key]])
                 row["reward_calls"] = float(boot.means("reward_calls")[0][index[key]])
                 for judge in self.judges:
                     estimate = boot.rate(OUTCOMES[judge], index[key])
@@ -486,7 +484,7 @@ def _scaling_quantities(study: Study, judge: str) -> dict[str, Estimate]:
         curve = study._curve_indices(method)
         if len(curve) < 2:
             continue
-        for convention in CONVENTIONS:
+        for convention in FLOPS:
             for position, name in enumerate(("intercept", "slope", "r_squared")):
                 found[f"fit/scaling/{convention}/{method}/{name}"] = boot.estimate(
                     lambda f, a, c=curve, p=position: scaling.fit_coefficients(f[..., c] / 1e12, a[..., c])[p],
@@ -528,7 +526,7 @@ def _saffron_curve_quantities(study: Study, judge: str) -> dict[str, Estimate]:
             )
 
         note = f"at the ASR of Best-of-{results.budgets('best_of_n')[-1]}, both read off their fits"
-        for convention in CONVENTIONS:
+        for convention in FLOPS:
             name = f"compute_ratio/scaling/fit/{convention}"
             found[f"{name}/log"] = boot.estimate(log_ratio, FLOPS[convention], outcome, note=note)
             found[name] = found[f"{name}/log"].mapped(np.exp)
@@ -537,7 +535,7 @@ def _saffron_curve_quantities(study: Study, judge: str) -> dict[str, Estimate]:
 
 def _matched_quantities(study: Study, judge: str, name: str) -> dict[str, Estimate]:
     found: dict[str, Estimate] = {}
-    for convention in CONVENTIONS:
+    for convention in FLOPS:
         pair = study.matched(name, convention)
         if pair is None:
             continue
@@ -567,7 +565,7 @@ def _exploration_quantities(study: Study, judge: str) -> dict[str, Estimate]:
         for key in keys:
             i = index[key]
             found[f"asr/exploration/{method}/{key.settings_id}"] = boot.rate(outcome, i)
-            for convention in CONVENTIONS:
+            for convention in FLOPS:
                 found[f"compute/exploration/{convention}/{method}/{key.settings_id}"] = boot.estimate(
                     lambda f, i=i: f[..., i] / 1e12, FLOPS[convention], within=NOT_NEGATIVE
                 )

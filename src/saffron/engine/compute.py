@@ -1,6 +1,6 @@
 """Compute, defined once: what a token costs, and what a search costs (``docs/paper.md``, "Two ways of counting compute").
 
-*Nominal* FLOPs count each unique token of a trie once: two per weight of every linear layer, the unembedding included,
+*Nominal* FLOPs count each unique token of a trie once: two per weight of every linear layer, the lm_head included,
 plus attention over the token's context (its ancestors and itself). They do not depend on how the engine works; figures,
 ScalEff and matched budgets use them. *Executed* FLOPs are those of the matrix products that ran, masked and padded
 rectangles included. Elementwise work (norms, softmax, rotary embeddings, selection) is counted by neither.
@@ -58,7 +58,7 @@ class ModelShape:
 
     @property
     def linear_weights(self) -> int:
-        """Weights of all linear layers, unembedding included, embedding (a lookup) excluded."""
+        """Weights of all linear layers, lm_head included, embedding (a lookup) excluded."""
         layer = self.query_weights + self.kv_weights + self.mlp_weights
         return self.layers * layer + self.hidden_size * self.vocab_size
 
@@ -77,7 +77,7 @@ class ModelShape:
         return 2 * self.layers * self.kv_heads * self.head_dim * bytes_per_value
 
     def nominal(self, tokens: Any, context: Any) -> Any:
-        """FLOPs of ``tokens`` tokens whose contexts hold ``context`` tokens in sum (numbers or tensors)."""
+        """FLOPs of ``tokens`` tokens whose contexts hold ``context`` tokens in total (numbers or tensors)."""
         return tokens * self.flops_per_token + context * self.flops_per_context_token
 
     def chain(self, start: int, length: int) -> int:

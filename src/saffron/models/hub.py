@@ -35,7 +35,7 @@ def tokenizer(job: ModelJob, layout: Layout) -> None:
     """Write ``layout.tokenizer``: the policy's tokenizer files and chat_formats.json.
 
     Raises:
-        SourceError: if a model cannot be had, or policy and guard differ in vocabulary.
+        SourceError: if a model cannot be read, or policy and guard differ in vocabulary.
         ChatFormatError: if a chat format is not these tokenizers'.
     """
     hub = _section(job)
@@ -58,7 +58,7 @@ def policy(job: ModelJob, layout: Layout) -> None:
     """Write the policy's folder; the snapshot is the same for every seed.
 
     Raises:
-        SourceError: if the model cannot be had, is not one in safetensors that the engine drives, or is not whole.
+        SourceError: if the model cannot be read, is not one in safetensors that the engine drives, or is not whole.
     """
     _link(_section(job).policy, job, layout)
 
@@ -67,7 +67,7 @@ def guard(job: ModelJob, layout: Layout) -> None:
     """Write the guard's folder; the snapshot is the same for every seed.
 
     Raises:
-        SourceError: if the model cannot be had, is not one in safetensors that the engine drives, or is not whole.
+        SourceError: if the model cannot be read, is not one in safetensors that the engine drives, or is not whole.
     """
     _link(_section(job).guard, job, layout)
 
@@ -113,7 +113,7 @@ def check_one_vocabulary(policy: Any, guard: Any, formats: ChatFormats) -> None:
 
 
 def check_one_width(policy: Path, guard: Path) -> None:
-    """Both models must have as many logits: one tokenizer may stand over unembeddings padded to different widths.
+    """Both models must have as many logits: one tokenizer may stand over lm_heads padded to different widths.
 
     Raises:
         SourceError: naming both widths.
@@ -193,7 +193,7 @@ def check_weights(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
 
     Args:
         folder: of the model.
-        shapes: of the tensors it must hold, by name; a tied unembedding is not among them. Others are ignored, as by
+        shapes: of the tensors it must hold, by name; a tied lm_head is not among them. Others are ignored, as by
             transformers.
 
     Raises:

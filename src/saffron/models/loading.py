@@ -176,7 +176,7 @@ def _read_tokenizer(folder: Path, modified: int) -> PreTrainedTokenizerFast:
 
 
 def save_mrm_head(folder: str | Path, bias: Tensor, unseen_mask: Tensor) -> None:
-    """Write ``head.safetensors``: the unembedding bias (float[V]) and which tokens were never a target (bool[V])."""
+    """Write ``head.safetensors``: the lm_head bias (float[V]) and which tokens were never a target (bool[V])."""
     from safetensors.torch import save_file
 
     tensors = {"lm_head_bias": bias.detach().float().cpu().contiguous(), "unseen_mask": unseen_mask.cpu()}
@@ -192,7 +192,7 @@ def load_mrm(
 ) -> tuple[PreTrainedModel, Tensor]:
     """The multifurcation reward model of a training folder: ``merged/`` with its bias in place, and its unseen tokens.
 
-    A bias-free architecture drops the bias on loading without a word; here it becomes part of the unembedding layer.
+    An architecture without this bias drops it silently on loading; here it becomes part of the lm_head layer.
 
     Returns:
         The model, whose logits are M(s) (Section 4.1), and BoolTensor[V], true for tokens that were never a target (Eq. 7).

@@ -53,8 +53,8 @@ def render(job: EvaluateJob, evaluation: dict[str, Any], labels: dict[str, Any])
             'model, unseen = load_mrm("<this folder>", Runtime())',
             "```",
             "",
-            "`merged/` alone is not the model: its architecture has no unembedding bias, so that `from_pretrained` leaves the",
-            "one in `head.safetensors` out without a word. `load_mrm` puts it in. Tokens marked in `unseen_mask` were never a",
+            "`merged/` alone is not the model: its architecture has no lm_head bias, so that `from_pretrained` leaves the",
+            "one in `head.safetensors` out silently. `load_mrm` puts it in. Tokens marked in `unseen_mask` were never a",
             "target.",
             "",
             *(_loaded(job.mrm) if job.mrm.origin == "released" else _trained(job.mrm, job.variant, labels)),
@@ -80,7 +80,7 @@ def _trained(settings: MRM, variant: str, labels: dict[str, Any]) -> list[str]:
         "",
         f"- Starts from: {labels['guard']}. Labels: {labels['name']}, {train['prefixes']:,} prefixes in the train split.",
         f"- LoRA of rank {settings.lora_rank}, alpha {settings.lora_alpha:g}, dropout 0, on q_proj and v_proj;"
-        f" unembedding bias: {BIASES[settings.variants[variant].bias]}; its weight is frozen.",
+        f" lm_head bias: {BIASES[settings.variants[variant].bias]}; its weight is frozen.",
         "- Loss: squared error on the observed next token alone (Eq. 5).",
         f"- AdamW, betas 0.9 and 0.999, epsilon 1e-8, no weight decay, learning rate {settings.learning_rate:g}"
         f" ({settings.schedule}), batches of {settings.batch_size} {rows}, {settings.epochs:g} epochs.",
@@ -92,7 +92,7 @@ def _loaded(settings: MRM) -> list[str]:
         "## Origin",
         "",
         "- The authors' released adapter, merged into the guard; nothing was trained here.",
-        f"- The released unembedding bias is {'added' if settings.released_bias else 'left out (zeros)'}.",
+        f"- The released lm_head bias is {'added' if settings.released_bias else 'left out (zeros)'}.",
     ]
 
 

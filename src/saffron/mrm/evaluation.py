@@ -62,7 +62,7 @@ def predictions(model: Any, labels: pd.DataFrame, formats: ChatFormats, count: i
     """M(s)[a] and R(sa) at ``count`` prefixes of ``labels``, chosen by seed, as records.MRM_EVALUATION in source order.
 
     Args:
-        model: as models.load_mrm gives it, its bias within the unembedding.
+        model: as models.load_mrm gives it, its bias within the lm_head.
         labels: a records.SAFETY4M table.
         formats: chat formats.
         count: prefixes (all, if there are fewer).

@@ -1,4 +1,4 @@
-"""The multifurcation reward model: the guard with LoRA on q_proj and v_proj and a bias on its unembedding."""
+"""The multifurcation reward model: the guard with LoRA on q_proj and v_proj and a bias on its lm_head."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LORA_MODULES = ("q_proj", "v_proj")
 class MultifurcationRewardModel(nn.Module):
     """M(s): one reward for every next token (Section 4.1), of which training reads the observed token's only.
 
-    The unembedding's weight stays the guard's; its bias is a parameter of its own. So a token that is never a target has
+    The lm_head's weight stays the guard's; its bias is a parameter of its own. So a token that is never a target has
     a bias gradient of exactly zero and keeps its initial bias (Proposition 1).
 
     Args:
@@ -62,11 +62,11 @@ class MultifurcationRewardModel(nn.Module):
 
 
 def observed_rewards(decoder: Any, weight: Tensor, bias: Tensor, batch: Batch) -> Tensor:
-    """M(s)[a] for each prefix s and observed next token a: only these rows of the unembedding are multiplied.
+    """M(s)[a] for each prefix s and observed next token a: only these rows of the lm_head are multiplied.
 
     Args:
-        decoder: the causal LM without its unembedding.
-        weight: [V, hidden] unembedding.
+        decoder: the causal LM without its lm_head.
+        weight: [V, hidden] lm_head.
         bias: [V].
         batch: rows and targets.
 

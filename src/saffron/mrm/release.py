@@ -155,7 +155,7 @@ def read_mask(source: Path, vocabulary: int, unseen: int) -> Tensor:
 
 
 def read_bias(source: Path, vocabulary: int) -> Tensor:
-    """Tensor[V], the unembedding bias.
+    """Tensor[V], the lm_head bias.
 
     Raises:
         ReleaseError: if it is not that.

@@ -69,7 +69,7 @@ def verdicts(
         responses: at least one response token each.
         batch_size: responses read together, those of like length in one batch; fewer where a GPU's free memory does not
             hold them, and half as many each time it turns out not to.
-        at_most: batch size to start with, where an earlier call found out what fits.
+        at_most: batch size to start with, where an earlier call has shown what fits.
         tokens_per_pass: suffix tokens per forward at most (None: TOKENS_PER_PASS); one position of each response always fits.
 
     Returns:

@@ -202,7 +202,7 @@ class _Blocks:
         return device.batch_size(len(prompts), needed, free)
 
     def _rows(self, prompts: list[AttackedPrompt], results: list[Result], search_seed: int) -> list[dict[str, Any]]:
-        """One row per prompt: the result, its text, the judge's reward and the oracle's word."""
+        """One row per prompt: the result, its text, the judge's reward and the oracle's verdict."""
         complied = oracle.load(self.job.oracle)
         size = self.batch or len(prompts)
         rewards: list[float] = []
@@ -262,7 +262,7 @@ class _Matching:
 
     def _compute(self, rows: pd.DataFrame, method: str) -> float:
         """Mean nominal FLOPs per prompt under the convention."""
-        factor = discovery.method(method).multiplier() if self.match.convention == "paper" else 1
+        factor = discovery.method(method).multiplier() if self.match.convention == "per_model" else 1
         return factor * float((rows["flops_policy"] + rows["flops_reward"]).mean())
 
     def probe(self) -> int:

@@ -46,7 +46,7 @@ def build(hub: HubSources, layout: Layout) -> dict[str, Any]:
         the sha256 of every file read.
 
     Raises:
-        SourceError: if a dataset cannot be had or is not the expected one.
+        SourceError: if a dataset cannot be fetched or read, or is not the expected one.
     """
     sets = {"hh_rlhf": hub.hh_rlhf, "harmful_hexphi": hub.harmful_hexphi, "ai2_refusals": hub.ai2_refusals}
     # All three are fetched before any is read: a missing access shows at once, not after the work on another.

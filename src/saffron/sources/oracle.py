@@ -22,7 +22,7 @@ def load(name: Literal["sandbox", "none"]) -> Callable[[str, str], bool] | None:
 
 
 def load_refusal(name: Literal["sandbox", "none"]) -> Callable[[str], bool] | None:
-    """An oracle's word on harmless prompts by name: response -> whether it refuses or turns back.
+    """An oracle's verdict on answers to harmless prompts, by name: response -> whether it refuses or turns back.
 
     Raises:
         ValueError: if no oracle has that name.

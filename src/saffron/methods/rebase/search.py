@@ -1,8 +1,8 @@
 """Rebase: reward-balanced search (Wu et al. 2025, arXiv 2408.00724, section 3.1.2 and appendix C).
 
 A budget of N samples is spread over the nodes of a front in proportion to a softmax of their rewards; each sample adds up to
-``step_tokens`` tokens; whoever ends, or reaches the token limit, is a leaf and takes one from the budget. The answer is the
-leaf with the highest reward.
+``step_tokens`` tokens; a sequence that ends, or reaches the token limit, is a leaf and takes one from the budget. The answer
+is the leaf with the highest reward.
 """
 
 from __future__ import annotations

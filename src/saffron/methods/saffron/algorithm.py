@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 Semantics = Literal["paper", "released"]
 #: Dead nodes are dropped after this many steps, or once a trie has grown by this many nodes per prompt, whichever is later.
 COMPACT_EVERY, COMPACT_NODES = 4, 64
-#: Share of the vocabulary up to which the MRM's unembedding is evaluated for the candidates' rows only (measured on a CPU).
+#: Share of the vocabulary up to which the MRM's lm_head is evaluated for the candidates' rows only (measured on a CPU).
 SPARSE_UNEMBEDDING = 0.5
 
 
@@ -206,10 +206,10 @@ class MRMScorer:
     """One call of the multifurcation reward model scores every child of a sequence.
 
     The call is made when its rewards are asked for: by then the candidates are known, and if they are few only their rows
-    of the unembedding are evaluated.
+    of the lm_head are evaluated.
 
     Args:
-        mrm: the MRM; a bias of its unembedding is used.
+        mrm: the MRM; a bias of its lm_head is used.
         prompts: B token-id lists.
         unseen: [V] bool, tokens that score :data:`UNSEEN_REWARD` whatever the model says (Eq. 7).
         width: beam width N.

@@ -32,13 +32,13 @@ def search_tokens(
 ) -> list[list[int]]:
     """Continue each prompt by Saffron-1 search (Eq. 2, 3 and 7 of the paper).
 
-    Equal logits are ties, broken in generation order; whether two equal rows of an unembedding give equal logits is up to the
+    Equal logits are ties, broken in generation order; whether two equal rows of an lm_head give equal logits is up to the
     rounding of the BLAS.
 
     Args:
         policy: causal LM of the Llama, Mistral, Qwen2 or Qwen3 class, in eval mode.
         mrm: multifurcation reward model over the same vocabulary, on the same device: its logits are the rewards of all
-            next tokens. A bias of its unembedding is used, -inf in it too. Its dtype may differ from the policy's.
+            next tokens. A bias of its lm_head is used, -inf in it too. Its dtype may differ from the policy's.
         prompt_ids: B lists of token ids, any forced beginning of the response included; lengths may differ.
         width: beam width N, at least 1.
         top_p: candidates are the smallest set of most likely tokens such that the mass before each is below this; in (0, 1].
