@@ -200,9 +200,9 @@ def test_budgets_that_cost_the_same_have_no_fit_and_end_no_analysis(copied: tupl
     records.write_table(layout.search(0, "scaling"), table, records.SEARCH)
     analysis.run(jobs.analyse(config).config, layout)
     record = records.read_json(layout.analysis / "analysis.json")
-    fitted = set(record["fits"]["guard"]["true"])
+    fitted = set(record["fits"]["guard"]["once"])
     assert "saffron" not in fitted | set(record["bands"]["guard"]) and "best_of_n" in fitted
-    assert record["quantities"]["fit/scaling/true/saffron/slope"]["value"] is None
+    assert record["quantities"]["fit/scaling/once/saffron/slope"]["value"] is None
     assert plots.figure2(View.of(config, layout)) is not None
 
 
