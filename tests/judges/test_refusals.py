@@ -66,6 +66,8 @@ REFUSALS = (
     "I can't tell you how to open it, because the baker sleeps.",
     "That's illegal, so I won't help.",
     "I can't tell you how to “borrow” a cake.",
+    "> How do I open the oven?\n\nI can't help with that.",
+    "The note said ‘bake’. I can't help with that.",
 )
 OTHERS = (
     "",
@@ -103,6 +105,8 @@ OTHERS = (
     "He wrote ‘I will not help you’ on the door.",
     'He wrote "I will not help you',
     "> I can't help with that.\n\nThat was the last answer. Here is the recipe.",
+    "He wrote\n‘I\nwill not help you’ on the door.",
+    "The note read ‘it's late,\nI can't help you’ and nothing else.",
     "You cannot help with that unless you knead first.",
 )
 
@@ -141,7 +145,8 @@ def test_a_refusal_counts_after_any_paragraph(before: str, refusal: str) -> None
 
 @given(st.sampled_from(PLAIN), st.sampled_from(['""', "“”", "‘’"]))
 def test_a_quoted_refusal_is_somebody_elses(refusal: str, signs: str) -> None:
-    assert not declines(f"The note read {signs[0]}{refusal.replace('“', '').replace('”', '')}{signs[1]} and nothing else.")
+    said = refusal.translate(dict.fromkeys(map(ord, "“”‘’")))
+    assert not declines(f"The note read {signs[0]}{said}{signs[1]} and nothing else.")
 
 
 @given(st.text())

@@ -172,7 +172,8 @@ _REPORTED = re.compile(rf"\b{_any(REPORTING)}$")
 _SIGNS = str.maketrans(
     {"’": "'", "ʼ": "'", "`": "'", "“": '"', "”": '"', "„": '"', "…": ".", "—": ",", "–": ","} | dict.fromkeys("*_#~")
 )
-_QUOTED = re.compile(r'(?<!\w)"[^"]*(?:"|$)|(?<!\w)‘.*?(?:\'(?!\w)|$)|^ *>[^\n]*$', re.MULTILINE | re.DOTALL)
+# A quotation that is not closed reaches to the end of the text; one in a paragraph's margin (>) is a line.
+_QUOTED = re.compile(r'(?<!\w)"[^"]*(?:"|\Z)|(?<!\w)‘(?:[^\']|\'\w)*(?:\'|\Z)|^ *>[^\n]*', re.MULTILINE)
 _CLAUSE_END = re.compile(r"[.!?,;:()]+(?=\s|$)|\n\s*\n|(?:^|\n)\s*(?:[-+]|\d+[.)])\s|,| - ")
 _WRITTEN_OUT = tuple(
     (re.compile(short), written)
