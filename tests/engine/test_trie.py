@@ -7,6 +7,7 @@ import weakref
 from functools import cache
 from typing import Any
 
+import placed
 import pytest
 import torch
 from hypothesis import given, settings
@@ -52,11 +53,11 @@ def model(family: str = "llama", kv_heads: int = 2, dtype: torch.dtype = torch.f
     for name, parameter in llama.named_parameters():
         if name.endswith("bias") or "norm" in name:
             torch.nn.init.normal_(parameter, 1.0, 0.2)
-    return llama.to(dtype).eval().requires_grad_(False)
+    return llama.to(placed.DEVICE, dtype).eval().requires_grad_(False)
 
 
 def full(llm: Any, ids: list[int]) -> Tensor:
-    return llm(torch.tensor([ids])).logits[0, -1]
+    return llm(placed.tensor([ids])).logits[0, -1]
 
 
 class Mirror:
@@ -78,18 +79,18 @@ class Mirror:
         for prompt, paths in zip(self.prompts, self.paths, strict=True):
             pool = [*paths, *(ROOT - back for back in range(len(prompt)))]
             drawn.append([self.rng.choice(pool) for _ in range(rows)])
-        return torch.tensor(drawn)
+        return placed.tensor(drawn)
 
     def base(self, prompt: int, parent: int) -> list[int]:
         ids = self.prompts[prompt]
         return self.paths[prompt][parent] if parent >= 0 else ids[: len(ids) + 1 + parent]
 
     def tokens(self, *size: int) -> Tensor:
-        return torch.tensor([self.rng.randrange(VOCAB) for _ in range(torch.Size(size).numel())]).view(size)
+        return placed.tensor([self.rng.randrange(VOCAB) for _ in range(torch.Size(size).numel())]).view(size)
 
     def extend(self, rows: int) -> None:
         parents, tokens = self.parents(rows), self.tokens(len(self.prompts), rows)
-        alive = torch.tensor([[self.rng.random() < 0.8 for _ in range(rows)] for _ in self.prompts])
+        alive = placed.tensor([[self.rng.random() < 0.8 for _ in range(rows)] for _ in self.prompts])
         extension = self.trie.extend(parents, tokens, alive=alive)
         for b in range(len(self.prompts)):
             for r in range(rows):
@@ -100,8 +101,8 @@ class Mirror:
 
     def branch(self, rows: int, length: int, commit: int) -> None:
         parents, tokens = self.parents(rows), self.tokens(len(self.prompts), rows, length)
-        lengths = torch.tensor([[self.rng.randint(max(commit, 1), length) for _ in range(rows)] for _ in self.prompts])
-        select = torch.tensor([3, 1, 7])
+        lengths = placed.tensor([[self.rng.randint(max(commit, 1), length) for _ in range(rows)] for _ in self.prompts])
+        select = placed.tensor([3, 1, 7])
         branch = self.trie.branch(parents, tokens, commit=commit, lengths=lengths, select=select)
         for b in range(len(self.prompts)):
             for r in range(rows):
@@ -127,7 +128,7 @@ class Mirror:
 
     def drop(self) -> None:
         kept = sorted(self.rng.sample(range(len(self.prompts)), self.rng.randint(1, len(self.prompts))))
-        self.trie.drop_prompts(torch.tensor(kept))
+        self.trie.drop_prompts(placed.tensor(kept))
         self.prompts = [self.prompts[b] for b in kept]
         self.paths = [self.paths[b] for b in kept]
 
@@ -173,9 +174,9 @@ def test_private_rows_equal_separate_forwards(seed, family, kv_heads, dtype, len
     trie = TokenTrie(llm, prompts, room=rng.choice([0, 2, rows * steps]), layout="rows", logits=False)
     assert trie.root_logits is None
     paths = [[list(prompt) for _ in range(rows)] for prompt in prompts]
-    nodes = torch.full((len(prompts), rows), ROOT)
+    nodes = placed.full((len(prompts), rows), ROOT)
     for step in range(steps):
-        tokens = torch.tensor([[rng.randrange(VOCAB) for _ in path] for path in paths])
+        tokens = placed.tensor([[rng.randrange(VOCAB) for _ in path] for path in paths])
         extension = trie.extend(nodes, tokens)
         nodes = extension.nodes
         for b, row in enumerate(paths):
@@ -187,12 +188,12 @@ def test_private_rows_equal_separate_forwards(seed, family, kv_heads, dtype, len
                 [rng.randrange(len(row)) for _ in range(rng.randint(1, len(row)) if not b else 1)] for b, row in enumerate(paths)
             ]
             width = len(chosen[0])
-            index = torch.tensor([(row * width)[:width] for row in chosen])
+            index = placed.tensor([(row * width)[:width] for row in chosen])
             nodes = trie.compact(nodes.gather(1, index))
             paths = [[list(row[i]) for i in picked] for row, picked in zip(paths, index.tolist(), strict=True)]
         if step == steps // 2 and rng.random() < 0.5:
             kept = sorted(rng.sample(range(len(paths)), rng.randint(1, len(paths))))
-            trie.drop_prompts(torch.tensor(kept))
+            trie.drop_prompts(placed.tensor(kept))
             nodes, paths, prompts = nodes[kept], [paths[b] for b in kept], [prompts[b] for b in kept]
     assert trie.path(nodes) == [[path[len(p) :] for path in row] for p, row in zip(prompts, paths, strict=True)]
 
@@ -214,18 +215,18 @@ def test_fixed_shapes_change_no_logit_and_keep_shapes_and_storage_the_same_betwe
         return forward(self, tokens, positions, placed, mask=mask, last=last)
 
     monkeypatch.setattr(Decoder, "forward", watched)
-    nodes = torch.full((2, 3), ROOT)
+    nodes = placed.full((2, 3), ROOT)
     for period in range(3):
         shapes.clear()
         for _ in range(4 if period == 0 else 2):
-            parents = nodes.gather(1, torch.tensor([[rng.randrange(3) for _ in range(3)] for _ in prompts]))
-            tokens = torch.tensor([[rng.randrange(VOCAB) for _ in range(3)] for _ in prompts])
+            parents = nodes.gather(1, placed.tensor([[rng.randrange(3) for _ in range(3)] for _ in prompts]))
+            tokens = placed.tensor([[rng.randrange(VOCAB) for _ in range(3)] for _ in prompts])
             ours, theirs = (trie.extend(parents, tokens) for trie in (fixed, plain))
             torch.testing.assert_close(ours.logits, theirs.logits, rtol=0, atol=1e-10)
             nodes = ours.nodes
         assert len({shape for shape in shapes if shape[0]}) == len(model().model.layers)
         assert len({shape for shape in shapes if not shape[0]}) > len(model().model.layers)
-        chains = torch.tensor([[[1, 2]] * 3] * 2)
+        chains = placed.tensor([[[1, 2]] * 3] * 2)
         ours, theirs = (trie.branch(nodes, chains).logits for trie in (fixed, plain))
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-10)
         live = int(fixed.live_nodes(nodes))
@@ -244,11 +245,11 @@ def test_a_step_of_fixed_shapes_is_compiled_once_per_size_of_storage(rooms, comp
     torch._dynamo.reset()
     compiled = torch.compile(trie._decoder.forward, backend=counter, dynamic=False, fullgraph=True)
     monkeypatch.setattr(trie._decoder, "forward", compiled)
-    rng, nodes = random.Random(0), torch.full((2, 3), ROOT)
+    rng, nodes = random.Random(0), placed.full((2, 3), ROOT)
     for period in range(3):
         for _ in range(6):
-            parents = nodes.gather(1, torch.tensor([[rng.randrange(3) for _ in range(3)] for _ in range(2)]))
-            tokens = torch.tensor([[rng.randrange(VOCAB) for _ in range(3)] for _ in range(2)])
+            parents = nodes.gather(1, placed.tensor([[rng.randrange(3) for _ in range(3)] for _ in range(2)]))
+            tokens = placed.tensor([[rng.randrange(VOCAB) for _ in range(3)] for _ in range(2)])
             ours, theirs = (each.extend(parents, tokens) for each in (trie, eager))
             torch.testing.assert_close(ours.logits, theirs.logits, rtol=0, atol=1e-5)
             nodes = ours.nodes
@@ -269,8 +270,8 @@ def test_bfloat16_stays_in_its_dtype_and_close():
 def test_labelling_reads_a_chain_under_every_prompt_position():
     llm, ids = model(), [1, 2, 3, 4, 5]
     trie = TokenTrie(llm, [ids], logits=False)
-    parents = torch.tensor([[ROOT - back for back in range(4)]])
-    logits = trie.branch(parents, torch.tensor([[[7, 8, 9]] * 4])).logits
+    parents = placed.tensor([[ROOT - back for back in range(4)]])
+    logits = trie.branch(parents, placed.tensor([[[7, 8, 9]] * 4])).logits
     for back in range(4):
         torch.testing.assert_close(logits[0, back], full(llm, [*ids[: 5 - back], 7, 8, 9]), rtol=0, atol=1e-10)
     assert trie.used == 0
@@ -279,9 +280,9 @@ def test_labelling_reads_a_chain_under_every_prompt_position():
 @pytest.mark.parametrize("scores", [1, 500, 3000])
 def test_chunks_and_a_bound_on_what_is_attended_over_change_no_logit(scores, monkeypatch):
     prompts = [[1, 2, 3, 4, 5, 6], [7, 8, 9, 10]]
-    parents = torch.tensor([[ROOT - 3, ROOT - 2, ROOT - 4], [ROOT, ROOT - 2, ROOT - 1]])  # within 4 tokens
-    chains = torch.arange(18).view(2, 3, 3)
-    lengths = torch.tensor([[3, 1, 2], [2, 3, 3]])
+    parents = placed.tensor([[ROOT - 3, ROOT - 2, ROOT - 4], [ROOT, ROOT - 2, ROOT - 1]])  # within 4 tokens
+    chains = placed.arange(18).view(2, 3, 3)
+    lengths = placed.tensor([[3, 1, 2], [2, 3, 3]])
     whole = TokenTrie(model(), prompts)
     expected = whole.branch(parents, chains, lengths=lengths).logits
     monkeypatch.setattr(driving, "SCORES_AT_ONCE", (scores, scores))
@@ -298,7 +299,7 @@ def test_scaled_rotary_embeddings_are_followed():
     rope = {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
     torch.manual_seed(1)
     config = model().config.to_dict() | {"rope_parameters": rope | {"original_max_position_embeddings": 8}}
-    llm = LlamaForCausalLM(LlamaConfig(**config)).double().eval().requires_grad_(False)
+    llm = LlamaForCausalLM(LlamaConfig(**config)).to(placed.DEVICE).double().eval().requires_grad_(False)
     Mirror(llm, [list(range(15)), [3]], random.Random(0), 8).extend(3)
 
 
@@ -306,18 +307,18 @@ def test_scaled_rotary_embeddings_are_followed():
 def test_storage_is_what_was_reserved_and_grows_by_what_does_not_fit(layout):
     trie = TokenTrie(model(kv_heads=2), [[1, 2, 3]], room=6, layout=layout)
     per_token = trie.shape.kv_bytes_per_token(8)
-    nodes = trie.extend(torch.tensor([[ROOT, ROOT, ROOT]]), torch.tensor([[1, 2, 3]])).nodes
+    nodes = trie.extend(placed.tensor([[ROOT, ROOT, ROOT]]), placed.tensor([[1, 2, 3]])).nodes
     assert trie.kv_bytes == (3 + 6) * per_token
-    nodes = trie.extend(nodes, torch.tensor([[4, 5, 6]])).nodes
+    nodes = trie.extend(nodes, placed.tensor([[4, 5, 6]])).nodes
     assert trie.kv_bytes == (3 + 6) * per_token
-    nodes = trie.extend(nodes, torch.tensor([[7, 8, 9]]), room=3).nodes
+    nodes = trie.extend(nodes, placed.tensor([[7, 8, 9]]), room=3).nodes
     assert trie.kv_bytes == (3 + 9 + 3) * per_token
     assert trie.path(nodes) == [[[1, 4, 7], [2, 5, 8], [3, 6, 9]]]
 
 
 def test_compaction_makes_room_in_the_storage_there_is_and_grows_it_where_that_is_too_little():
     trie = TokenTrie(model(kv_heads=2), [[1, 2, 3]], room=6)
-    nodes = trie.extend(torch.full((1, 6), ROOT), torch.arange(6)[None]).nodes
+    nodes = trie.extend(placed.full((1, 6), ROOT), placed.arange(6)[None]).nodes
     place, held = trie.storage.keys[0].data_ptr(), trie.kv_bytes
     nodes = trie.compact(nodes[:, [4, 1]], room=4)
     assert (trie.used, trie.kv_bytes, trie.storage.keys[0].data_ptr()) == (2, held, place)
@@ -356,7 +357,7 @@ def test_a_compaction_that_grows_storage_holds_what_the_ledger_notes(layout):
     live = LiveFloats()
     with live:
         trie = TokenTrie(model(kv_heads=4), [[1, 2, 3]] * 4, layout=layout, logits=False)
-        nodes = trie.extend(torch.full((4, 6), ROOT), torch.ones(4, 6, dtype=torch.long)).nodes
+        nodes = trie.extend(placed.full((4, 6), ROOT), placed.ones(4, 6, dtype=torch.long)).nodes
         rest = live.held - trie.kv_bytes  # rotary tables and the like
         live.peak = trie.ledger.peak_kv_bytes = 0
         trie.compact(nodes[:, :5], room=25)
@@ -366,12 +367,12 @@ def test_a_compaction_that_grows_storage_holds_what_the_ledger_notes(layout):
 @pytest.mark.parametrize("layout", ["packed", "rows"])
 def test_moving_storage_holds_one_layer_twice_at_most_and_notes_it(layout):
     trie = TokenTrie(model(kv_heads=2), [[1, 2, 3]] * 4, room=4, layout=layout)
-    nodes = trie.extend(torch.full((4, 4), ROOT), torch.ones(4, 4, dtype=torch.long)).nodes
+    nodes = trie.extend(placed.full((4, 4), ROOT), placed.ones(4, 4, dtype=torch.long)).nodes
     stores = 2 * len(model().model.layers)
     for move in (
-        lambda: trie.drop_prompts(torch.tensor([0, 1, 2])),
+        lambda: trie.drop_prompts(placed.tensor([0, 1, 2])),
         lambda: trie.compact(nodes[:3]),
-        lambda: trie.extend(nodes[:3], torch.ones(3, 4, dtype=torch.long), room=8),
+        lambda: trie.extend(nodes[:3], placed.ones(3, 4, dtype=torch.long), room=8),
     ):
         trie.ledger.peak_kv_bytes = 0
         before = trie.kv_bytes
@@ -381,7 +382,7 @@ def test_moving_storage_holds_one_layer_twice_at_most_and_notes_it(layout):
 
 
 def test_what_it_cannot_drive_is_refused():
-    other = GPT2LMHeadModel(GPT2Config(vocab_size=VOCAB, n_embd=8, n_layer=1, n_head=1)).eval()
+    other = GPT2LMHeadModel(GPT2Config(vocab_size=VOCAB, n_embd=8, n_layer=1, n_head=1)).to(placed.DEVICE).eval()
     with pytest.raises(TrieError, match="gpt2"):
         TokenTrie(other, [[1]])
     with pytest.raises(TrieError, match="Linear"):
@@ -397,11 +398,11 @@ def test_what_it_cannot_drive_is_refused():
         **model().config.to_dict() | {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}}
     )
     with pytest.raises(TrieError, match="dynamic"):
-        TokenTrie(LlamaForCausalLM(dynamic).eval(), [[1]])
+        TokenTrie(LlamaForCausalLM(dynamic).to(placed.DEVICE).eval(), [[1]])
 
 
 def with_head(head: torch.nn.Module) -> Any:
-    llama = LlamaForCausalLM(model().config).eval()
+    llama = LlamaForCausalLM(model().config).to(placed.DEVICE).eval()
     llama.lm_head = head
     return llama
 
@@ -415,7 +416,9 @@ def test_an_unembedding_that_is_more_than_its_weight_is_refused():
     """Selected rows of it are read from its weight, so an adapter on it would count in some logits and not in others."""
     adapted = with_head(torch.nn.Linear(24, VOCAB))
     inject_adapter_in_model(LoraConfig(target_modules=["lm_head"], r=2), adapted)
-    wrapped = get_peft_model(LlamaForCausalLM(model().config), LoraConfig(target_modules=["q_proj"], r=2)).eval()
+    wrapped = (
+        get_peft_model(LlamaForCausalLM(model().config), LoraConfig(target_modules=["q_proj"], r=2)).to(placed.DEVICE).eval()
+    )
     for llama in (with_head(Scaled(24, VOCAB)), adapted, wrapped):
         with pytest.raises(TrieError, match="merge the adapter first"):
             TokenTrie(llama, [[1]])
@@ -425,43 +428,43 @@ def test_an_unembedding_that_is_more_than_its_weight_is_refused():
 def test_a_sliding_window_is_refused_where_it_would_bite():
     windowed = model("mistral", sliding_window=5)
     trie = TokenTrie(windowed, [[1, 2, 3]], room=8)
-    nodes = trie.extend(torch.tensor([[ROOT]]), torch.tensor([[1]])).nodes
-    nodes = trie.extend(nodes, torch.tensor([[1]])).nodes
+    nodes = trie.extend(placed.tensor([[ROOT]]), placed.tensor([[1]])).nodes
+    nodes = trie.extend(nodes, placed.tensor([[1]])).nodes
     with pytest.raises(TrieError, match="window of 5"):
-        trie.extend(nodes, torch.tensor([[1]]))
+        trie.extend(nodes, placed.tensor([[1]]))
     with pytest.raises(TrieError, match="window of 5"):
         TokenTrie(windowed, [[1] * 6])
 
 
 def test_a_sliding_window_counts_depth_and_not_calls():
     trie = TokenTrie(model("mistral", sliding_window=5), [[1, 2, 3], [1]])
-    token = torch.tensor([[1], [1]])
+    token = placed.tensor([[1], [1]])
     for _ in range(9):
-        nodes = trie.extend(torch.tensor([[ROOT], [ROOT]]), token).nodes
+        nodes = trie.extend(placed.tensor([[ROOT], [ROOT]]), token).nodes
     nodes = trie.extend(nodes, token).nodes
-    trie.extend(nodes, token, alive=torch.tensor([[False], [True]]))  # two deeper still, of the shorter prompt
+    trie.extend(nodes, token, alive=placed.tensor([[False], [True]]))  # two deeper still, of the shorter prompt
     with pytest.raises(TrieError, match="up to 6 tokens exceed the model's sliding window of 5"):
         trie.extend(nodes, token)
-    chains = torch.ones(2, 1, 2, dtype=torch.long)
-    logits = trie.branch(nodes, chains, alive=torch.tensor([[False], [True]])).logits
+    chains = placed.ones(2, 1, 2, dtype=torch.long)
+    logits = trie.branch(nodes, chains, alive=placed.tensor([[False], [True]])).logits
     torch.testing.assert_close(logits[1, 0], full(model("mistral"), [1, 1, 1, 1, 1]), rtol=0, atol=1e-10)
 
 
 def test_limits_of_layouts_and_of_what_is_attended_over_are_stated():
     trie = TokenTrie(model(), [[1]])
-    trie.extend(torch.full((1, 1), ROOT), torch.zeros(1, 1, dtype=torch.long))
+    trie.extend(placed.full((1, 1), ROOT), placed.zeros(1, 1, dtype=torch.long))
     for refused in ({"room": -1}, {"step": 0}, {"layout": "x"}, {"layout": "rows", "fixed_shapes": True}):
         with pytest.raises(TrieError, match=next(iter(refused))):
             TokenTrie(model(), [[1]], **refused)
     with pytest.raises(TrieError, match="room"):
-        trie.extend(torch.full((1, 1), ROOT), torch.zeros(1, 1, dtype=torch.long), room=-1)
+        trie.extend(placed.full((1, 1), ROOT), placed.zeros(1, 1, dtype=torch.long), room=-1)
     with pytest.raises(TrieError, match="commit must lie in 0 to 2"):
-        trie.branch(torch.full((1, 1), ROOT), torch.zeros(1, 1, 2, dtype=torch.long), commit=3)
+        trie.branch(placed.full((1, 1), ROOT), placed.zeros(1, 1, 2, dtype=torch.long), commit=3)
     with pytest.raises(TrieError, match="within"):
-        trie.branch(torch.full((1, 1), ROOT), torch.zeros(1, 1, 2, dtype=torch.long), within=1)
+        trie.branch(placed.full((1, 1), ROOT), placed.zeros(1, 1, 2, dtype=torch.long), within=1)
     rows = TokenTrie(model(), [[1]], room=4, layout="rows")
     with pytest.raises(TrieError, match="packed"):
-        rows.branch(torch.full((1, 2), ROOT), torch.zeros(1, 2, 3, dtype=torch.long))
-    rows.extend(torch.full((1, 2), ROOT), torch.zeros(1, 2, dtype=torch.long))
+        rows.branch(placed.full((1, 2), ROOT), placed.zeros(1, 2, 3, dtype=torch.long))
+    rows.extend(placed.full((1, 2), ROOT), placed.zeros(1, 2, dtype=torch.long))
     with pytest.raises(TrieError, match="2 rows"):
-        rows.extend(torch.full((1, 3), ROOT), torch.zeros(1, 3, dtype=torch.long))
+        rows.extend(placed.full((1, 3), ROOT), placed.zeros(1, 3, dtype=torch.long))

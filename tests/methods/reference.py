@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import placed
 import torch
 
 UNSEEN = -1024.0
@@ -42,7 +43,7 @@ class Reference:
 
 def last_logits(model: Any, ids: list[int]) -> torch.Tensor:
     with torch.no_grad():
-        return model(torch.tensor([ids])).logits[0, -1]
+        return model(placed.tensor([ids])).logits[0, -1]
 
 
 def saffron_reference(

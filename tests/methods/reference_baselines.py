@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+import placed
 import torch
 
 from saffron.chat import ChatFormats
@@ -45,7 +46,7 @@ class Reference:
         if at not in self.logits_of:
             with torch.no_grad():
                 model = self.guard if guard else self.policy
-                self.logits_of[at] = model(torch.tensor([list(ids)]), use_cache=False).logits[0, -1].double()
+                self.logits_of[at] = model(placed.tensor([list(ids)]), use_cache=False).logits[0, -1].double()
         return self.logits_of[at]
 
     def logits(self, prompt: SearchPrompt, tokens: Tokens) -> list[float]:
@@ -83,7 +84,7 @@ class Reference:
         return [x - log_total for x in logits]
 
     def sample(self, prompt: SearchPrompt, tokens: Tokens, index: int) -> int:
-        u = self.key.uniform(torch.tensor([[prompt.prompt_id]]), torch.tensor([index]), len(tokens)).item()
+        u = self.key.uniform(placed.tensor([[prompt.prompt_id]]), placed.tensor([index]), len(tokens)).item()
         cumulative = 0.0
         chosen = None
         for token, log_probability in enumerate(self.log_probabilities(prompt, tokens)):

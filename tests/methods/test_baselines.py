@@ -8,6 +8,7 @@ from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
+import placed
 import pytest
 import torch
 from analytic import nominal_best_of_n
@@ -47,7 +48,7 @@ def tiny(seed: int, dtype: torch.dtype, hidden: int = 16) -> LlamaForCausalLM:
             layer.input_layernorm = torch.nn.RMSNorm(hidden, eps=1e-6, dtype=dtype)
             layer.post_attention_layernorm = torch.nn.RMSNorm(hidden, eps=1e-6, dtype=dtype)
         model.model.norm = torch.nn.RMSNorm(hidden, eps=1e-6, dtype=dtype)
-    return model.eval().requires_grad_(False)
+    return model.to(placed.DEVICE).eval().requires_grad_(False)
 
 
 def models_of(seed: int, eos: int, dtype: torch.dtype = torch.float64) -> SearchModels:
@@ -280,7 +281,7 @@ def test_best_of_n_costs_what_the_analytic_row_says_when_samples_share_nothing(m
 
     def all_different(logits: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
         next(draws)
-        return torch.arange(uniforms.shape[1]).expand(uniforms.shape)
+        return placed.arange(uniforms.shape[1]).expand(uniforms.shape)
 
     monkeypatch.setattr("saffron.methods.sampling.inverse_cdf", all_different)
     policy, guard = ModelShape.from_config(models.policy.config), ModelShape.from_config(models.guard.config)
@@ -302,7 +303,7 @@ def test_best_of_n_costs_what_the_analytic_row_says_when_samples_share_nothing(m
 def test_equal_candidates_are_taken_in_generation_order() -> None:
     """A guard and a policy that find everything equally good leave the first of everything."""
     models = models_of(0, VOCABULARY - 1)
-    flat = LlamaForCausalLM(models.policy.config).double().eval().requires_grad_(False)
+    flat = LlamaForCausalLM(models.policy.config).double().to(placed.DEVICE).eval().requires_grad_(False)
     for parameter in flat.parameters():
         parameter.zero_()
     models = SearchModels(policy=flat, guard=flat, formats=models.formats)

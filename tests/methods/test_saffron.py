@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import placed
 import pytest
 import torch
 from benchmarks.profiling import HostReads
@@ -61,7 +62,7 @@ def model(seed: int, dtype: torch.dtype = torch.float64, scale: float = 1.0, bia
     if bias:
         torch.nn.init.normal_(head.bias, std=2.0)
     llama.lm_head = head
-    return llama.to(dtype).eval().requires_grad_(False)
+    return llama.to(placed.DEVICE, dtype).eval().requires_grad_(False)
 
 
 def expected(policy: Any, mrm: Any, prompts: list[list[int]], mrm_prompts: list[list[int]] | None = None, **options: Any) -> list:
@@ -102,7 +103,7 @@ def test_equals_the_reference(seed, width, top_p, scale, limits, semantics, unse
         policy.lm_head.weight[EOS] = policy.lm_head.weight[5]  # an end that ties with another token
     prompts = [random.integers(0, VOCAB, n).tolist() for n in lengths]
     mrm_prompts = [random.integers(0, VOCAB, 1 + n // 2).tolist() for n in lengths]
-    unseen = None if unseen_share is None else torch.from_numpy(random.random(VOCAB) < unseen_share)
+    unseen = None if unseen_share is None else torch.from_numpy(random.random(VOCAB) < unseen_share).to(placed.DEVICE)
     given = options(
         width=width, top_p=top_p, max_new_tokens=limits[0], min_new_tokens=limits[1], semantics=semantics, unseen=unseen
     )
@@ -158,7 +159,7 @@ def test_nuclei_of_one_token_follow_the_greedy_path(semantics):
 def test_all_rewards_tie_when_every_token_is_unseen(semantics):
     """The filler is chosen in beam order, then by probability: the answer is the greedy continuation."""
     policy, mrm = model(5), model(6)
-    unseen = torch.ones(VOCAB, dtype=torch.bool)
+    unseen = placed.ones(VOCAB, dtype=torch.bool)
     given = options(width=5, unseen=unseen, min_new_tokens=7, semantics=semantics)
     [output] = search_tokens(policy, mrm, [[1, 2]], **given)
     assert output == expected(policy, mrm, [[1, 2]], **given)[0].tokens
@@ -227,7 +228,7 @@ SEARCH_PROMPTS = [SearchPrompt(0, [1, 10, 2], [5, 6, 10, 7], [5, 10, 7]), Search
 def test_selection_on_the_device_equals_selection_on_the_host(scorer, semantics, seed):
     policy, reward = model(seed, scale=3.0), model(seed + 20)
     policy.lm_head.weight[EOS] *= 2
-    unseen = torch.arange(VOCAB) % 3 == 0
+    unseen = placed.arange(VOCAB) % 3 == 0
     prompts = [[1, 2], [3], [4, 5, 6]]
     given = options(max_new_tokens=10, semantics=semantics)
 
@@ -249,7 +250,7 @@ def test_either_scorer_and_the_recorded_tree_equal_the_reference(scorer, semanti
     """Every beam, candidate, probability and reward of every step, beyond a compaction, with sequences that end early."""
     policy, guard, mrm = model(31, scale=3.0), model(32), model(33, bias=True)
     policy.lm_head.weight[EOS] *= 2
-    unseen = torch.arange(VOCAB) % 3 == 0
+    unseen = placed.arange(VOCAB) % 3 == 0
     models = SearchModels(policy, guard, FORMATS, mrm, unseen)
     # EOS is among the unseen, and stays so.
     chosen = saffron.Settings(scorer=scorer, semantics=semantics, min_new_tokens=1, top_p=0.6, eos_seen=False)
@@ -380,7 +381,7 @@ def test_nan_is_an_error_of_the_model_it_comes_from(scorer, listed, limit):
 def test_both_selections_agree_under_ties(data, batch, rows, count, top_p):
     """Coarse probabilities and rewards, so that ties abound."""
     size = (batch, rows, 8)
-    weights = torch.tensor(data.draw(st.lists(st.integers(0, 3), min_size=batch * rows * 8, max_size=batch * rows * 8))).view(
+    weights = placed.tensor(data.draw(st.lists(st.integers(0, 3), min_size=batch * rows * 8, max_size=batch * rows * 8))).view(
         size
     )
     weights[..., 0] += 1
@@ -388,12 +389,12 @@ def test_both_selections_agree_under_ties(data, batch, rows, count, top_p):
     drawn = data.draw(
         st.lists(st.sampled_from([-torch.inf, -1, 0, 1, torch.inf]), min_size=batch * rows * 8, max_size=batch * rows * 8)
     )
-    rewards = torch.tensor(drawn).view(size).double()
-    alive = torch.tensor(data.draw(st.lists(st.booleans(), min_size=batch * rows, max_size=batch * rows))).view(batch, rows)
+    rewards = placed.tensor(drawn).view(size).double()
+    alive = placed.tensor(data.draw(st.lists(st.booleans(), min_size=batch * rows, max_size=batch * rows))).view(batch, rows)
     found = nuclei(probs, alive, top_p)
     dense = best_dense(found, rewards, count)
     row, token, there = found.first(max(1, int(found.inside.sum((1, 2)).amax())))
-    listed = best_listed(row, token, there, rewards[torch.arange(batch)[:, None], row, token], count)
+    listed = best_listed(row, token, there, rewards[placed.arange(batch)[:, None], row, token], count)
     assert torch.equal(listed.valid, dense.valid)
     assert torch.equal(torch.where(there, row, 0).flatten()[listed.index[dense.valid]], dense.row[dense.valid])
     candidates = nucleus(probs, alive, top_p)
@@ -415,7 +416,7 @@ def test_both_selections_agree_under_ties(data, batch, rows, count, top_p):
         ({"top_p": 0.0}, "top_p"),
         ({"max_new_tokens": -1}, "max_new_tokens"),
         ({"eos_token_id": VOCAB}, "eos_token_id"),
-        ({"unseen": torch.ones(3, dtype=torch.bool)}, "unseen"),
+        ({"unseen": placed.ones(3, dtype=torch.bool)}, "unseen"),
         ({"semantics": "other"}, "semantics"),
         ({"mrm_prompt_ids": []}, "mrm_prompt_ids"),
         ({"mrm_prompt_ids": [[1, VOCAB]]}, r"mrm_prompt_ids\[0\] holds 24"),
@@ -433,7 +434,7 @@ def test_arguments_out_of_range_are_refused(changes, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"prompt_ids": torch.tensor([[1, 2]])}, "prompt_ids must be a list of lists .*Tensor"),
+        ({"prompt_ids": placed.tensor([[1, 2]])}, "prompt_ids must be a list of lists .*Tensor"),
         ({"prompt_ids": [1, 2]}, r"prompt_ids\[0\] must be a list"),
         ({"prompt_ids": "ab"}, "prompt_ids"),
         ({"prompt_ids": ["ab"]}, r"prompt_ids\[0\]"),
@@ -446,7 +447,7 @@ def test_arguments_out_of_range_are_refused(changes, message):
         ({"max_new_tokens": 2.0}, "max_new_tokens"),
         ({"min_new_tokens": "2"}, "min_new_tokens"),
         ({"top_p": "0.8"}, "top_p"),
-        ({"unseen": torch.ones(VOCAB, dtype=torch.int64)}, r"unseen .*int64.* torch.as_tensor\(unseen, dtype=torch.bool\)"),
+        ({"unseen": placed.ones(VOCAB, dtype=torch.int64)}, r"unseen .*int64.* torch.as_tensor\(unseen, dtype=torch.bool\)"),
         ({"unseen": np.ones(VOCAB, dtype=bool)}, "unseen .*ndarray.* torch.as_tensor"),
         ({"unseen": [True] * VOCAB}, "unseen .*list.* torch.as_tensor"),
         ({"mrm": None}, "mrm must be a loaded transformers model"),

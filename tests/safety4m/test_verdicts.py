@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import placed
 import pytest
 import torch
 from hypothesis import given, settings
@@ -36,13 +37,13 @@ def tiny_guard(dtype: torch.dtype, kv_heads: int = 2) -> LlamaForCausalLM:
         num_key_value_heads=kv_heads,
         initializer_range=0.3,
     )
-    return LlamaForCausalLM(config).to(dtype).eval().requires_grad_(False)
+    return LlamaForCausalLM(config).to(placed.DEVICE, dtype).eval().requires_grad_(False)
 
 
 def one_forward_per_prefix(guard: LlamaForCausalLM, item: TokenisedResponse) -> np.ndarray:
     rewards = []
     for end in range(1, len(item.response_ids) + 1):
-        logits = guard(torch.tensor([FORMATS.guard.render(item.prompt_ids, item.response_ids[:end])])).logits[0, -1]
+        logits = guard(placed.tensor([FORMATS.guard.render(item.prompt_ids, item.response_ids[:end])])).logits[0, -1]
         rewards.append(float(logits[FORMATS.safe_id].double() - logits[FORMATS.unsafe_id].double()))
     return np.array(rewards)
 
