@@ -1,4 +1,4 @@
-"""Where models and tensors of the tests lie: ``SAFFRON_TEST_DEVICE=cuda`` puts them on a GPU, without a word to the code under test."""
+"""Where models and tensors of the tests lie: ``SAFFRON_TEST_DEVICE=cuda`` puts them on a GPU; the code under test is not told."""
 
 from __future__ import annotations
 
