@@ -233,7 +233,7 @@ def test_results_do_not_depend_on_what_the_host_has_at_hand(case: Case, monkeypa
         check(a, Answer(b.output_ids, b.reward, b.finished), 1e-9)
         assert (a.flops_policy, a.flops_reward, a.reward_calls) == (b.flops_policy, b.flops_reward, b.reward_calls)
         assert a.flops_executed_policy <= b.flops_executed_policy and a.flops_executed_reward <= b.flops_executed_reward
-    if name == "rebase":
+    if name == "rebase" and placed.DEVICE.type == "cpu":  # beside a GPU the host has nothing at hand in either run
         assert sum(a.flops_executed_reward for a in seen) < sum(b.flops_executed_reward for b in unseen)
 
 

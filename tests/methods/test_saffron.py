@@ -381,7 +381,7 @@ def test_nan_is_an_error_of_the_model_it_comes_from(scorer, listed, limit):
 def test_both_selections_agree_under_ties(data, batch, rows, count, top_p):
     """Coarse probabilities and rewards, so that ties abound."""
     size = (batch, rows, 8)
-    weights = placed.tensor(data.draw(st.lists(st.integers(0, 3), min_size=batch * rows * 8, max_size=batch * rows * 8))).view(
+    weights = torch.tensor(data.draw(st.lists(st.integers(0, 3), min_size=batch * rows * 8, max_size=batch * rows * 8))).view(
         size
     )
     weights[..., 0] += 1
@@ -389,12 +389,12 @@ def test_both_selections_agree_under_ties(data, batch, rows, count, top_p):
     drawn = data.draw(
         st.lists(st.sampled_from([-torch.inf, -1, 0, 1, torch.inf]), min_size=batch * rows * 8, max_size=batch * rows * 8)
     )
-    rewards = placed.tensor(drawn).view(size).double()
-    alive = placed.tensor(data.draw(st.lists(st.booleans(), min_size=batch * rows, max_size=batch * rows))).view(batch, rows)
+    rewards = torch.tensor(drawn).view(size).double()
+    alive = torch.tensor(data.draw(st.lists(st.booleans(), min_size=batch * rows, max_size=batch * rows))).view(batch, rows)
     found = nuclei(probs, alive, top_p)
     dense = best_dense(found, rewards, count)
     row, token, there = found.first(max(1, int(found.inside.sum((1, 2)).amax())))
-    listed = best_listed(row, token, there, rewards[placed.arange(batch)[:, None], row, token], count)
+    listed = best_listed(row, token, there, rewards[torch.arange(batch)[:, None], row, token], count)
     assert torch.equal(listed.valid, dense.valid)
     assert torch.equal(torch.where(there, row, 0).flatten()[listed.index[dense.valid]], dense.row[dense.valid])
     candidates = nucleus(probs, alive, top_p)

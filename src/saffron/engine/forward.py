@@ -45,6 +45,7 @@ class Decoder:
     Attributes:
         shape: its sizes.
         window: longest context every layer sees in full, or None if it is unlimited.
+        rotary: how often its table of rotations was replaced by a longer one.
 
     Raises:
         TrieError: if the model cannot be driven.
@@ -61,6 +62,7 @@ class Decoder:
         self.device: torch.device = weight.device
         self.dtype: torch.dtype = weight.dtype
         self._cos = self._sin = torch.empty(0, device=self.device)
+        self.rotary = 0
 
     def reach(self, depth: int) -> None:
         """Make the rotary table long enough for positions below ``depth``."""
@@ -69,6 +71,7 @@ class Decoder:
             cos, sin = self._model.rotary_emb(torch.empty(0, dtype=self.dtype, device=self.device), table)
             half = sin.shape[-1] // 2
             self._cos, self._sin = cos[0], torch.cat([-sin[0, :, :half], sin[0, :, half:]], -1)
+            self.rotary += 1
 
     @torch.no_grad()
     def forward(

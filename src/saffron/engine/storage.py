@@ -5,7 +5,7 @@
   attends over the others' masked tokens.
 
 Nodes have slots, the same for all prompts. Both layouts grow where nodes do not fit, and move what stays to the front when dead
-nodes are dropped; one head of one layer's keys or values is moved at a time, so that little is held twice.
+nodes are dropped; one head of one layer's keys or values is moved at a time (on a GPU all heads), so that little is held twice.
 
 Shapes: B prompts, H key heads, R rows, P longest prompt, D numbers of a head.
 """
@@ -25,6 +25,7 @@ class Storage:
     Attributes:
         keys, values: per layer, of the prompt; in the packed layout of all nodes behind it as well.
         capacity: nodes per prompt that fit.
+        moves: how often tensors were replaced by others.
     """
 
     def __init__(self, decoder: Decoder, ledger: Ledger, batch: int, prompt_width: int, capacity: int) -> None:
@@ -33,6 +34,7 @@ class Storage:
         self._dtype, self._device = decoder.dtype, decoder.device
         self._layers = decoder.shape.layers
         self.capacity = capacity
+        self.moves = 0
         self.keys: list[Tensor]
         self.values: list[Tensor]
 
@@ -66,6 +68,7 @@ class Storage:
     def _replaced(self, old: Tensor, new: Tensor, aside: int = 0) -> Tensor:
         """``new``, which takes the place of ``old`` in a store: until then both are held, and so many bytes aside."""
         self._ledger.note_kv(self.kv_bytes + (new.nbytes if new is not old else 0) + aside)
+        self.moves += new is not old
         return new
 
 
@@ -93,10 +96,13 @@ class Packed(Storage):
         """Whether so many nodes fit."""
         return nodes <= self.capacity
 
-    def nodes(self, slots: slice) -> tuple[Place, int]:
-        """Stores one new node per row in ``slots``; all attend to what is stored, and to so many slots, prompt included."""
-        written = self._written(slots)
-        stored = slice(0, self._prompt_width + (self.capacity if self._fixed_shapes else slots.stop))
+    def extent(self, slots: slice) -> int:
+        """Slots that are attended over once nodes were stored in ``slots``, prompt included."""
+        return self._prompt_width + (self.capacity if self._fixed_shapes else slots.stop)
+
+    def nodes(self, written: slice | Tensor, extent: int) -> Place:
+        """Stores one new node per row where :meth:`written` says; all attend to the first ``extent`` slots."""
+        stored = slice(0, extent)
 
         def place(layer: int, k: Tensor, v: Tensor) -> tuple[KeysValues | None, KeysValues | None]:
             keys, values = self.keys[layer], self.values[layer]
@@ -104,11 +110,11 @@ class Packed(Storage):
             values[:, :, written] = v.squeeze(2).transpose(1, 2)
             return (keys[:, :, stored], values[:, :, stored]), None
 
-        return place, stored.stop
+        return place
 
     def chains(self, slots: slice, stored: slice, commit: int) -> Place:
         """Stores the first ``commit`` tokens of each row in ``slots``; a row attends to ``stored`` and to its own tokens."""
-        written = self._written(slots)
+        written = self.written(slots)
 
         def place(layer: int, k: Tensor, v: Tensor) -> tuple[KeysValues | None, KeysValues | None]:
             keys, values = self.keys[layer], self.values[layer]
@@ -129,8 +135,9 @@ class Packed(Storage):
         width = order.shape[1]
         first, last = self._prompt_width, self._prompt_width + width
         batch, heads, held, dim = self.keys[0].shape
-        starts = torch.arange(batch, device=self._device)[:, None] * heads * held
-        slots = (starts + first + order).view(-1)  # of the first head, in rows of D numbers
+        starts = torch.arange(batch * heads, device=self._device).view(batch, heads, 1) * held
+        slots = starts + first + order[:, None]  # [B, H, width], in rows of D numbers
+        at_once = heads if self._device.type == "cuda" else 1  # there each copy is a launch, and a layer beside itself is little
         for store in self.stores:
             for layer, old in enumerate(store):
                 new = old
@@ -139,15 +146,16 @@ class Packed(Storage):
                     new[:, :, :first] = old[:, :, :first]
                     if self._fixed_shapes:
                         new[:, :, last:] = 0
-                for head in range(heads):
-                    moved = old.view(-1, dim).index_select(0, slots + head * held).view(batch, width, dim)
-                    new[:, head, first:last] = moved
+                for some in (slice(head, head + at_once) for head in range(0, heads, at_once)):
+                    wanted = slots[:, some]
+                    moved = old.view(-1, dim).index_select(0, wanted.reshape(-1)).view(*wanted.shape, dim)
+                    new[:, some, first:last] = moved
                     aside = moved.nbytes
                     del moved  # else the next head's would be built beside it
                 store[layer] = self._replaced(old, new, aside=aside)
         self.capacity = capacity
 
-    def _written(self, slots: slice) -> slice | Tensor:
+    def written(self, slots: slice) -> slice | Tensor:
         """Where nodes lie, after the prompt; with fixed shapes as data, not as numbers of the program."""
         start, stop = self._prompt_width + slots.start, self._prompt_width + slots.stop
         return torch.arange(start, stop, device=self._device) if self._fixed_shapes else slice(start, stop)

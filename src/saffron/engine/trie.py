@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from saffron.engine.compute import Ledger
-from saffron.engine.forward import Decoder, TrieError
+from saffron.engine.forward import Decoder, Place, TrieError
+from saffron.engine.replay import Replays, recorder
 from saffron.engine.storage import Packed, Rows
 
 #: Parent id of first-level nodes: the prompt's last token. ``ROOT - k`` is the token k before it.
@@ -67,8 +68,8 @@ class TokenTrie:
             knows what comes reserves it here, in :meth:`extend` or in :meth:`compact`.
         layout: see :mod:`saffron.engine.storage`.
         fixed_shapes: attend over all of storage, taken or not, and write through device indices, so that extensions by equally
-            many rows do the same operations on the same shapes and the same storage from one compaction to the next, as
-            CUDA graphs and ``torch.compile`` want (``packed`` only). Costs the masked entries.
+            many rows do the same operations on the same shapes and the same storage from one compaction to the next; on a GPU
+            they are recorded and replayed (:mod:`saffron.engine.replay`). ``packed`` only. Costs the masked entries.
         step: storage grows to multiples of so many nodes per prompt (``packed`` only). Large ones give it few sizes: a step of
             fixed shapes is compiled anew for each.
         logits: whether to compute ``root_logits``.
@@ -103,6 +104,8 @@ class TokenTrie:
             raise TrieError("every prompt needs at least one token")
         self.shape, self.device, self.dtype = self._decoder.shape, self._decoder.device, self._decoder.dtype
         self.fixed_shapes = fixed_shapes
+        record = recorder(self.device) if fixed_shapes else None
+        self._replays = None if record is None else Replays(record)
         self.batch = len(prompts)
         self.used = 0  # node slots taken; the same for all prompts
         lengths = [len(prompt) for prompt in prompts]
@@ -155,10 +158,9 @@ class TokenTrie:
         seen = self._linked(parents, slots, chain=1)
         self._record(parents, stem, tokens[..., None], depth[..., None], alive, None, commit=1)
         self.used = slots.stop
-        place, keys = self.storage.nodes(slots)
-        hidden = self._decoder.forward(tokens[..., None], depth[..., None], place, mask=self._mask(stem, seen))
-        self._executed(self._decoder.layer_flops(rows, 1, 1, keys))
-        return Extension(self._ids(slots), self._unembed(hidden[:, :, 0], select))
+        logits, keys = self._read(tokens, depth, self._mask(stem, seen), slots, select)
+        self._executed(self._decoder.layer_flops(rows, 1, 1, keys) + self._decoder.unembed_flops(rows, select))
+        return Extension(self._ids(slots), logits)
 
     def branch(
         self,
@@ -479,6 +481,25 @@ class TokenTrie:
         hidden = self._decoder.forward(tokens[:, None], positions[:, None], self.storage.prompt(), last=last)
         self._executed(self._decoder.layer_flops(1, width, 1, width))
         return self._unembed(hidden[:, 0, 0], None) if logits else None
+
+    def _read(self, tokens: Tensor, depth: Tensor, mask: Tensor, slots: slice, select: Tensor | None) -> tuple[Tensor, int]:
+        """Logits [B, R, V] after one token per row, stored in ``slots``, and to how many slots each attends."""
+        storage = self.storage
+        if isinstance(storage, Rows):
+            place, keys = storage.nodes(slots)
+            return self._step(tokens, depth, mask, place, select), keys
+        keys, written = storage.extent(slots), storage.written(slots)
+        if self._replays is None or select is not None or isinstance(written, slice):
+            return self._step(tokens, depth, mask, storage.nodes(written, keys), select), keys
+
+        def step(tokens: Tensor, depth: Tensor, mask: Tensor, written: Tensor) -> Tensor:
+            return self._step(tokens, depth, mask, storage.nodes(written, keys), None)
+
+        return self._replays(step, (tokens, depth, mask, written), (storage.moves, self._decoder.rotary)), keys
+
+    def _step(self, tokens: Tensor, depth: Tensor, mask: Tensor, place: Place, select: Tensor | None) -> Tensor:
+        hidden = self._decoder.forward(tokens[..., None], depth[..., None], place, mask=mask)
+        return self._decoder.unembed(hidden[:, :, 0], select)
 
     def _unembed(self, hidden: Tensor, select: Tensor | None) -> Tensor:
         rows = hidden.numel() // hidden.shape[-1] // self.batch
