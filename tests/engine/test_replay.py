@@ -72,7 +72,7 @@ def test_replayed_steps_give_the_logits_of_steps_until_storage_moves(calls):
             ours, theirs = ours[kept], theirs[kept]
     # In place after the first compaction; other storage after the second and, with fewer prompts, after the third and the last.
     assert seen == [1, 1, 2, 3]
-    assert [call.replays for call in calls] == [9, 4, 4]  # the first step of each runs as it is
+    assert [call.replays for call in calls] == [9, 5, 5]  # the very first step runs as it is
     assert recorded.ledger.nominal.tolist() == plain.ledger.nominal.tolist()
 
 
@@ -84,13 +84,14 @@ def test_an_output_stays_what_it_was_when_the_next_is_computed(calls):
     assert torch.equal(logits[-1], before)
 
 
-def test_other_shapes_and_selected_logits_are_not_replayed(calls):
+def test_other_shapes_are_recorded_anew_and_selected_logits_not_at_all(calls):
     trie = TokenTrie(model(), [[1, 2]], room=24, fixed_shapes=True)
     nodes, _ = grow(trie, placed.full((1, 2), ROOT), random.Random(0), 3)
     assert len(calls) == 1 and calls[0].replays == 2
     trie.extend(nodes, placed.tensor([[1, 2]]), select=placed.tensor([3, 4]))
-    grow(trie, nodes[:, :1], random.Random(1), 1)
     assert len(calls) == 1 and calls[0].replays == 2
+    grow(trie, nodes[:, :1], random.Random(1), 1)
+    assert len(calls) == 2 and calls[0].replays == 2 and calls[1].replays == 1
 
 
 def test_what_a_step_writes_and_returns_is_that_of_its_own_inputs():

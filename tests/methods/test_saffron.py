@@ -378,7 +378,8 @@ def test_nan_is_an_error_of_the_model_it_comes_from(scorer, listed, limit):
     count=st.integers(1, 9),
     top_p=st.sampled_from([0.01, 0.5, 0.75, 0.8, 1.0]),
 )
-def test_both_selections_agree_under_ties(data, batch, rows, count, top_p):
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_both_selections_agree_under_ties(dtype, data, batch, rows, count, top_p):
     """Coarse probabilities and rewards, so that ties abound."""
     size = (batch, rows, 8)
     weights = torch.tensor(data.draw(st.lists(st.integers(0, 3), min_size=batch * rows * 8, max_size=batch * rows * 8))).view(
@@ -387,9 +388,9 @@ def test_both_selections_agree_under_ties(data, batch, rows, count, top_p):
     weights[..., 0] += 1
     probs = weights.double() / weights.sum(-1, keepdim=True)
     drawn = data.draw(
-        st.lists(st.sampled_from([-torch.inf, -1, 0, 1, torch.inf]), min_size=batch * rows * 8, max_size=batch * rows * 8)
+        st.lists(st.sampled_from([-torch.inf, -1, -0.0, 0.0, 1, torch.inf]), min_size=batch * rows * 8, max_size=batch * rows * 8)
     )
-    rewards = torch.tensor(drawn).view(size).double()
+    rewards = torch.tensor(drawn).view(size).to(dtype)
     alive = torch.tensor(data.draw(st.lists(st.booleans(), min_size=batch * rows, max_size=batch * rows))).view(batch, rows)
     found = nuclei(probs, alive, top_p)
     dense = best_dense(found, rewards, count)

@@ -2,8 +2,8 @@
 
 A step of an 8 B model at batch 1 is some thousand small kernels, and launching them one by one from Python takes several times
 as long as reading the weights does. A recording launches them all at once. It is of one set of shapes and of the very tensors
-that the step reads and writes, so it is made anew when storage has moved: the first step after that runs as it is, the second is
-recorded, and all others are replays.
+that the step reads and writes, so it is made anew when storage has moved. The very first step runs as it is: what libraries set
+up at their first call must not be part of a recording.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Record = Callable[[Step, Sequence[Tensor], Any], Callable[[], Tensor]]
 
 
 class Replays:
-    """One step at a time, recorded when it comes again.
+    """Records the last step that was asked for, and replays it while that stays the same.
 
     Args:
         record: how a step is recorded.
@@ -29,6 +29,7 @@ class Replays:
 
     def __init__(self, record: Record) -> None:
         self._record = record
+        self._warm = False
         self._of: Hashable = None
         self._inputs: list[Tensor] = []
         self._replay: Callable[[], Tensor] | None = None
@@ -41,13 +42,14 @@ class Replays:
             inputs: tensors whose contents change from call to call.
             of: all else that the step depends on, such as which storage it writes to; the inputs' shapes count by themselves.
         """
+        if not self._warm:
+            self._warm = True
+            return step(*inputs)
         of = (of, *((x.shape, x.dtype) for x in inputs))
         if of != self._of:
-            self._of, self._inputs = of, []
-            return step(*inputs)
-        if not self._inputs:
             self._inputs = [x.clone() for x in inputs]
             self._replay = self._record(step, self._inputs, self._replay)
+            self._of = of
         for held, given in zip(self._inputs, inputs, strict=True):
             held.copy_(given)
         assert self._replay is not None

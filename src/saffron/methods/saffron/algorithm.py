@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 Semantics = Literal["paper", "released"]
 #: Dead nodes are dropped after this many steps, or once a trie has grown by this many nodes per prompt, whichever is later.
 COMPACT_EVERY, COMPACT_NODES = 4, 64
+#: Sizes that storage of fixed shapes takes at most while a search runs: each is recorded anew, which costs as much as some steps.
+STORAGE_SIZES = 3
 #: Share of the vocabulary up to which the MRM's lm_head is evaluated for the candidates' rows only (measured on a CPU).
 SPARSE_UNEMBEDDING = 0.5
 
@@ -356,8 +358,9 @@ def _trie(model: PreTrainedModel, prompts: Sequence[Sequence[int]], width: int, 
     """A trie for a beam: of the storage that its beam turns out to need where the host sees it, and of few shapes elsewhere."""
     if at_hand(model.device):
         return TokenTrie(model, prompts)
-    room = width * compaction_period(width, max_new_tokens)
-    return TokenTrie(model, prompts, room=room, fixed_shapes=True, step=width)
+    least, most = width * compaction_period(width, max_new_tokens), width * max(1, max_new_tokens - 1)
+    step = max(least, -(-most // STORAGE_SIZES))
+    return TokenTrie(model, prompts, room=step, fixed_shapes=True, step=step)
 
 
 @dataclass(frozen=True)
