@@ -36,6 +36,7 @@ def test_help_lists_every_stage() -> None:
         *(["safety4m", name] for name in ("label", "gather")),
         *(["mrm", name] for name in ("train", "evaluate", "export")),
         *(["search", name] for name in ("run", "part", "gather", "all", "trees")),
+        ["judge"],
         ["analysis"],
         *(["figures", name] for name in ("notebook", "check", "report", "all")),
         ["plan"],

@@ -113,15 +113,19 @@ def test_the_times_of_ablations_stand_apart(layout: Layout) -> None:
     sandbox = configs.load(ROOT / "config/sandbox.yaml")
     for stage, job in (("search", "search_run.seed0.scaling.saffron-default.shard0"), ("mrm", "train_mrm.seed0.default")):
         benchmark(layout, stage, job, end=1010, seconds=10)
-    beyond = ("search_run.seed0.search_seeds.best_of_n-default.shard0", "gather_search.seed0.ablations", "assess.seed0.scaling")
+    beyond = ("search_run.seed0.search_seeds.best_of_n-default.shard0", "gather_search.seed0.ablations")
     for job in beyond:
         benchmark(layout, "search", job, end=2000, seconds=100)
+    for job in ("judge_apart.seed0.independent", "judge_ablations.seed0.guard"):
+        benchmark(layout, "judge", job, end=2000, seconds=100)
+    for job in ("judge_replicate.seed0.guard", "judge_early_replicate.seed0.guard"):
+        benchmark(layout, "judge", job, end=1010, seconds=1)
     benchmark(layout, "mrm", "train_mrm.seed0.bias_absent", end=3000, seconds=50)
     benchmark(layout, "figures", "ablation_bias", end=3001, seconds=1)
     record = provenance.runtimes(sandbox, layout)
-    assert record["total"]["jobs"] == 2 and record["total"]["wall_s"] == 10.0
-    assert list(record["stages"]) == ["mrm", "search"]
-    assert record["ablations"]["jobs"] == 5 and record["ablations"]["wall_s"] == 151.0
+    assert record["total"]["jobs"] == 4 and record["total"]["wall_s"] == 10.0
+    assert list(record["stages"]) == ["mrm", "search", "judge"]
+    assert record["ablations"]["jobs"] == 6 and record["ablations"]["wall_s"] == 151.0
     assert provenance.render_runtimes(record).splitlines()[-1].startswith("ablations")
 
 

@@ -491,8 +491,8 @@ class Judge(Section):
     settings: dict[str, Any] = Field(default_factory=dict, description="what differs from the kind's defaults")
     experiments: Annotated[list[str], Field(min_length=1)] | None = Field(
         None,
-        description="null: it judges every experiment and stands in every table; a list: these alone, with `make ablations`, in a "
-        "table of its own",
+        description="null: it judges every experiment and stands in every table; a list: these alone, with `make ablations`, in "
+        "a table of its own",
     )
 
     @model_validator(mode="after")
@@ -591,9 +591,7 @@ class Config(Section):
             if unknown:
                 raise ValueError(f"judges: {judge.name} judges {unknown}, which search.experiments does not define")
             if self.models.origin == "hub" and "other_guard" in kind(judge.kind).reads(judge.settings_of_kind):
-                raise ValueError(
-                    f"judges: {judge.name}: only the sandbox trains another guard; name one in settings.checkpoint"
-                )
+                raise ValueError(f"judges: {judge.name}: only the sandbox trains another guard; name one in settings.checkpoint")
         return self
 
     @model_validator(mode="after")

@@ -14,7 +14,7 @@ from socket import gaierror
 from typing import Literal
 
 from saffron.config import Config, HubDataset, HubFile
-from saffron.judges.discovery import kind
+from saffron.judges import discovery
 
 Kind = Literal["dataset", "model"]
 TOKENS = "https://huggingface.co/settings/tokens"
@@ -33,7 +33,7 @@ def files(config: Config) -> list[tuple[str, Kind, HubFile]]:
     if config.models.origin == "hub" and (models := config.models.hub):
         found += [(f"models.hub.{role}", "model", file) for role, file in (("policy", models.policy), ("guard", models.guard))]
     for judge in config.judges:
-        file = kind(judge.kind).checkpoint(judge.settings_of_kind)
+        file = discovery.kind(judge.kind).checkpoint(judge.settings_of_kind)
         found += [] if file is None else [(f"judges.{judge.name}.settings.checkpoint", "model", file)]
     return found
 

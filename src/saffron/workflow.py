@@ -243,4 +243,6 @@ def beyond_replication(config: Config, job: str) -> bool:
         return first != "search_replicate"
     if first.startswith("judge_"):
         return first.removeprefix("judge_").removeprefix("early_") != "replicate"
-    return first in ("other_guard", "compare_on_outputs", "criteria") or first.startswith("ablation_") or bool(others & set(parts))
+    return (
+        first in ("other_guard", "compare_on_outputs", "criteria") or first.startswith("ablation_") or bool(others & set(parts))
+    )

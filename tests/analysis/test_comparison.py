@@ -85,11 +85,8 @@ def test_only_what_both_have_and_no_seed_leaves_undefined_is_compared() -> None:
 
 def test_headline_numbers_are_those_of_a_whole_analysis(three_seeds: Any) -> None:
     from saffron.analysis import ablations, all_quantities
-    from saffron.sources import oracle
 
-    refuses = oracle.load_refusal("sandbox")
-    assert refuses is not None
-    found = all_quantities(three_seeds) | ablations.refusal_quantities(three_seeds, refuses)
+    found = all_quantities(three_seeds) | ablations.refusal_quantities(three_seeds)
     record = {"quantities": {name: estimate.as_record() for name, estimate in found.items()}}
     values = comparison.headline_values(record)
     assert list(values) == [name for name, _, _ in HEADLINES]

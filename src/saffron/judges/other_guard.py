@@ -16,8 +16,8 @@ class Settings(guard.Settings):
 
     checkpoint: HubFile | None = Field(
         None,
-        description="hub id or local folder of a guard of the same vocabulary and chat format (null: in the sandbox, a guard trained "
-        "alike from another seed)",
+        description="hub id or local folder of a guard of the same vocabulary and chat format (null: in the sandbox, a guard "
+        "trained alike from another seed)",
     )
 
 

@@ -72,7 +72,9 @@ def judgements(
         some = table.iloc[places]
         missing = sorted(set(some["prompt_id"]) - set(prompts))
         if missing:
-            raise records.RecordError(f"prompt {missing[0]} of {some['dataset'].iloc[0]} was searched and is not in the prompt set")
+            raise records.RecordError(
+                f"prompt {missing[0]} of {some['dataset'].iloc[0]} was searched and is not in the prompt set"
+            )
         answers = [
             Answer(prompts[row.prompt_id], row.response, row.prefill_ids.tolist(), row.output_ids.tolist())
             for row in some.itertuples()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from saffron.engine.trie import ROOT, TokenTrie
+from saffron.engine.trie import TokenTrie
 from saffron.methods.base import SearchModels
 
 
