@@ -42,6 +42,7 @@ def config(name: str = "made", *, seeds: tuple[int, ...] = (0,), prompts: int = 
     values = yaml.safe_load((PROJECT / "config" / "sandbox.yaml").read_text())
     experiments = values["search"]["experiments"]
     values["search"]["experiments"] = {key: item for key, item in experiments.items() if item.get("group") != "ablations"}
+    values["judges"] = [judge for judge in values["judges"] if "experiments" not in judge]
     values["name"], values["train_seeds"] = name, list(seeds)
     values["sources"]["sandbox"] |= {"guild_a": prompts, "guild_b": prompts, "development": prompts, "benign": prompts}
     values["analysis"] = {"bootstrap_samples": 200}

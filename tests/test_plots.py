@@ -130,9 +130,7 @@ def test_ablations_are_drawn_and_missing_ones_named(view: View, tmp_path: Path) 
     search = values["search"]
     search["experiments"]["ablations"] = {"dataset": "guild_b", "runs": runs, "group": "ablations"}
     compared = {"ablation_semantics": {"runs": ["saffron-default", "saffron-released"]}}
-    judges = [judge for judge in values["judges"] if judge["experiments"] is None]
-    compared = {"bootstrap_samples": 200, "ablations": compared}
-    config = synthetic_results.config(prompts=40, search=search, judges=judges, analysis=compared)
+    config = synthetic_results.config(prompts=40, search=search, analysis={"bootstrap_samples": 200, "ablations": compared})
     root = tmp_path / "run"
     shutil.copytree(view.layout.root, root)
     layout = Layout(config.name, root)

@@ -481,6 +481,13 @@ class Search(Section):
 
 
 # -------------------------------------------------------------------------------------------------------------- judges
+#: What the rows of tables hold under these names, beside what each judge says under its own.
+COLUMNS = frozenset(
+    "method settings_id budget n flops flops_per_model ratio within_tolerance knob value limit reward_calls n_new_tokens "
+    "finished".split()
+)
+
+
 class Judge(Section):
     """One judge, or one measurement, of stored outputs."""
 
@@ -580,6 +587,10 @@ class Config(Section):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"{twice} stand twice: give each its own name")
+        columns = [key for name in names for key in (name, f"{name}_difference", f"scaleff_{name}")]
+        for judge in judges:
+            if judge.name in COLUMNS or columns.count(judge.name) > 1:
+                raise ValueError(f"a table has a column {judge.name}: give judge {judge.name} another name")
         if judges[0].experiments is not None:
             raise ValueError(f"the first decides attack success everywhere: take the experiments of {names[0]} out")
         return judges
