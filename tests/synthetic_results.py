@@ -109,7 +109,10 @@ def _rows(config: Config, experiment: Experiment, run: Run, budget: int, seed: i
 
 
 def _all_rows(config: Config, name: str, seed: int) -> list[dict[str, Any]]:
-    """One experiment's outputs and what each judge says of them; where budgets are matched, the largest that costs at most what Best-of-32 does."""
+    """One experiment's outputs and what each judge says of them.
+
+    Where budgets are matched, the largest that costs at most what Best-of-32 does.
+    """
     experiment = config.search.experiments[name]
     rows: list[dict[str, Any]] = []
     for run in experiment.runs:

@@ -170,7 +170,9 @@ def test_a_judge_needs_a_commit_as_every_model_does(api: dict[str, str | Excepti
     values = yaml.safe_load((ROOT / "config/paper.yaml").read_text())
     checkpoint = {"id": "someone/judge", "revision": None}
     values["judges"].append({"name": "other", "kind": "other_guard", "settings": {"checkpoint": checkpoint}})
-    with pytest.raises(SourceError, match=r"judges\.other\.settings\.checkpoint\.revision: someone/judge is not pinned to a commit"):
+    with pytest.raises(
+        SourceError, match=r"judges\.other\.settings\.checkpoint\.revision: someone/judge is not pinned to a commit"
+    ):
         require_pins(configs.parse(values, "test"), "x")
     api["model:someone/judge"] = COMMIT
     line = current_pins(configs.parse(values, "test")).splitlines()[-1]

@@ -40,6 +40,20 @@ def test_provenance_lists_every_output_with_its_digest(layout: Layout) -> None:
     assert output == {"sha256": records.sha256(layout.figures / "figure2.pdf"), "bytes": 1}
 
 
+def test_every_file_that_a_run_leaves_is_recorded_or_is_no_output(layout: Layout) -> None:
+    """Against a listing of the folders, not of the stages."""
+    made = ["judge/seed0/guard/scaling.parquet", "judge/seed0/guard/scaling.job.json", "search/seed0/scaling/x.match.json"]
+    made += ["mrm/seed0/default/merged/config.json", "a_stage_of_tomorrow/table.parquet", "models/tokenizer.job.json"]
+    others = ["logs/judge/x.log", "benchmarks/judge/x.tsv", "config.yaml", "provenance.json", "runtimes.json", ".running"]
+    others += ["search/seed0/scaling/.blocks/x/block0.parquet"]
+    for name in made + others:
+        records.write_json(layout.data / name, 1)
+    listed = {path.relative_to(layout.data).as_posix() for path in layout.data.rglob("*") if path.is_file()}
+    recorded = {path.relative_to(layout.data).as_posix() for path in provenance.outputs(layout) if layout.data in path.parents}
+    assert set(made) <= recorded
+    assert listed - recorded == set(others)
+
+
 def test_provenance_says_what_ran_where_and_from_which_seeds(layout: Layout) -> None:
     record = provenance.collect(CONFIG, layout)
     assert record["seeds"] == {"train": [0], "search": [0], "analysis": 0, "world": 7, "benchmark": 7}

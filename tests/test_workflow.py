@@ -50,7 +50,7 @@ def sandbox(**edits: Any) -> Config:
         *parents, last = path.split("__")
         for part in parents:
             at = at[int(part)] if isinstance(at, list) else at.setdefault(part, {})
-        at[last] = value
+        at[int(last) if isinstance(at, list) else last] = value
     return configs.parse(values, "test")
 
 

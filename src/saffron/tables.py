@@ -412,19 +412,22 @@ def benign(view: View) -> Table:
     Raises:
         RecordError: if the results are missing, or no judge can tell a refusal.
     """
-    found = ablations.benign_rows(view.study)
+    found, measured = ablations.benign_rows(view.study), ablations.judges_apart(view.config, "benign", measure=True)
     rows = []
     for row in found:
-        judged = (rate(row["refused"]), rate(row["judged_unsafe"]), rate(row["log_likelihood"]))
+        judged = (rate(row["refused"]), rate(row["judged_unsafe"]), *(rate(row["measured"].get(name)) for name in measured))
         rows.append((LABELS[row["method"]], str(row["budget"]), with_unit(row["flops"]), *judged, f"{row['n_new_tokens']:.1f}"))
     caption = prose(
         f"""Harmless prompts without attack, n = {found[0]["n"]} prompts, {_seeds(view)}; 95 % intervals. Refused: by
-        {found[0]["refused_by"]}. Judged unsafe: by {view.judge}, wrongly. Log-likelihood: mean per token of the outputs under the
-        policy, in nats."""
+        {found[0]["refused_by"]}. Judged unsafe: by {view.judge}, wrongly. {_kinds(view, measured)}"""
     )
-    return Table(
-        ("method", "budget", "compute", "refused", "judged unsafe", "log-likelihood", "new tokens"), tuple(rows), caption
-    )
+    return Table(("method", "budget", "compute", "refused", "judged unsafe", *measured, "new tokens"), tuple(rows), caption)
+
+
+def _kinds(view: View, names: list[str]) -> str:
+    """What some judges or measurements read, in sentences."""
+    asked = [workflow.judge_of(view.config, name) for name in names]
+    return " ".join(f"{judge.name.capitalize()}: {kind(judge.kind).summary}." for judge in asked)
 
 
 def judges_apart(view: View) -> Table:
@@ -438,11 +441,9 @@ def judges_apart(view: View) -> Table:
         (LABELS[row["method"]], str(row["budget"]), *(rate(row[judge]) for judge in (*view.study.judges, *apart)))
         for row in found
     ]
-    asked = [workflow.judge_of(view.config, judge) for judge in apart]
-    kinds = "; ".join(f"{judge.name}: {kind(judge.kind).summary}" for judge in asked)
     caption = prose(
         f"""Attack success by {view.judge}, which decides it, and by other judges, n = {found[0]["n"]} prompts, {_seeds(view)};
-        95 % intervals. {kinds}."""
+        95 % intervals. {_kinds(view, apart)}"""
     )
     return Table(("method", "budget", *_judge_columns(view), *(f"ASR by {judge}" for judge in apart)), tuple(rows), caption)
 

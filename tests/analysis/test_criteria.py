@@ -55,7 +55,8 @@ def rows(method: str, settings_id: str, budget: int, rewards: list[float], compl
     frame = pd.DataFrame({"guard": rewards, "oracle": complied})
     frame["prompt_id"] = range(len(frame))
     cell = {"method": method, "settings_id": settings_id, "budget": budget, "dataset": "d", "train_seed": 0, "search_seed": 0}
-    filler = {"prefill_ids": [[]] * len(frame), "output_ids": [[1]] * len(frame), "response": "", "text": "Grind the salt.", "reward": 0.0, "finished": True, "n_new_tokens": 1}
+    filler = {"prefill_ids": [[]] * len(frame), "output_ids": [[1]] * len(frame), "response": "", "text": "Grind the salt."}
+    filler |= {"reward": 0.0, "finished": True, "n_new_tokens": 1}
     filler |= {"flops_policy": float(budget + 1), "flops_reward": 1.0, "flops_executed_policy": 1.0}
     return frame.assign(**cell, **filler, flops_executed_reward=1.0, reward_calls=1)
 

@@ -197,10 +197,11 @@ def test_refusals_of_harmless_prompts_are_counted_by_the_first_judge_that_can_te
         own = table[table["method"] == row["method"]]["text"]
         assert row["refused"]["value"] == pytest.approx(own.map(lambda text: refused_at(text) is not None).mean())
         assert 0 < row["refused"]["value"] < 1 and row["refused_by"] == "oracle"
-        assert row["log_likelihood"] is None  # not measured yet
+        assert row["measured"] == {}  # not yet
     measurement = synthetic_results.judgements(table, score=-1.5)
     records.write_table(layout.judgements(0, "likelihood", "benign"), measurement, records.JUDGEMENTS)
-    assert [row["log_likelihood"]["value"] for row in ablations.benign_rows(Study(config, layout))] == [-1.5, -1.5]
+    rows = ablations.benign_rows(Study(config, layout))
+    assert [row["measured"]["likelihood"]["value"] for row in rows] == [-1.5, -1.5]
     alone = synthetic_results.config(prompts=20, search=search, judges=judges[:1])
     assert ablations.refusal_quantities(Study(alone, layout)) == {}
     with pytest.raises(RecordError, match=r"none of its judges \(guard\) can tell a refusal; add one of the kind refusals"):
@@ -278,10 +279,32 @@ def test_judges_of_one_experiment_stand_beside_the_others(tmp_path: Path) -> Non
     for row in rows:
         same = row["guard"]["value"] if row["method"] == "saffron" else 1 - row["guard"]["value"]
         assert row["second"]["value"] == pytest.approx(same) and row["second"]["n"] == 20
-    assert tables.judges_apart(View(config, layout, 0)).columns[-1] == "ASR by second"
+    analysis.run(jobs.analyse(config).config, layout)
+    assert tables.judges_apart(View.of(config, layout)).columns[-1] == "ASR by second"
     records.write_table(path, judged.head(50), records.JUDGEMENTS)
-    with pytest.raises(RecordError, match=r"second/scaling\.parquet: column success: empty in \d+ rows, .*run the judge stage again"):
+    with pytest.raises(RecordError, match=r"second/scaling\.parquet: column success: empty in \d+ rows, .*judge stage again"):
         ablations.rows_by_judges(Study(config, layout), "scaling")
+
+
+def test_one_new_token_ends_in_figures_all_the_same(tmp_path: Path) -> None:
+    """Nothing is written beyond the first token: budgets cost alike, outputs and rewards are one and the same."""
+    config = synthetic_results.config(prompts=12)
+    layout = Layout(config.name, tmp_path)
+    synthetic_results.write(config, layout)
+    for name in config.search.experiments:
+        table = records.read_table(layout.search(0, name), records.SEARCH)
+        reward = table["reward"].where(table["reward"].isna(), 0.5)
+        alike = table.assign(output_ids=[[1]] * len(table), text="stone", n_new_tokens=1, finished=False, reward=reward)
+        costs = table["flops_reward"].where(table["method"] == "best_of_n", 1e6)
+        records.write_table(layout.search(0, name), alike.assign(flops_policy=4e6, flops_reward=costs), records.SEARCH)
+        synthetic_results.write_verdicts(layout, 0, "guard", name, False)
+    analysis.run(jobs.analyse(config).config, layout)
+    view = View.of(config, layout)
+    assert view.section("mrm_in_search")[0]["r_squared"]["value"] is None
+    assert all(table(view).rows for table in tables.TABLES.values())
+    for draw in (plots.figure2, plots.figure4a, plots.overoptimisation, plots.scaleff_against_limit):
+        assert draw(view).axes
+    assert "by guard" in report.render(view)
 
 
 def test_deviations_over_search_seeds_and_training_seeds_are_told_apart(tmp_path: Path) -> None:

@@ -143,8 +143,7 @@ def refusal_quantities(study: Study) -> dict[str, Estimate]:
 
 def benign_rows(study: Study) -> list[dict[str, Any]]:
     """One row per run on harmless prompts: refusals by the first judge that can tell (``refused_by``), outputs that the deciding
-    judge takes for a success of an attack that there was not, and, where a measurement of the kind ``likelihood`` has been
-    taken, the mean log-likelihood per token of the outputs under the policy.
+    judge takes for a success of an attack that there was not, and the mean of every measurement (``measured``, by its name).
 
     Raises:
         RecordError: if the results are missing or incomplete, or no judge can tell a refusal.
@@ -152,15 +151,13 @@ def benign_rows(study: Study) -> list[dict[str, Any]]:
     results = study.results("benign")
     judge, said = _refused(results)
     refused = _measured(study, results, said)
-    # Likelihoods come with the ablations; the rest is there without them.
-    measured = [
-        other.name
-        for other in workflow.judges_apart(study.config)
-        if other.kind == "likelihood"
-        and "benign" in (other.experiments or ())
-        and all(study.layout.judgements(seed, other.name, "benign").exists() for seed in results.seeds)
+    # Measurements come with the ablations; the rest is there without them.
+    taken = [
+        name
+        for name in judges_apart(study.config, "benign", measure=True)
+        if all(study.layout.judgements(seed, name, "benign").exists() for seed in results.seeds)
     ]
-    likelihood = _measured(study, results, _apart(study, results, measured[0], "score")) if measured else None
+    measured = {name: _measured(study, results, _apart(study, results, name, "score")) for name in taken}
     boot = study.bootstrap(results.cells())
     found = []
     for i, key in enumerate(boot.cells.keys):
@@ -172,16 +169,16 @@ def benign_rows(study: Study) -> list[dict[str, Any]]:
         }
         row |= {name: float(boot.means(name)[0][i]) for name in ("flops", "n_new_tokens")}
         row |= {"refused": refused[key].as_record(), "judged_unsafe": boot.rate("asr", i).as_record(), "refused_by": judge}
-        found.append(row | {"log_likelihood": likelihood[key].as_record() if likelihood else None})
+        found.append(row | {"measured": {name: values[key].as_record() for name, values in measured.items()}})
     return sorted(found, key=lambda row: list(methods()).index(row["method"]))
 
 
-def judges_apart(config: Config, name: str) -> list[str]:
-    """Judges that read some experiments alone, this one among them."""
+def judges_apart(config: Config, name: str, *, measure: bool = False) -> list[str]:
+    """Judges (or measurements, with ``measure``) that read some experiments alone, this one among them."""
     return [
         judge.name
         for judge in workflow.judges_apart(config)
-        if name in (judge.experiments or ()) and not kind(judge.kind).measures
+        if name in (judge.experiments or ()) and kind(judge.kind).measures == measure
     ]
 
 
