@@ -45,9 +45,9 @@ def test_every_file_that_a_run_leaves_is_recorded_or_is_no_output(layout: Layout
     made = ["judge/seed0/guard/scaling.parquet", "judge/seed0/guard/scaling.job.json", "search/seed0/scaling/x.match.json"]
     made += ["mrm/seed0/default/merged/config.json", "a_stage_of_tomorrow/table.parquet", "models/tokenizer.job.json"]
     others = ["logs/judge/x.log", "benchmarks/judge/x.tsv", "config.yaml", "provenance.json", "runtimes.json", ".running"]
-    others += ["search/seed0/scaling/.blocks/x/block0.parquet"]
     for name in made + others:
         records.write_json(layout.data / name, 1)
+    others += ["search/seed0/scaling/.blocks/x.parquet", "models/seed0/policy/.snakemake_timestamp", "logs/search/run.log"]
     listed = {path.relative_to(layout.data).as_posix() for path in layout.data.rglob("*") if path.is_file()}
     recorded = {path.relative_to(layout.data).as_posix() for path in provenance.outputs(layout) if layout.data in path.parents}
     assert set(made) <= recorded

@@ -483,8 +483,10 @@ class Search(Section):
 # -------------------------------------------------------------------------------------------------------------- judges
 #: What the rows of tables hold under these names, beside what each judge says under its own.
 COLUMNS = frozenset(
-    ("method", "settings_id", "budget", "n", "flops", "flops_per_model", "ratio", "within_tolerance", "knob", "value", "limit")
-    + ("reward_calls", "n_new_tokens", "finished")
+    {
+        *("method", "settings_id", "budget", "n", "flops", "flops_per_model", "ratio", "within_tolerance"),
+        *("knob", "value", "limit", "reward_calls", "n_new_tokens", "finished"),
+    }
 )
 
 
