@@ -30,7 +30,7 @@ MAKERS: dict[str, Callable[[Config], Any]] = {
     },
     "trees": lambda config: jobs.trees(config, 0),
     **{
-        f"judge/{name}": lambda config, name=name: jobs.judge(config, 0, name, ["scaling"])
+        f"judge/{name}": lambda config, name=name: jobs.judge(config, 0, name, "scaling")
         for name in ("guard", "oracle", "refusals", "likelihood")
     },
     "analyse": jobs.analyse,

@@ -29,8 +29,8 @@ JOBS: dict[str, Callable[[Config], str]] = {
     "scaling/best_of_n": lambda config: jobs.search(config, 0, "scaling", "best_of_n-default").line,
     "matched/saffron": lambda config: jobs.search(config, 0, "matched", "saffron-default").line,
     "trees": lambda config: jobs.trees(config, 0).line,
-    "judge/guard": lambda config: jobs.judge(config, 0, "guard", ["scaling"]).line,
-    "judge/refusals": lambda config: jobs.judge(config, 0, "refusals", ["scaling"]).line,
+    "judge/guard": lambda config: jobs.judge(config, 0, "guard", "scaling").line,
+    "judge/refusals": lambda config: jobs.judge(config, 0, "refusals", "scaling").line,
     "analysis": lambda config: jobs.analyse(config).line,
     "report": lambda config: jobs.report(config).line,
 }

@@ -374,11 +374,11 @@ def judge(
         raise ConfigError(f"--part {part}: {name} judges {', '.join(parts)}")
     for job_name, experiments in parts.items():
         if part in (None, job_name):
-            job = jobs.judge(settings, chosen, name, experiments)
-            with _on_device(settings, layout, "judge", f"judge_{job_name}.seed{chosen}.{name}", computes=job.runtime is not None):
+            computes = bool(workflow.models_judging(settings, name))
+            with _on_device(settings, layout, "judge", f"judge_{job_name}.seed{chosen}.{name}", computes=computes):
                 from saffron.judges import stage
 
-                stage.judge(job, layout)
+                stage.judge_all(jobs.judges(settings, chosen, name, experiments), layout)
 
 
 @mrm_app.command()

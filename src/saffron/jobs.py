@@ -402,21 +402,22 @@ def _run(config: Config, experiment: str, key: str) -> Run:
 
 # -------------------------------------------------------------------------------------------------------------- judges
 class JudgeJob(Job):
-    """What one judge says of the stored outputs of some experiments on one training seed."""
+    """What one judge says of the stored outputs of an experiment on one training seed."""
 
     seed: int
     judge: str
     kind: str
     settings: dict[str, Any] = Field(..., description="all settings of the kind")
-    datasets: dict[str, str] = Field(..., description="prompt set by experiment")
+    experiment: str
+    dataset: str
     block_size: int = Field(..., description="answers that it reads at once, if it loads models")
     runtime: Runtime | None = Field(..., description="None for a judge that loads no model")
     device_map: DeviceMap
     content: dict[str, str] = Field(..., description="digest of a model in a local folder, by key")
 
 
-def judge(config: Config, seed: int, name: str, experiments: Iterable[str]) -> JudgeJob:
-    """Judging of some experiments on one training seed.
+def judge(config: Config, seed: int, name: str, experiment: str) -> JudgeJob:
+    """Judging of an experiment on one training seed.
 
     Raises:
         ConfigError: if there is no such judge or experiment.
@@ -431,12 +432,18 @@ def judge(config: Config, seed: int, name: str, experiments: Iterable[str]) -> J
         judge=name,
         kind=item.kind,
         settings=as_dict(settings),
-        datasets={experiment: _experiment(config, experiment).dataset for experiment in experiments},
+        experiment=experiment,
+        dataset=_experiment(config, experiment).dataset,
         block_size=config.search.block_size,
         runtime=config.runtime if computes else None,
         device_map=config.models.device_map if computes else None,
         content={file.path: hub.contents(Path(file.path))} if local and file and file.path else {},
     )
+
+
+def judges(config: Config, seed: int, name: str, experiments: Iterable[str]) -> list[JudgeJob]:
+    """Several experiments by one judge on one training seed."""
+    return [judge(config, seed, name, experiment) for experiment in experiments]
 
 
 # --------------------------------------------------------------------------------------------------- analysis, figures

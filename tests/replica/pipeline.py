@@ -30,5 +30,5 @@ def run(config: Config, layout: Layout) -> None:
             gather(jobs.gather(config, seed, experiment), layout)
         trees(jobs.trees(config, seed), layout)
         for judge in workflow.judges(config):
-            stage.judge(jobs.judge(config, seed, judge.name, workflow.experiments(config)), layout)
+            stage.judge_all(jobs.judges(config, seed, judge.name, workflow.experiments(config)), layout)
     analysis.run(jobs.analyse(config).config, layout)

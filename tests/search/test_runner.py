@@ -135,7 +135,7 @@ def run_all(config: Config, layout: Layout, keys: list[str] | None = None) -> pd
 
 def judged(config: Config, layout: Layout, judge: str = "guard") -> pd.DataFrame:
     """What a judge says of the stored outputs."""
-    stage.judge(jobs.judge(config, 0, judge, ["tiny"]), layout)
+    stage.judge(jobs.judge(config, 0, judge, "tiny"), layout)
     return records.read_table(layout.judgements(0, judge, "tiny"), records.JUDGEMENTS)
 
 

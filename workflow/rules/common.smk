@@ -163,8 +163,8 @@ def models_judging(judge, seed):
 
 
 def judges_of(names, judge=None):
-    """What a judge of some experiments reads, as a function of the wildcards, which name it if nothing else does."""
-    return lambda wildcards: jobs.judge(CONFIG, int(wildcards.seed), judge or wildcards.judge, names).line
+    """What a judge of some experiments reads, one line of JSON each, as a function of the wildcards, which may name it."""
+    return lambda wildcards: [job.line for job in jobs.judges(CONFIG, int(wildcards.seed), judge or wildcards.judge, names)]
 
 
 def judge_tables(names):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,20 @@ from saffron.section import HubFile
 SEARCHED_TOGETHER = ["method", "settings_id", "budget", "search_seed"]
 
 
-def judge(job: JudgeJob, layout: Layout) -> None:
-    """Judge every output of the job's experiments and write ``layout.judgements`` of each.
+def judge_all(jobs: Sequence[JudgeJob], layout: Layout) -> None:
+    """Judge the outputs of several experiments; each model is loaded once (:func:`judge`)."""
+    loaded: dict[Path, Any] = {}
+    for job in jobs:
+        judge(job, layout, loaded)
+
+
+def judge(job: JudgeJob, layout: Layout, loaded: dict[Path, Any] | None = None) -> None:
+    """Judge every output of an experiment and write ``layout.judgements``; the job is written beside it.
+
+    Args:
+        job: which judge, of what.
+        layout: where outputs and models lie.
+        loaded: models by folder, kept for the next job of the same judge.
 
     Raises:
         RecordError: if a search table or a prompt set is missing.
@@ -38,15 +50,14 @@ def judge(job: JudgeJob, layout: Layout) -> None:
         import torch
 
         torch.set_num_threads(job.runtime.torch_threads)
-    models = _Loaded(job, layout)
-    for experiment, dataset in job.datasets.items():
-        table = records.read_table(layout.search(job.seed, experiment), records.SEARCH)
-        prompts = records.read_table(layout.prompts(dataset), records.PROMPTS).set_index("prompt_id")["prompt"]
-        rows = judgements(found, settings, models, table, prompts.to_dict(), job.block_size)
-        path = layout.judgements(job.seed, job.judge, experiment)
-        _check(path, rows, found)
-        records.write_json(beside(path), as_dict(job))
-        records.write_table(path, rows, records.JUDGEMENTS)
+    models = _Loaded(job, layout, {} if loaded is None else loaded)
+    table = records.read_table(layout.search(job.seed, job.experiment), records.SEARCH)
+    prompts = records.read_table(layout.prompts(job.dataset), records.PROMPTS).set_index("prompt_id")["prompt"]
+    rows = judgements(found, settings, models, table, prompts.to_dict(), job.block_size)
+    path = layout.judgements(job.seed, job.judge, job.experiment)
+    _check(path, rows, found)
+    records.write_json(beside(path), as_dict(job))
+    records.write_table(path, rows, records.JUDGEMENTS)
 
 
 def judgements(
@@ -126,7 +137,7 @@ class _Loaded:
 
     job: JudgeJob
     layout: Layout
-    _models: dict[Path, Any] = field(default_factory=dict)
+    models: dict[Path, Any]
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -155,7 +166,7 @@ class _Loaded:
     def _load(self, folder: Path) -> Any:
         from saffron import models
 
-        if folder not in self._models:
+        if folder not in self.models:
             assert self.job.runtime is not None  # as of every job whose kind loads models
-            self._models[folder] = models.load_lm(folder, self.job.runtime, device_map=self.job.device_map)
-        return self._models[folder]
+            self.models[folder] = models.load_lm(folder, self.job.runtime, device_map=self.job.device_map)
+        return self.models[folder]
