@@ -603,6 +603,8 @@ class Config(Section):
             unknown = sorted(set(judge.experiments or ()) - set(self.search.experiments))
             if unknown:
                 raise ValueError(f"judges: {judge.name} judges {unknown}, which search.experiments does not define")
+            if self.sources.origin == "hub" and kind(judge.kind).knows_truth:
+                raise ValueError(f"judges: {judge.name} ({judge.kind}) knows the sandbox's world alone; remove it")
             if self.models.origin == "hub" and "other_guard" in kind(judge.kind).reads(judge.settings_of_kind):
                 raise ValueError(f"judges: {judge.name}: only the sandbox trains another guard; name one in settings.checkpoint")
         return self

@@ -155,3 +155,14 @@ def test_changed_keys_are_found_wherever_they_stand() -> None:
     one = {"a": 1, "b": {"c": [1], "d": {}}, "e": {"f": 0}, "only": 2}
     other = {"a": 1, "b": {"c": [2], "d": {}}, "e": {"f": None}}
     assert comparison.changed(one, other) == {"b.c": ([1], [2]), "e.f": (0, None)}
+
+
+def test_attack_success_by_another_judge_is_said_to_be() -> None:
+    config = synthetic_results.config()
+    record, seeds = published(config, a=[0.2, 0.4]), comparison.compare(analysis(a=[0.3]), published(config, a=[0.2, 0.4]))
+    values = as_dict(config)
+    values["judges"][0] |= {"name": "mine"}
+    assert not any("judged otherwise" in note for note in comparison.notes(Config.model_validate(values), "made", record, seeds))
+    values["judges"] = values["judges"][1:]
+    notes = comparison.notes(Config.model_validate(values), "made", record, seeds)
+    assert "Attack success is judged otherwise: by oracle (sandbox), published by guard." in notes

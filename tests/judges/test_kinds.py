@@ -125,6 +125,11 @@ def test_judges_that_cannot_be_are_refused_when_the_config_is_read(judges: list[
         config(*judges)
 
 
+def test_who_knows_the_sandbox_alone_is_refused_elsewhere() -> None:
+    with pytest.raises(ConfigError, match=r"judges: oracle \(sandbox\) knows the sandbox's world alone; remove it"):
+        config(GUARD, {"name": "oracle", "kind": "sandbox"}, name="paper")
+
+
 def test_without_a_checkpoint_only_the_sandbox_has_another_guard() -> None:
     other = {"name": "other", "kind": "other_guard"}
     assert workflow.models_judging(config(GUARD, other), "other") == ["tokenizer", "other_guard"]

@@ -73,7 +73,7 @@ class Kind:
         settings: what a config may set.
         reads: names of the models that it loads (folders of the models stage); the tokenizer comes with any.
         checkpoint: a further model that it loads from the hub or from a folder.
-        knows_truth: whether it knows what an answer did, as the sandbox's oracle does; others estimate it.
+        knows_truth: whether it knows what an answer did in the sandbox's world, where others estimate it; refused elsewhere.
         rewards: whether its score is a guard's R.
         measures: whether it takes a number alone and says nothing of success.
     """
