@@ -180,6 +180,25 @@ def test_judgements_stand_in_the_order_of_the_outputs_and_blocks_hold_one_search
     assert asked == [["1 0", "1 1", "1 2"], ["1 3", "1 4"], ["2 0", "2 1", "2 2"], ["2 3", "2 4"]]
 
 
+@pytest.mark.parametrize(
+    ("judgement", "values", "message"),
+    [
+        (Judgement(), {}, "column success: None for 10 outputs, first best_of_n, budget 2, prompt 0; correct the judge"),
+        (Judgement(False, score=float("nan")), {"rewards": True}, "column score: nan for 10 outputs"),
+        (Judgement(score=float("inf")), {"measures": True}, "column score: inf for 10 outputs"),
+        (Judgement(False), {}, None),
+        (Judgement(score=0.0), {"measures": True}, None),
+    ],
+)
+def test_what_is_no_judgement_is_not_stored(judgement: Judgement, values: dict[str, bool], message: str | None) -> None:
+    judging = Kind("s", lambda answers, *_: [judgement] * len(answers), **values)
+    rows = stage.judgements(judging, NoSettings(), None, table(), {i: "?" for i in range(5)}, 3)
+    if message is None:
+        return stage._check(Path("x.parquet"), rows, judging)
+    with pytest.raises(JudgeError, match=f"x.parquet: {message}"):
+        stage._check(Path("x.parquet"), rows, judging)
+
+
 def test_a_judge_that_leaves_answers_out_is_refused() -> None:
     with pytest.raises(JudgeError, match="gave 0 judgements of 3 answers; it must give one each, in their order"):
         stage.judgements(Kind("s", lambda *_: []), NoSettings(), None, table(), {i: "?" for i in range(5)}, 3)

@@ -121,14 +121,16 @@ def _blocks(table: pd.DataFrame, size: int) -> Iterator[np.ndarray]:
 
 
 def _check(path: Path, rows: pd.DataFrame, judging: Kind) -> None:
-    column = "score" if judging.measures else "success"
-    bad = rows[rows[column].isna()]
-    if len(bad):
-        first = bad.iloc[0]
-        raise JudgeError(
-            f"{path}: column {column}: nothing said of {len(bad)} outputs, first {first['method']}, budget {first['budget']}, "
-            f"prompt {first['prompt_id']}; correct the judge"
-        )
+    """Refuse judgements that say nothing, and rewards or measurements that are no numbers."""
+    bad = {"success": rows["success"].isna() & (not judging.measures)}
+    bad["score"] = ~np.isfinite(rows["score"]) & (judging.measures or judging.rewards)
+    for column, wrong in bad.items():
+        if wrong.any():
+            first = rows[wrong].iloc[0]
+            raise JudgeError(
+                f"{path}: column {column}: {first[column]} for {wrong.sum()} outputs, first {first['method']}, budget "
+                f"{first['budget']}, prompt {first['prompt_id']}; correct the judge, or what it reads"
+            )
 
 
 @dataclass
