@@ -15,7 +15,7 @@ VARIANT ?= shipped
 BIN := .venv/bin
 STAMP := .venv/.complete
 CONFIGFILE := config/$(CONFIG).yaml
-STAGES := sources models safety4m mrm search analysis figures
+STAGES := sources models safety4m mrm search judge analysis figures
 # Commands of this environment first; a package installed for the user must not shadow a pinned one.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONNOUSERSITE := 1

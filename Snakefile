@@ -1,4 +1,4 @@
-# The whole replication: sources → models → safety4m → mrm → search → analysis → figures.
+# The whole replication: sources → models → safety4m → mrm → search → judge → analysis → figures.
 # WHAT to run is a config (--configfile config/<name>.yaml), HOW to run it a profile (--workflow-profile profiles/<name>).
 from snakemake.utils import min_version
 
@@ -15,6 +15,7 @@ include: "workflow/rules/models.smk"
 include: "workflow/rules/safety4m.smk"
 include: "workflow/rules/mrm.smk"
 include: "workflow/rules/search.smk"
+include: "workflow/rules/judge.smk"
 include: "workflow/rules/analysis.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/criteria.smk"
@@ -33,6 +34,7 @@ rule all:
         rules.safety4m.input,
         rules.mrm.input,
         rules.search.input,
+        rules.judge.input,
         rules.analysis.input,
         rules.figures.input,
         rules.provenance.output,

@@ -14,7 +14,7 @@ import yaml
 from safetensors.numpy import save_file
 
 from saffron import config as configs
-from saffron import records
+from saffron import records, workflow
 from saffron.config import Config, Experiment, Run
 from saffron.layout import Layout
 
@@ -42,6 +42,7 @@ def config(name: str = "made", *, seeds: tuple[int, ...] = (0,), prompts: int = 
     values = yaml.safe_load((PROJECT / "config" / "sandbox.yaml").read_text())
     experiments = values["search"]["experiments"]
     values["search"]["experiments"] = {key: item for key, item in experiments.items() if item.get("group") != "ablations"}
+    values["judges"] = [judge for judge in values["judges"] if "experiments" not in judge]
     values["name"], values["train_seeds"] = name, list(seeds)
     values["sources"]["sandbox"] |= {"guild_a": prompts, "guild_b": prompts, "development": prompts, "benign": prompts}
     values["analysis"] = {"bootstrap_samples": 200}
@@ -85,13 +86,16 @@ def _rows(config: Config, experiment: Experiment, run: Run, budget: int, seed: i
                 "settings_id": run.settings_id,
                 "train_seed": seed,
                 "search_seed": search_seed,
+                "prefill_ids": [4] if run.attack else [],
                 "output_ids": [1, 2, 3],
+                "response": f"{phrase} Step {int(difficulty[i] * 31)} of {i} .",
                 "text": f"{phrase} Step {int(difficulty[i] * 31)} of {i} .",
                 "reward": None
                 if run.method == "no_defense" or getattr(settings, "semantics", "") == "released"
                 else float(noise[i]),
-                "judge_reward": -1.0 - float(abs(noise[i])) if unsafe[i] else 1.0 + float(abs(noise[i])),
-                "oracle_complied": bool(unsafe[i] or difficulty[i] > 0.97),
+                "guard": -1.0 - float(abs(noise[i])) if unsafe[i] else 1.0 + float(abs(noise[i])),
+                "oracle": bool(unsafe[i] or difficulty[i] > 0.97),
+                "refusals": bool(unsafe[i] or difficulty[i] > 0.9),
                 "finished": bool(difficulty[i] > 0.2),
                 "n_new_tokens": 20 + i % 12,
                 "flops_policy": 0.8 * flops,
@@ -104,8 +108,11 @@ def _rows(config: Config, experiment: Experiment, run: Run, budget: int, seed: i
     return rows
 
 
-def search_table(config: Config, name: str, seed: int) -> pd.DataFrame:
-    """One experiment's table; where budgets are matched, the largest that costs at most what Best-of-32 does."""
+def _all_rows(config: Config, name: str, seed: int) -> list[dict[str, Any]]:
+    """One experiment's outputs and what each judge says of them.
+
+    Where budgets are matched, the largest that costs at most what Best-of-32 does.
+    """
     experiment = config.search.experiments[name]
     rows: list[dict[str, Any]] = []
     for run in experiment.runs:
@@ -118,7 +125,35 @@ def search_table(config: Config, name: str, seed: int) -> pd.DataFrame:
         for budget in budgets:
             for search_seed in config.search.seeds_of(experiment):
                 rows += _rows(config, experiment, run, budget, seed, search_seed)
-    return pd.DataFrame(rows, columns=records.SEARCH.names)
+    return rows
+
+
+def judgements(table: pd.DataFrame, **columns: Any) -> pd.DataFrame:
+    """A judge's table of some search rows: success, score and refused, each null unless it is given."""
+    said = {"success": None, "score": None, "refused": None} | columns
+    return table[list(records.OUTPUT)].assign(**said).astype({"success": object, "score": float, "refused": object})
+
+
+def write_search(config: Config, layout: Layout, name: str, seed: int) -> None:
+    """One experiment's table, and those of the judges of every table."""
+    rows = pd.DataFrame(_all_rows(config, name, seed))
+    records.write_table(layout.search(seed, name), rows, records.SEARCH)
+    said = {
+        "guard": judgements(rows, success=rows["guard"] < 0, score=rows["guard"]),
+        "oracle": judgements(rows, success=rows["oracle"], refused=rows["text"].str.contains("forbidden")),
+        "refusals": judgements(rows, success=rows["refusals"], refused=~rows["refusals"]),
+    }
+    for judge in workflow.judges(config):
+        records.write_table(layout.judgements(seed, judge.name, name), said[judge.name], records.JUDGEMENTS)
+
+
+def write_verdicts(layout: Layout, seed: int, judge: str, name: str, success: Any) -> None:
+    """Write a judge's table anew with these verdicts, of which a guard's rewards follow."""
+    table = records.read_table(layout.search(seed, name), records.SEARCH)
+    said = judgements(table, success=success)
+    if judge == "guard":
+        said = said.assign(score=[-1.0 if unsafe else 1.0 for unsafe in said["success"]])
+    records.write_table(layout.judgements(seed, judge, name), said, records.JUDGEMENTS)
 
 
 def write(config: Config, layout: Layout) -> None:
@@ -132,7 +167,7 @@ def write(config: Config, layout: Layout) -> None:
         records.write_table(layout.prompts(dataset), rows, records.PROMPTS)
     for seed in config.train_seeds:
         for name in config.search.experiments:
-            records.write_table(layout.search(seed, name), search_table(config, name, seed), records.SEARCH)
+            write_search(config, layout, name, seed)
         write_mrm(layout, seed)
         records.write_json(layout.search_trees(seed), trees())
         labels = [

@@ -36,6 +36,7 @@ def test_help_lists_every_stage() -> None:
         *(["safety4m", name] for name in ("label", "gather")),
         *(["mrm", name] for name in ("train", "evaluate", "export")),
         *(["search", name] for name in ("run", "part", "gather", "all", "trees")),
+        ["judge"],
         ["analysis"],
         *(["figures", name] for name in ("notebook", "check", "report", "all")),
         ["plan"],
@@ -138,7 +139,7 @@ def _commands(config: Path, out: Path) -> dict[str, Callable[[], None]]:
     return {
         "policy": lambda: cli.policy(config, out=out),
         "guard": lambda: cli.guard(config, out=out),
-        "judge": lambda: cli.judge(config, out=out),
+        "other_guard": lambda: cli.other_guard(config, out=out),
         "deepalign": lambda: cli.deepalign(config, out=out),
         "label": lambda: cli.label(config, shard=0, out=out),
         "train": lambda: cli.train(config, variant="default", out=out),
@@ -146,7 +147,7 @@ def _commands(config: Path, out: Path) -> dict[str, Callable[[], None]]:
         "run": lambda: cli.run("scaling", "saffron-default", config, shard=0, out=out),
         "all": lambda: cli.search_all(config, group="replicate", out=out),
         "trees": lambda: cli.trees(config, out=out),
-        "assess": lambda: cli.assess("scaling", config, out=out),
+        "judge": lambda: cli.judge("guard", config, part=None, out=out),
     }
 
 

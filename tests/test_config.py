@@ -119,8 +119,8 @@ def test_the_remedy_for_a_number_read_as_text_is_that_number(text: str) -> None:
 
 def test_a_missing_key_names_where_its_meaning_stands() -> None:
     without = values()
-    del without["search"]["oracle"]
-    with pytest.raises(ConfigError, match=r"search.oracle: missing; add it .*config/README.md"):
+    del without["safety4m"]
+    with pytest.raises(ConfigError, match=r"safety4m: missing; add it .*config/README.md"):
         configs.parse(without, "config/x.yaml")
 
 

@@ -168,12 +168,15 @@ def test_a_config_without_a_commit_is_refused_with_every_key_and_the_command_tha
 
 def test_a_judge_needs_a_commit_as_every_model_does(api: dict[str, str | Exception | None]) -> None:
     values = yaml.safe_load((ROOT / "config/paper.yaml").read_text())
-    values["models"]["hub"]["judge"] = {"id": "someone/judge", "revision": None}
-    with pytest.raises(SourceError, match=r"models\.hub\.judge\.revision: someone/judge is not pinned to a commit"):
+    checkpoint = {"id": "someone/judge", "revision": None}
+    values["judges"].append({"name": "other", "kind": "other_guard", "settings": {"checkpoint": checkpoint}})
+    with pytest.raises(
+        SourceError, match=r"judges\.other\.settings\.checkpoint\.revision: someone/judge is not pinned to a commit"
+    ):
         require_pins(configs.parse(values, "test"), "x")
     api["model:someone/judge"] = COMMIT
     line = current_pins(configs.parse(values, "test")).splitlines()[-1]
-    assert line == f"models.hub.judge.revision: {COMMIT}  # someone/judge, now null"
+    assert line == f"judges.other.settings.checkpoint.revision: {COMMIT}  # someone/judge, now null"
 
 
 class Api:

@@ -29,6 +29,10 @@ MAKERS: dict[str, Callable[[Config], Any]] = {
         for name in ("no_defense", "best_of_n", "saffron", "rebase", "deal")
     },
     "trees": lambda config: jobs.trees(config, 0),
+    **{
+        f"judge/{name}": lambda config, name=name: jobs.judge(config, 0, name, "scaling")
+        for name in ("guard", "oracle", "refusals", "likelihood")
+    },
     "analyse": jobs.analyse,
     "report": jobs.report,
 }
@@ -52,6 +56,7 @@ def edited(monkeypatch: pytest.MonkeyPatch, config: Config, path: str) -> set[st
     return {name for name in before if before[name] != after[name]}
 
 
+JUDGES = {name for name in MAKERS if name.startswith("judge/")}
 SEARCHES = {name for name in MAKERS if name.startswith("search/")}
 
 
@@ -61,8 +66,12 @@ SEARCHES = {name for name in MAKERS if name.startswith("search/")}
         ("src/saffron/methods/rebase/search.py", {"search/rebase"}),
         ("src/saffron/methods/saffron/selection.py", {"search/saffron", "trees"}),
         ("src/saffron/methods/sampling.py", {"search/no_defense", "search/best_of_n", "trees"}),
-        ("src/saffron/engine/storage.py", SEARCHES | {"trees", "label"}),
-        ("src/saffron/models/loading.py", SEARCHES | {"trees", "label", "train", "evaluate", "policy", "tokenizer"}),
+        ("src/saffron/engine/storage.py", SEARCHES | {"trees", "label", "judge/guard"}),
+        ("src/saffron/models/loading.py", SEARCHES | {"trees", "label", "train", "evaluate", "policy", "tokenizer"} | JUDGES),
+        ("src/saffron/judges/refusals.py", {"judge/refusals"}),
+        ("src/saffron/judges/guard.py", {"judge/guard"}),
+        ("src/saffron/judges/stage.py", JUDGES),
+        ("src/saffron/sources/sandbox/oracle.py", {"judge/oracle", "sources"}),
         ("src/saffron/models/sandbox/policy.py", {"policy", "tokenizer"}),
         ("src/saffron/sources/sandbox/corpora.py", {"sources"}),
         ("src/saffron/mrm/release.py", {"train"}),

@@ -65,12 +65,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Layout, 
     ]
     values = yaml.safe_load((ROOT / "config/sandbox.yaml").read_text())
     values["sources"]["sandbox"]["guild_a"] = PROMPTS
-    del values["analysis"]
+    del values["analysis"], values["judges"]
     budgets = {"no_defense": [0], "best_of_n": [1, 8], "beam_search": [4], "rebase": [1, 8], "deal": [1, 4], "saffron": [1, 8]}
     runs = [{"method": name, "budgets": chosen} for name, chosen in budgets.items()]
     runs.append({"method": "deal", "settings_id": "greedy", "budgets": [4], "settings": {"lookahead": 0}})
     values["search"] = {
-        "oracle": "none",
         "prefill_tokens": 0,
         "max_new_tokens": NEW_TOKENS,
         "methods": {"saffron": {"min_new_tokens": 4}},
@@ -92,9 +91,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Layout, 
                     "settings_id": run.settings_id,
                     "train_seed": 0,
                     "search_seed": 0,
+                    "prefill_ids": [],
+                    "response": "",
                     "text": "",
-                    "judge_reward": 0.0,
-                    "oracle_complied": None,
                     "n_new_tokens": len(result.output_ids),
                     **{name: getattr(result, name) for name in records.SEARCH.names if hasattr(result, name)},
                 }
@@ -124,7 +123,7 @@ def test_before_the_run_the_plan_is_the_upper_end(finished: tuple[Config, Layout
 def test_the_plan_names_every_stage_and_needs_no_model(name: str, tmp_path: Path) -> None:
     config = load(name)
     text = plan.render(config, Layout(config.name, tmp_path))
-    for stage in ("sources", "models", "safety4m", "mrm", "search", "analysis, figures", "**total**"):
+    for stage in ("sources", "models", "safety4m", "mrm", "search", "judge", "analysis, figures", "**total**"):
         assert f"\n| {stage} | " in text
     table = {row.stage: row for row in plan.rows(config, Layout(config.name, tmp_path))}
     assert table["safety4m"].flops > 0 and table["mrm"].flops > 0 and table["search"].flops > 0

@@ -129,7 +129,6 @@ def test_ablations_are_drawn_and_missing_ones_named(view: View, tmp_path: Path) 
     values = view.config.model_dump(mode="json", by_alias=True)
     search = values["search"]
     search["experiments"]["ablations"] = {"dataset": "guild_b", "runs": runs, "group": "ablations"}
-    search["experiments"]["scaling"]["assess"] = False
     compared = {"ablation_semantics": {"runs": ["saffron-default", "saffron-released"]}}
     config = synthetic_results.config(prompts=40, search=search, analysis={"bootstrap_samples": 200, "ablations": compared})
     root = tmp_path / "run"

@@ -40,6 +40,20 @@ def test_provenance_lists_every_output_with_its_digest(layout: Layout) -> None:
     assert output == {"sha256": records.sha256(layout.figures / "figure2.pdf"), "bytes": 1}
 
 
+def test_every_file_that_a_run_leaves_is_recorded_or_is_no_output(layout: Layout) -> None:
+    """Against a listing of the folders, not of the stages."""
+    made = ["judge/seed0/guard/scaling.parquet", "judge/seed0/guard/scaling.job.json", "search/seed0/scaling/x.match.json"]
+    made += ["mrm/seed0/default/merged/config.json", "a_stage_of_tomorrow/table.parquet", "models/tokenizer.job.json"]
+    others = ["logs/judge/x.log", "benchmarks/judge/x.tsv", "config.yaml", "provenance.json", "runtimes.json", ".running"]
+    for name in made + others:
+        records.write_json(layout.data / name, 1)
+    others += ["search/seed0/scaling/.blocks/x.parquet", "models/seed0/policy/.snakemake_timestamp", "logs/search/run.log"]
+    listed = {path.relative_to(layout.data).as_posix() for path in layout.data.rglob("*") if path.is_file()}
+    recorded = {path.relative_to(layout.data).as_posix() for path in provenance.outputs(layout) if layout.data in path.parents}
+    assert set(made) <= recorded
+    assert listed - recorded == set(others)
+
+
 def test_provenance_says_what_ran_where_and_from_which_seeds(layout: Layout) -> None:
     record = provenance.collect(CONFIG, layout)
     assert record["seeds"] == {"train": [0], "search": [0], "analysis": 0, "world": 7, "benchmark": 7}
@@ -113,15 +127,19 @@ def test_the_times_of_ablations_stand_apart(layout: Layout) -> None:
     sandbox = configs.load(ROOT / "config/sandbox.yaml")
     for stage, job in (("search", "search_run.seed0.scaling.saffron-default.shard0"), ("mrm", "train_mrm.seed0.default")):
         benchmark(layout, stage, job, end=1010, seconds=10)
-    beyond = ("search_run.seed0.search_seeds.best_of_n-default.shard0", "gather_search.seed0.ablations", "assess.seed0.scaling")
+    beyond = ("search_run.seed0.search_seeds.best_of_n-default.shard0", "gather_search.seed0.ablations")
     for job in beyond:
         benchmark(layout, "search", job, end=2000, seconds=100)
+    for job in ("judge_apart.seed0.independent", "judge_ablations.seed0.guard"):
+        benchmark(layout, "judge", job, end=2000, seconds=100)
+    for job in ("judge_replicate.seed0.guard", "judge_early_replicate.seed0.guard"):
+        benchmark(layout, "judge", job, end=1010, seconds=1)
     benchmark(layout, "mrm", "train_mrm.seed0.bias_absent", end=3000, seconds=50)
     benchmark(layout, "figures", "ablation_bias", end=3001, seconds=1)
     record = provenance.runtimes(sandbox, layout)
-    assert record["total"]["jobs"] == 2 and record["total"]["wall_s"] == 10.0
-    assert list(record["stages"]) == ["mrm", "search"]
-    assert record["ablations"]["jobs"] == 5 and record["ablations"]["wall_s"] == 151.0
+    assert record["total"]["jobs"] == 4 and record["total"]["wall_s"] == 10.0
+    assert list(record["stages"]) == ["mrm", "search", "judge"]
+    assert record["ablations"]["jobs"] == 6 and record["ablations"]["wall_s"] == 151.0
     assert provenance.render_runtimes(record).splitlines()[-1].startswith("ablations")
 
 

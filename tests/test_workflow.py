@@ -20,7 +20,7 @@ JOBS: dict[str, Callable[[Config], str]] = {
     "tokenizer": lambda config: jobs.model(config, "tokenizer").line,
     "policy": lambda config: jobs.model(config, "policy", 0).line,
     "guard": lambda config: jobs.model(config, "guard", 0).line,
-    "judge": lambda config: jobs.model(config, "judge", 0).line,
+    "other_guard": lambda config: jobs.model(config, "other_guard", 0).line,
     "deepalign": lambda config: jobs.model(config, "deepalign", 0).line,
     "safety4m": lambda config: jobs.label(config, 0).line,
     "train_mrm": lambda config: jobs.train(config, 0).line,
@@ -29,11 +29,14 @@ JOBS: dict[str, Callable[[Config], str]] = {
     "scaling/best_of_n": lambda config: jobs.search(config, 0, "scaling", "best_of_n-default").line,
     "matched/saffron": lambda config: jobs.search(config, 0, "matched", "saffron-default").line,
     "trees": lambda config: jobs.trees(config, 0).line,
+    "judge/guard": lambda config: jobs.judge(config, 0, "guard", "scaling").line,
+    "judge/refusals": lambda config: jobs.judge(config, 0, "refusals", "scaling").line,
     "analysis": lambda config: jobs.analyse(config).line,
     "report": lambda config: jobs.report(config).line,
 }
 SEARCHES = {"scaling/saffron", "scaling/best_of_n", "matched/saffron"}
-MODELS = {"policy", "guard", "judge", "deepalign"}
+JUDGES = {"judge/guard", "judge/refusals"}
+MODELS = {"policy", "guard", "other_guard", "deepalign"}
 
 
 def sandbox(**edits: Any) -> Config:
@@ -47,7 +50,7 @@ def sandbox(**edits: Any) -> Config:
         *parents, last = path.split("__")
         for part in parents:
             at = at[int(part)] if isinstance(at, list) else at.setdefault(part, {})
-        at[last] = value
+        at[int(last) if isinstance(at, list) else last] = value
     return configs.parse(values, "test")
 
 
@@ -57,7 +60,7 @@ def sandbox(**edits: Any) -> Config:
         ("sources__sandbox__benchmark_seed", 99, {"sources"}),
         ("models__sandbox__vocab_size", 900, {"tokenizer", "analysis"}),
         ("models__sandbox__policy_safety__steps", 7, {"policy"}),
-        ("models__sandbox__guard_outcome_share", 0.1, {"guard", "judge"}),
+        ("models__sandbox__guard_outcome_share", 0.1, {"guard", "other_guard"}),
         ("models__sandbox__deepalign_training__steps", 7, {"deepalign"}),
         ("safety4m__turns", "first", {"safety4m"}),
         ("mrm__lora_rank", 8, {"train_mrm", "evaluate_mrm"}),
@@ -69,11 +72,16 @@ def sandbox(**edits: Any) -> Config:
             {"default": {"bias": "absent"}},
             {"train_mrm", "evaluate_mrm", "scaling/saffron", "matched/saffron", "trees"},
         ),
-        ("models__sandbox__guard__hidden_size", 32, {"guard", "judge"}),
+        ("models__sandbox__guard__hidden_size", 32, {"guard", "other_guard"}),
         ("search__max_new_tokens", 20, SEARCHES | {"trees"}),
         ("search__seeds", [3], SEARCHES | {"trees", "analysis"}),
         ("search__experiments__scaling__seeds", [3], {"scaling/saffron", "scaling/best_of_n", "analysis"}),
-        ("search__experiments__scaling__assess", True, set()),
+        ("search__experiments__scaling__dataset", "guild_b", {"scaling/saffron", "scaling/best_of_n", "analysis"} | JUDGES),
+        ("search__block_size", 3, SEARCHES | {"trees"} | JUDGES),
+        ("judges__0__settings", {"threshold": 1.0}, {"judge/guard", "analysis"}),
+        ("judges__0__settings", {"reads_prefill": True}, {"judge/guard", "analysis"}),
+        ("judges__3", {"name": "more", "kind": "refusals"}, {"analysis"}),
+        ("judges__3", {"name": "more", "kind": "refusals", "experiments": ["scaling"]}, set()),
         ("search__methods", {"rebase": {"reward_reads_prefill": True}}, {"analysis"}),
         ("search__methods", {"saffron": {"top_p": 0.7}}, {"scaling/saffron", "matched/saffron", "trees", "analysis"}),
         ("search__experiments__scaling__runs__2__budgets", [1, 2], {"scaling/saffron", "analysis"}),
@@ -82,7 +90,7 @@ def sandbox(**edits: Any) -> Config:
         ("search__jobs", "runs", set()),
         ("analysis__confidence", 0.9, {"analysis", "evaluate_mrm"}),
         ("report__show_text", False, {"report"}),
-        ("runtime__dtype", "float64", MODELS | SEARCHES | {"safety4m", "train_mrm", "evaluate_mrm", "trees"}),
+        ("runtime__dtype", "float64", MODELS | SEARCHES | {"safety4m", "train_mrm", "evaluate_mrm", "trees", "judge/guard"}),
     ],
 )
 def test_a_job_changes_if_and_only_if_it_reads_the_key(edit: str, value: Any, reads_it: set[str]) -> None:
@@ -200,11 +208,11 @@ FLOORS = {
     **dict.fromkeys(["engine", "jobs"], 1),
     **dict.fromkeys(["models", "sources"], 2),
     "methods": 3,
-    **dict.fromkeys(["safety4m", "mrm", "search"], 4),
+    **dict.fromkeys(["safety4m", "mrm", "search", "judges"], 4),
     "analysis": 5,
 }
-#: What only describes the methods: the config is built from it.
-DESCRIPTIONS = ("saffron.methods.base", "saffron.methods.discovery")
+#: What only describes methods and judges: the config is built from it.
+DESCRIPTIONS = ("saffron.methods.base", "saffron.methods.discovery", "saffron.judges.base", "saffron.judges.discovery")
 
 
 def floor(name: str) -> int | None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from saffron import workflow
 from saffron.analysis.study import LABELS as LABELS
 from saffron.analysis.study import PROPOSED
 from saffron.analysis.view import View
+from saffron.judges.discovery import kind
 from saffron.methods.discovery import method, methods
 
 UNITS = ((1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"), (1e3, "kFLOP"), (1.0, "FLOP"))
@@ -122,7 +124,7 @@ def scaleff(view: View) -> str:
 ABLATIONS = {
     "ablation_bias": "Bias of the lm_head trained, frozen at a random value, or absent",
     "ablation_unseen": "Conservative constraint (Eq. 7) on or off; EOS counted as seen or unseen",
-    "ablation_prefill": "The reward model (MRM or PRM) reading the prefilled tokens or not; the judge never does",
+    "ablation_prefill": "The reward model (MRM or PRM) reading the prefilled tokens or not; the judges as ever",
     "ablation_top_p": "Nucleus of candidates",
     "ablation_scorer": "Candidates scored by the MRM or by PRM calls, in the same search",
     "ablation_semantics": "The paper's search or the released code's",
@@ -142,10 +144,12 @@ def ablation(view: View, name: str) -> str:
 
 
 def overoptimisation(view: View) -> str:
-    """ASR by guard against ASR by oracle."""
+    """ASR by the judge that decides it against ASR by the next one."""
+    first, *others = (workflow.judge_of(view.config, judge) for judge in view.judges[:2])
+    other = f" and by {others[0].name} ({kind(others[0].kind).summary})" if others else ""
     return prose(
-        f"""Over-optimisation: attack success by the guard, whose reward the searches maximise, and by the text oracle, which
-        they never see; {_n(view, "scaling")}; shaded: 95 % intervals. A gap that widens with N is reward without safety."""
+        f"""Over-optimisation: attack success by {first.name}{other}, as the budget of the searches, which maximise the guard's
+        reward, grows; {_n(view, "scaling")}; shaded: 95 % intervals. A gap that widens with N is reward without safety."""
     )
 
 

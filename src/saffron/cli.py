@@ -159,7 +159,7 @@ def policy(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = HE
 
 @models_app.command()
 def guard(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = HERE) -> None:
-    """Make the guard: PRM, judge and the MRM's initialisation."""
+    """Make the guard: PRM, the paper's judge and the MRM's initialisation."""
     settings, layout = _open(config, out)
     chosen = _training_seed(settings, seed)
     with _model_job(settings, layout, "guard", chosen):
@@ -168,15 +168,15 @@ def guard(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = HER
         making.guard(jobs.model(settings, "guard", chosen), layout)
 
 
-@models_app.command()
-def judge(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = HERE) -> None:
-    """Make the independent judge, which no search reads (ablations)."""
+@models_app.command("other-guard")
+def other_guard(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = HERE) -> None:
+    """Make the sandbox's other guard, which no search reads: a judge of the ablations."""
     settings, layout = _open(config, out)
     chosen = _training_seed(settings, seed)
-    with _model_job(settings, layout, "judge", chosen):
+    with _model_job(settings, layout, "other_guard", chosen):
         from saffron.models import making
 
-        making.judge(jobs.model(settings, "judge", chosen), layout)
+        making.other_guard(jobs.model(settings, "other_guard", chosen), layout)
 
 
 @models_app.command()
@@ -353,15 +353,32 @@ def trees(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = HER
         record(jobs.trees(settings, chosen), layout)
 
 
-@search_app.command()
-def assess(experiment: ExperimentName, config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = HERE) -> None:
-    """Judge an experiment's stored outputs independently and take their likelihood (ablations)."""
+# -------------------------------------------------------------------------------------------------------------- judge
+@app.command()
+def judge(
+    name: Annotated[str, typer.Argument(metavar="JUDGE", help="Name in judges.")],
+    config: ConfigPath = DEFAULT_CONFIG,
+    seed: Seed = None,
+    part: Annotated[
+        str | None, typer.Option("--part", help="Experiments that are judged in one job [default: all that it judges].")
+    ] = None,
+    out: Out = HERE,
+) -> None:
+    """Judge stored outputs; no search is repeated."""
     settings, layout = _open(config, out)
     chosen = _training_seed(settings, seed)
-    with _on_device(settings, layout, "search", f"assess.seed{chosen}.{experiment}"):
-        from saffron import assessment
+    from saffron import workflow
 
-        assessment.assess(jobs.assess(settings, chosen, experiment), layout)
+    parts = workflow.judging_parts(settings, name)
+    if part is not None and part not in parts:
+        raise ConfigError(f"--part {part}: {name} judges {', '.join(parts)}")
+    for job_name, experiments in parts.items():
+        if part in (None, job_name):
+            computes = bool(workflow.models_judging(settings, name))
+            with _on_device(settings, layout, "judge", f"judge_{job_name}.seed{chosen}.{name}", computes=computes):
+                from saffron.judges import stage
+
+                stage.judge_all(jobs.judges(settings, chosen, name, experiments), layout)
 
 
 @mrm_app.command()
@@ -386,12 +403,8 @@ def criteria(
     settings, layout = _open(config, out)
     with _job(layout, "analysis", "criteria"):
         from saffron.analysis import criteria as stage
-        from saffron.sources import oracle
 
-        refuses = oracle.load_refusal(settings.search.oracle)
-        if refuses is None:
-            raise ConfigError(f"{config}: search.oracle is none; the criteria need an oracle")
-        record = stage.run(jobs.criteria(settings).config, layout, refuses)
+        record = stage.run(jobs.criteria(settings).config, layout)
     if publish:
         from saffron import publish as publisher
 
@@ -406,9 +419,8 @@ def analysis(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
     settings, layout = _open(config, out)
     with _job(layout, "analysis", "analyse"):
         from saffron import analysis as stage
-        from saffron.sources import oracle
 
-        stage.run(jobs.analyse(settings).config, layout, oracle.load_refusal(settings.search.oracle))
+        stage.run(jobs.analyse(settings).config, layout)
 
 
 @figures_app.command()

@@ -5,7 +5,7 @@ again. A job reaches the modules it names and all that these import, at any dept
 inside functions). What is imported for type checking alone is not run, and a package counts where it is imported by name.
 
 The modules of the config, of paths and of commands are left out: their effect shows in values and paths. So are the
-descriptions of search methods, whose settings stand in the job.
+descriptions of search methods, whose settings stand in the job, and what finds judges by name.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ SEEN_OTHERWISE = frozenset(
         "saffron.code",
         "saffron.config",
         "saffron.jobs",
+        "saffron.judges",
+        "saffron.judges.base",
+        "saffron.judges.discovery",
         "saffron.layout",
         "saffron.methods",
         "saffron.methods.base",

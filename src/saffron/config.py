@@ -27,8 +27,10 @@ from pydantic import (
     model_validator,
 )
 
+from saffron.judges.base import JudgeError
+from saffron.judges.discovery import kind
 from saffron.methods.discovery import method, methods
-from saffron.section import Section
+from saffron.section import HubFile, Section
 
 #: How FLOPs are counted: each once, or once for each loaded model.
 Convention = Literal["once", "per_model"]
@@ -141,25 +143,6 @@ class SandboxSources(Section):
         return self
 
 
-class HubFile(Section):
-    """One dataset or model on the hub, pinned, or a local mirror of it."""
-
-    id: str = Field(..., pattern=r"^[\w.-]+/[\w.-]+$", description="hub id, owner/name")
-    revision: str | None = Field(
-        None, description="commit the id is pinned to, 40 hex digits (null: path or, for a dataset, sha256 needed)"
-    )
-    path: str | None = Field(None, description="local folder to read instead of the hub (an offline mirror)")
-
-    @field_validator("revision")
-    @classmethod
-    def _is_a_commit(cls, revision: str | None) -> str | None:
-        if revision is not None and not re.fullmatch(r"[0-9a-f]{40}", revision):
-            raise ValueError(
-                f"needs the 40 hex digits of a commit, not {revision!r}: copy one from the repository's commits on the hub"
-            )
-        return revision
-
-
 class HubDataset(HubFile):
     """A pinned dataset with what it has to contain."""
 
@@ -254,9 +237,6 @@ class HubModels(Section):
         None,
         description="auto: accelerate puts weights straight on the GPU (null: by way of host memory); either way a model that "
         "one GPU does not hold is refused",
-    )
-    judge: HubFile | None = Field(
-        None, description="independent judge of the ablations, of the guard's vocabulary and chat format (null: none)"
     )
     chat_formats: str | None = Field(None, description="chat_formats.json of another model family (null: the paper's)")
 
@@ -416,9 +396,6 @@ class Experiment(Section):
         None, description="run every method only at the budget matched by compute, chosen among its budgets"
     )
     seeds: Annotated[list[int], Field(min_length=1)] | None = Field(None, description="search seeds (null: search.seeds)")
-    assess: bool = Field(
-        False, description="with the ablations, have its outputs judged independently and their likelihood taken"
-    )
     group: Group = Field("replicate", description="which target builds it")
 
     @model_validator(mode="after")
@@ -453,14 +430,12 @@ class Search(Section):
     seeds: Annotated[list[int], Field(min_length=1)] = Field([0], description="search seeds")
     prefill_tokens: int = Field(10, ge=0, description="tokens of the reference answer that the attack prefills")
     max_new_tokens: int = Field(32, ge=1, description="tokens generated after the prefill")
-    judge_reads_prefill: bool = Field(False, description="whether the judge reads the prefilled tokens")
     block_size: int = Field(16, ge=1, description="prompts per resumable block; a batch never crosses a block")
     shards: int = Field(1, ge=1, description="independent jobs per run")
     jobs: Literal["runs", "models", "seeds"] = Field(
         "runs",
         description="one job: a shard of a run; all runs of a training seed that load the same models; all its searches",
     )
-    oracle: Literal["sandbox", "none"] = Field(..., description="the text oracle that knows whether an output complied")
     methods: Methods = Field(default_factory=Methods, description="default settings of every method")
     experiments: Annotated[dict[str, Experiment], Field(min_length=1)] = Field(..., description="what is run, by name")
 
@@ -505,6 +480,49 @@ class Search(Section):
         return type(defaults).model_validate({**defaults.model_dump(), **run.settings})
 
 
+# -------------------------------------------------------------------------------------------------------------- judges
+#: What the rows of tables hold under these names, beside what each judge says under its own.
+COLUMNS = frozenset(
+    {
+        *("method", "settings_id", "budget", "n", "flops", "flops_per_model", "ratio", "within_tolerance"),
+        *("knob", "value", "limit", "reward_calls", "n_new_tokens", "finished"),
+    }
+)
+
+
+class Judge(Section):
+    """One judge, or one measurement, of stored outputs."""
+
+    name: str = Field(
+        ..., pattern=r"^[a-z][a-z0-9_]*$", description="name of your choice: tables and figures say `by <name>`, paths have it"
+    )
+    kind: str = Field(..., description="a kind of judge that is there, or `module:function` (docs/judges.md)")
+    settings: dict[str, Any] = Field(default_factory=dict, description="what differs from the kind's defaults")
+    experiments: Annotated[list[str], Field(min_length=1)] | None = Field(
+        None,
+        description="null: it judges every experiment and stands in every table; a list: these alone, with `make ablations`, in "
+        "a table of its own",
+    )
+
+    @model_validator(mode="after")
+    def _is_known(self) -> Judge:
+        try:
+            _ = self.settings_of_kind
+        except JudgeError as error:
+            raise ValueError(str(error)) from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ValueError(f"{self.name}: settings.{'.'.join(map(str, first['loc']))}: {_remedy(first)}") from None
+        if kind(self.kind).measures and self.experiments is None:
+            raise ValueError(f"{self.name}: {self.kind} measures and judges nothing: name its experiments")
+        return self
+
+    @property
+    def settings_of_kind(self) -> Any:
+        """Its settings, all of them."""
+        return kind(self.kind).settings.model_validate(self.settings)
+
+
 # --------------------------------------------------------------------------------------------- analysis, figures, report
 class Ablation(Section):
     """Runs of one experiment that differ in one setting: one notebook, one figure."""
@@ -543,6 +561,10 @@ class Config(Section):
     safety4m: Safety4M = Field(..., description="token-level rewards")
     mrm: MRM = Field(..., description="the multifurcation reward model")
     search: Search = Field(..., description="searches")
+    judges: Annotated[list[Judge], Field(min_length=1)] = Field(
+        default_factory=lambda: [Judge(name="guard", kind="guard")],
+        description="who judges stored outputs: the first decides attack success, the others stand beside it in every table",
+    )
     analysis: Analysis = Field(default_factory=Analysis, description="statistics")
     report: Report = Field(default_factory=Report, description="the report")
 
@@ -559,6 +581,33 @@ class Config(Section):
         if not _are_seeds(seeds):
             raise ValueError("training seeds must be 0 or more and differ")
         return seeds
+
+    @field_validator("judges")
+    @classmethod
+    def _judges_differ_and_the_first_decides(cls, judges: list[Judge]) -> list[Judge]:
+        names = [judge.name for judge in judges]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"{twice} stand twice: give each its own name")
+        columns = [key for name in names for key in (name, f"{name}_difference", f"scaleff_{name}")]
+        for judge in judges:
+            if judge.name in COLUMNS or columns.count(judge.name) > 1:
+                raise ValueError(f"a table has a column {judge.name}: give judge {judge.name} another name")
+        if judges[0].experiments is not None:
+            raise ValueError(f"the first decides attack success everywhere: take the experiments of {names[0]} out")
+        return judges
+
+    @model_validator(mode="after")
+    def _judges_have_what_they_read(self) -> Config:
+        for judge in self.judges:
+            unknown = sorted(set(judge.experiments or ()) - set(self.search.experiments))
+            if unknown:
+                raise ValueError(f"judges: {judge.name} judges {unknown}, which search.experiments does not define")
+            if self.sources.origin == "hub" and kind(judge.kind).knows_truth:
+                raise ValueError(f"judges: {judge.name} ({judge.kind}) knows the sandbox's world alone; remove it")
+            if self.models.origin == "hub" and "other_guard" in kind(judge.kind).reads(judge.settings_of_kind):
+                raise ValueError(f"judges: {judge.name}: only the sandbox trains another guard; name one in settings.checkpoint")
+        return self
 
     @model_validator(mode="after")
     def _benign_prompts_are_not_attacked(self) -> Config:

@@ -14,6 +14,7 @@ from socket import gaierror
 from typing import Literal
 
 from saffron.config import Config, HubDataset, HubFile
+from saffron.judges import discovery
 
 Kind = Literal["dataset", "model"]
 TOKENS = "https://huggingface.co/settings/tokens"
@@ -30,8 +31,10 @@ def files(config: Config) -> list[tuple[str, Kind, HubFile]]:
         sets = {"hh_rlhf": sources.hh_rlhf, "harmful_hexphi": sources.harmful_hexphi, "ai2_refusals": sources.ai2_refusals}
         found += [(f"sources.hub.{name}", "dataset", file) for name, file in sets.items()]
     if config.models.origin == "hub" and (models := config.models.hub):
-        roles = {"policy": models.policy, "guard": models.guard, "judge": models.judge}
-        found += [(f"models.hub.{role}", "model", file) for role, file in roles.items() if file is not None]
+        found += [(f"models.hub.{role}", "model", file) for role, file in (("policy", models.policy), ("guard", models.guard))]
+    for judge in config.judges:
+        file = discovery.kind(judge.kind).checkpoint(judge.settings_of_kind)
+        found += [] if file is None else [(f"judges.{judge.name}.settings.checkpoint", "model", file)]
     return found
 
 

@@ -34,6 +34,7 @@ from saffron.config import (
     Sources,
     as_dict,
 )
+from saffron.judges.discovery import kind, module
 from saffron.methods.discovery import method as described
 from saffron.section import Section
 
@@ -123,7 +124,7 @@ READ_BY_MODEL = {
     "tokenizer": ("vocab_size", "guard_question", "policy", "policy_format", "guard", "chat_formats"),
     "policy": ("policy", "policy_pretraining", "policy_safety"),
     "guard": ("guard", "guard_training", "guard_outcome_share"),
-    "judge": ("judge", "guard", "guard_training", "guard_outcome_share"),
+    "other_guard": ("guard", "guard_training", "guard_outcome_share"),
     "deepalign": ("deepalign_training",),
 }
 #: Of these the sandbox's tokenizer reads no model's size.
@@ -141,7 +142,7 @@ class ModelJob(Job):
 
 
 def model(config: Config, which: str, seed: int | None = None) -> ModelJob:
-    """``tokenizer``, or ``policy``, ``guard``, ``judge`` or ``deepalign`` of one training seed."""
+    """``tokenizer``, or ``policy``, ``guard``, ``other_guard`` or ``deepalign`` of one training seed."""
     origin, section = config.models.origin, getattr(config.models, config.models.origin)
     keys = [key for key in READ_BY_MODEL[which] if key in type(section).model_fields]
     if which == "tokenizer" and origin == "sandbox":
@@ -291,10 +292,8 @@ class SearchJob(Job):
     reference: str | None = Field(..., description="key of the run whose compute this one is matched to (None: not matched)")
     prefill_tokens: int
     max_new_tokens: int
-    judge_reads_prefill: bool
     block_size: int
     shards: int
-    oracle: Literal["sandbox", "none"]
     runtime: Runtime
     device_map: DeviceMap
 
@@ -353,10 +352,8 @@ def _search(config: Config, seed: int, experiment: str, item: Experiment, entry:
         reference=reference.key if reference else None,
         prefill_tokens=config.search.prefill_tokens,
         max_new_tokens=config.search.max_new_tokens,
-        judge_reads_prefill=config.search.judge_reads_prefill,
         block_size=config.search.block_size,
         shards=config.search.shards,
-        oracle=config.search.oracle,
         runtime=config.runtime,
         device_map=config.models.device_map,
     )
@@ -403,38 +400,68 @@ def _run(config: Config, experiment: str, key: str) -> Run:
     return runs[key]
 
 
-class AssessJob(Job):
-    """Judging an experiment's stored outputs independently, and taking their likelihood."""
+# -------------------------------------------------------------------------------------------------------------- judges
+class JudgeJob(Job):
+    """What one judge says of the stored outputs of an experiment on one training seed."""
 
-    runs: list[SearchJob]
-    judge: bool = Field(..., description="whether there is an independent judge")
+    seed: int
+    judge: str
+    kind: str
+    settings: dict[str, Any] = Field(..., description="all settings of the kind")
+    experiment: str
+    dataset: str
+    block_size: int = Field(..., description="answers that it reads at once, if it loads models")
+    runtime: Runtime | None = Field(..., description="None for a judge that loads no model")
+    device_map: DeviceMap
+    content: dict[str, str] = Field(..., description="digest of a model in a local folder, by key")
 
 
-def assess(config: Config, seed: int, experiment: str) -> AssessJob:
-    """Assessment of an experiment on one training seed."""
-    runs = gather(config, seed, experiment).runs
-    return AssessJob(code=code.digest("saffron.assessment"), runs=runs, judge=workflow.has_judge(config))
+def judge(config: Config, seed: int, name: str, experiment: str) -> JudgeJob:
+    """Judging of an experiment on one training seed.
+
+    Raises:
+        ConfigError: if there is no such judge or experiment.
+    """
+    item = workflow.judge_of(config, name)
+    judging, settings = kind(item.kind), item.settings_of_kind
+    computes, file = judging.computes(settings), judging.checkpoint(settings)
+    local = file is not None and file.path is not None and Path(file.path).exists()
+    return JudgeJob(
+        code=code.digest("saffron.judges.stage", module(item.kind)),
+        seed=seed,
+        judge=name,
+        kind=item.kind,
+        settings=as_dict(settings),
+        experiment=experiment,
+        dataset=_experiment(config, experiment).dataset,
+        block_size=config.search.block_size,
+        runtime=config.runtime if computes else None,
+        device_map=config.models.device_map if computes else None,
+        content={file.path: hub.contents(Path(file.path))} if local and file and file.path else {},
+    )
+
+
+def judges(config: Config, seed: int, name: str, experiments: Iterable[str]) -> list[JudgeJob]:
+    """Several experiments by one judge on one training seed."""
+    return [judge(config, seed, name, experiment) for experiment in experiments]
 
 
 # --------------------------------------------------------------------------------------------------- analysis, figures
 #: What the statistics read; of the experiments, those of the replication.
 READ_BY_ANALYSIS = (
     *("name", "train_seeds", "analysis.confidence", "analysis.bootstrap_samples", "analysis.seed"),
-    *("search.methods", "search.oracle", "search.seeds", "search.experiments", "mrm.origin", "sources.origin"),
+    *("search.methods", "search.seeds", "search.experiments", "mrm.origin", "sources.origin"),
     *("mrm.evaluation_prefixes", "models.origin", "models.hub.policy", "models.hub.guard"),
     *("models.sandbox.policy", "models.sandbox.vocab_size"),
 )
-#: All but whether outputs are assessed, which adds tables and changes none.
-READ_OF_EXPERIMENTS = ("dataset", "runs", "prompts", "match", "seeds", "group")
 
 
 def analyse(config: Config) -> ConfigJob:
     """The statistics of a config."""
     read = narrowed(config, *READ_BY_ANALYSIS)
-    read.search.__dict__["experiments"] = {
-        name: narrowed(item, *READ_OF_EXPERIMENTS) for name, item in workflow.experiments(config).items()
-    }
-    return ConfigJob(code=code.digest("saffron.analysis", "saffron.sources.oracle"), config=read)
+    read.search.__dict__["experiments"] = workflow.experiments(config)
+    read.__dict__["judges"] = workflow.judges(config)
+    return ConfigJob(code=code.digest("saffron.analysis"), config=read)
 
 
 def outputs(config: Config) -> ConfigJob:
@@ -446,8 +473,9 @@ def outputs(config: Config) -> ConfigJob:
 
 def criteria(config: Config) -> ConfigJob:
     """What the sandbox must show on its development split."""
-    read = narrowed(config, "name", "train_seeds", "search.oracle", "search.experiments")
+    read = narrowed(config, "name", "train_seeds", "search.experiments")
     read.search.__dict__["experiments"] = workflow.on_development(config)
+    read.__dict__["judges"] = workflow.judges(config)
     return ConfigJob(code=code.digest("saffron.analysis.criteria"), config=read)
 
 

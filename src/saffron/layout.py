@@ -53,7 +53,7 @@ class Layout:
         return self.data / "models" / "tokenizer"
 
     def model(self, which: str, seed: int) -> Path:
-        """A ``save_pretrained`` folder: policy, guard, deepalign or judge."""
+        """A ``save_pretrained`` folder: policy, guard, deepalign or other_guard."""
         return self.data / "models" / f"seed{seed}" / which
 
     def safety4m(self, seed: int) -> Path:
@@ -72,9 +72,9 @@ class Layout:
         """records.SEARCH of one experiment, all runs."""
         return self.data / "search" / f"seed{seed}" / f"{experiment}.parquet"
 
-    def assessment(self, seed: int, experiment: str) -> Path:
-        """assessment.ASSESSMENT of one experiment's outputs."""
-        return self.data / "assessment" / f"seed{seed}" / f"{experiment}.parquet"
+    def judgements(self, seed: int, judge: str, experiment: str) -> Path:
+        """records.JUDGEMENTS of one experiment's outputs by one judge of the config."""
+        return self.data / "judge" / f"seed{seed}" / judge / f"{experiment}.parquet"
 
     def search_run(self, seed: int, experiment: str, run: str, shard: int) -> Path:
         """records.SEARCH of one shard of one run; ``run`` is config.Run.key."""

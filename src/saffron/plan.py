@@ -15,6 +15,7 @@ from saffron import records, workflow
 from saffron.chat import ChatFormats
 from saffron.config import Config, Experiment, Run, SandboxModels
 from saffron.engine.compute import ModelShape
+from saffron.judges.discovery import kind
 from saffron.layout import Layout
 from saffron.methods.base import Size
 from saffron.methods.cost import judged
@@ -24,7 +25,7 @@ from saffron.models.shapes import shape_of
 #: Dense bfloat16 peak of one GPU, FLOP per second (vendors' data sheets).
 PEAKS = {"A100": 312e12, "H100": 989e12, "H200": 989e12}
 #: Share of the peak that is taken to be reached: assumptions, not measurements. Searches are bound by memory traffic.
-UTILISATION = {"models": 0.35, "safety4m": 0.35, "mrm": 0.35, "search": 0.10}
+UTILISATION = {"models": 0.35, "safety4m": 0.35, "mrm": 0.35, "search": 0.10, "judge": 0.10}
 #: Least time of one forward (and backward) step, however small: launching its kernels takes that long. An assumption too.
 SECONDS_PER_STEP = 0.03
 
@@ -174,6 +175,7 @@ def rows(config: Config, layout: Layout) -> list[Row]:
         _safety4m(config, layout),
         _mrm(config, layout),
         _search(config, layout),
+        _judge(config, layout),
         _figures(),
     ]
 
@@ -304,6 +306,31 @@ def _search(config: Config, layout: Layout) -> Row:
     }
     steps = seeds * sum(blocks[name] for name, _, _ in costs) * config.search.max_new_tokens
     return Row("search", jobs, sum(costs.values()), 50e6, memory, steps, note)
+
+
+def _judge(config: Config, layout: Layout) -> Row:
+    guard, width = shape_of(config, layout, "guard"), _WIDTH[config.runtime.dtype]
+    judges, parts = workflow.judges(config), workflow.judging_parts(config).values()
+    experiments, seeds = workflow.experiments(config), len(config.train_seeds)
+    parts_read = [names for names in parts if set(names) <= set(experiments)]
+    reading = [judge for judge in judges if kind(judge.kind).computes(judge.settings_of_kind)]  # by a model of the guard's size
+    flops, answers, longest = 0.0, 0, 0
+    for name, experiment in experiments.items():
+        measured, tokens = _measured(layout, config, name), _prompt_tokens(layout, experiment)
+        searched = _prompt_count(config, layout, experiment) * len(config.search.seeds_of(experiment))
+        for run in experiment.runs:
+            lengths = lengths_of(config, layout, run, tokens)
+            for budget in _budgets(run, experiment, measured):
+                counts = measured.get((run.method, run.settings_id, budget))
+                written = config.search.max_new_tokens if counts is None else counts.new_tokens
+                length = round(lengths.guard_prompt + written + lengths.guard_suffix)
+                flops += searched * guard.chain(0, length)
+                answers, longest = answers + searched, max(longest, length)
+    memory = _bytes(guard, config) + config.search.block_size * longest * guard.kv_bytes_per_token(width)
+    steps = seeds * len(reading) * answers / config.search.block_size
+    note = f"{seeds * answers:,} outputs by {', '.join(judge.name for judge in judges)}"
+    jobs = seeds * len(judges) * len(parts_read)
+    return Row("judge", jobs, seeds * len(reading) * flops, seeds * len(judges) * answers * 10, memory, steps, note)
 
 
 def _figures() -> Row:

@@ -97,7 +97,7 @@ def _regression(ax: Axes, view: View, curve: dict[str, Any], scale: float, metho
     """
     import seaborn
 
-    band = view.section("bands")["guard"].get(method)
+    band = view.section("bands")[view.judge].get(method)
     if band is None:
         return
     colour = COLOURS[method]
@@ -241,26 +241,26 @@ def figure2(view: View, convention: Convention = "once") -> Figure:
 
 def _scaled(view: View) -> list[str]:
     """Methods that were run at budgets, in the order of legends."""
-    return [method for method in ordered(view.section("curves")["guard"]) if described(method).budget is not None]
+    return [method for method in ordered(view.section("curves")[view.judge]) if described(method).budget is not None]
 
 
-def _curve(view: View, method: str, convention: Convention, judge: str = "guard") -> dict[str, Any]:
-    """A stored curve with its compute in one convention."""
-    curve = dict(view.section("curves")[judge][method])
+def _curve(view: View, method: str, convention: Convention) -> dict[str, Any]:
+    """A stored curve, attack success by the judge that decides it, with its compute in one convention."""
+    curve = dict(view.section("curves")[view.judge][method])
     if convention == "per_model":
         curve["flops"] = [flops * described(method).multiplier() for flops in curve["flops"]]
     return curve
 
 
 def _no_defense_line(ax: Axes, view: View) -> None:
-    curve = view.section("curves")["guard"].get(BASELINE)
+    curve = view.section("curves")[view.judge].get(BASELINE)
     if curve:
         ax.axhline(curve["asr"][0], color=COLOURS[BASELINE], ls=":", lw=1, label=LABELS[BASELINE], zorder=1)
 
 
 def _mark_equal_asr(ax: Axes, view: View, convention: Convention, scale: float) -> None:
     """An arrow at the lowest ASR of Best-of-N that Saffron-1's measured points enclose, with the compute ratio."""
-    rows = view.analysis.get("equal_asr", {}).get("guard", {}).get(convention, [])
+    rows = view.analysis.get("equal_asr", {}).get(view.judge, {}).get(convention, [])
     rows = [row for row in rows if row["relation"] == "" and row["ratio"] is not None and row["asr"] > 0]
     if not rows:
         return
@@ -440,11 +440,9 @@ def figure4a(view: View) -> Figure:
                 ha="right",
                 va="top",
             )
-        if "oracle" in view.section("curves"):
-            oracle = view.section("curves")["oracle"][PROPOSED]
-            ax.plot(
-                x, oracle["asr"], marker="o", mfc="none", ls="none", color=COLOURS[PROPOSED], label="Saffron-1, by the oracle"
-            )
+        for judge in view.judges[1:2]:
+            other, label = view.section("curves")[judge][PROPOSED], f"Saffron-1, by {judge}"
+            ax.plot(x, other["asr"], marker="o", mfc="none", ls="none", color=COLOURS[PROPOSED], label=label)
         _no_defense_line(ax, view)
         _compute_axis(ax, [*x, *relative], f"{name} per prompt")
         _asr_axis(ax)
@@ -496,7 +494,7 @@ def scaleff_against_limit(view: View) -> Figure:
             own = [row for row in rows if row["method"] == method]
             scale, name = unit([row["flops"] for row in own])
             limits = np.geomspace(max(row["flops"] for row in own), 40 * own[0]["flops"], 200)
-            undefined = [row for row in own if scaling.scaleff(row["flops"], row["guard"]["value"], limits[0]) is None]
+            undefined = [row for row in own if scaling.scaleff(row["flops"], row[view.judge]["value"], limits[0]) is None]
             if undefined:
                 names = " and ".join(f"{row['knob']} = {row['value']}" for row in undefined)
                 ax.text(
@@ -508,7 +506,7 @@ def scaleff_against_limit(view: View) -> Figure:
                     bbox={"fc": "white", "ec": "none", "pad": 1},
                 )
             for row, style in zip(own, ("-", "--", ":"), strict=False):
-                values = [scaling.scaleff(row["flops"], row["guard"]["value"], limit) for limit in limits]
+                values = [scaling.scaleff(row["flops"], row[view.judge]["value"], limit) for limit in limits]
                 if values[0] is not None:
                     ax.plot(
                         limits / scale,
@@ -541,7 +539,7 @@ VARIANTS = (("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"), ((0, (5, 1)), "v")
 
 
 def ablation(view: View, name: str) -> Figure:
-    """One ablation: attack success by guard and by oracle against compute, a line per setting."""
+    """One ablation: attack success by each judge against compute, a line per setting."""
     rows = ablations.rows(view.study, name)
     settings = list(dict.fromkeys((row["method"], row["settings_id"]) for row in rows))
     scale, unit_name = unit([row["flops"] for row in rows])
@@ -574,7 +572,7 @@ def ablation(view: View, name: str) -> Figure:
                 )
             _compute_axis(ax, [row["flops"] / scale for row in rows], f"{unit_name} per prompt")
             _asr_axis(ax, "attack success rate" if judge == judges[0] else "")
-            ax.set_title(f"by the {judge}", loc="left")
+            ax.set_title(f"by {judge}", loc="left")
         figure.legend(
             *axes[0][0].get_legend_handles_labels(), loc="lower center", ncols=min(len(settings), columns), columnspacing=1.2
         )
@@ -619,27 +617,19 @@ def _setting(setting: tuple[str, str], *, several: bool) -> str:
 
 
 def overoptimisation(view: View) -> Figure:
-    """Attack success by the guard and by the oracle as the budget grows, for every method."""
-    curves = view.section("curves")
-    methods = [method for method in ordered(curves["guard"]) if len(curves["guard"][method]["budget"]) > 1]
+    """Attack success by the first two judges as the budget grows, for every method."""
+    curves, judges = view.section("curves"), view.judges[:2]
+    methods = [method for method in ordered(curves[view.judge]) if len(curves[view.judge][method]["budget"]) > 1]
     with matplotlib.rc_context(STYLE):
         figure, axes = plt.subplots(1, len(methods), figsize=(FULL, 2.35), sharey=True, squeeze=False)
         for ax, method in zip(axes[0], methods, strict=True):
-            for judge, style in (("guard", "-"), ("oracle", "--")):
-                if judge in curves:
-                    curve = curves[judge][method]
-                    fill = COLOURS[method] if judge == "guard" else "white"
-                    ax.plot(
-                        curve["budget"],
-                        curve["asr"],
-                        style,
-                        marker=MARKERS[method],
-                        color=COLOURS[method],
-                        mfc=fill,
-                    )
-                    ax.fill_between(curve["budget"], curve["low"], curve["high"], color=COLOURS[method], alpha=0.12, lw=0)
+            for judge, style in zip(judges, ("-", "--"), strict=False):
+                curve = curves[judge][method]
+                fill = COLOURS[method] if judge == view.judge else "white"
+                ax.plot(curve["budget"], curve["asr"], style, marker=MARKERS[method], color=COLOURS[method], mfc=fill)
+                ax.fill_between(curve["budget"], curve["low"], curve["high"], color=COLOURS[method], alpha=0.12, lw=0)
             ax.set_xscale("log", base=2)
-            budgets = curves["guard"][method]["budget"]
+            budgets = curves[view.judge][method]["budget"]
             ax.set_xticks(budgets[:: 1 + len(budgets) // 4], [str(b) for b in budgets[:: 1 + len(budgets) // 4]])
             ax.minorticks_off()
             ax.set_xlabel("budget N")
@@ -647,8 +637,8 @@ def overoptimisation(view: View) -> Figure:
             ax.set_title(LABELS[method], loc="left")
         grey = COLOURS[BASELINE]
         figure.legend(
-            [Line2D([], [], color=grey, marker="o"), Line2D([], [], color=grey, ls="--", marker="o", mfc="white")],
-            ["by the guard", "by the oracle"],
+            [Line2D([], [], color=grey, marker="o"), Line2D([], [], color=grey, ls="--", marker="o", mfc="white")][: len(judges)],
+            [f"by {judge}" for judge in judges],
             loc="lower center",
             ncols=2,
         )

@@ -27,7 +27,10 @@ from saffron.layout import Layout
 #: What results depend on besides the config's values.
 DEPENDED_ON = ("Snakefile", "workflow", "src", "notebooks", "requirements.lock", "data/reference/paper")
 
-STAGES = ("sources", "models", "safety4m", "mrm", "search", "analysis", "figures")
+STAGES = ("sources", "models", "safety4m", "mrm", "search", "judge", "analysis", "figures")
+
+#: What lies in a run's folder and is no output: logs, times, the resolved config, and the records about the run.
+NO_OUTPUTS = ("logs", "benchmarks", "config.yaml", "provenance.json", "runtimes.json")
 
 
 # --------------------------------------------------------------------------------------------------------- provenance
@@ -53,9 +56,9 @@ def collect(config: Config, layout: Layout) -> dict[str, Any]:
 
 
 def outputs(layout: Layout) -> list[Path]:
-    """Every file that the stages made, sorted; not logs, times, hidden files (resumable blocks) or this record itself."""
-    folders = [layout.data / stage for stage in STAGES if stage != "figures"] + [layout.figures]
-    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    """Every file that the stages made, sorted: all of a run's folders but NO_OUTPUTS and hidden files (resumable blocks)."""
+    places = [*sorted(path for path in layout.data.glob("*") if path.name not in NO_OUTPUTS), layout.figures]
+    files = [path for place in places for path in (place, *place.rglob("*")) if path.is_file()]
     return sorted(path for path in files if not any(part.startswith(".") for part in path.relative_to(layout.root).parts))
 
 

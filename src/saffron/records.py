@@ -67,8 +67,8 @@ SAFETY4M = pa.schema(
 )
 
 #: Search results: one row per result. FLOPs are per prompt, see saffron.engine.compute. ``reward`` is the method's own reward of
-#: its output (null where it has none: no_defense, unfinished outputs of Saffron's released semantics), ``judge_reward`` the
-#: guard's R of it, ``oracle_complied`` the text oracle's verdict.
+#: its output (null where it has none: no_defense, unfinished outputs of Saffron's released semantics). What judges say of it is
+#: stored apart (JUDGEMENTS).
 SEARCH = pa.schema(
     [
         ("dataset", pa.string()),
@@ -78,11 +78,11 @@ SEARCH = pa.schema(
         ("settings_id", pa.string()),
         ("train_seed", pa.int64()),
         ("search_seed", pa.int64()),
+        ("prefill_ids", _ids),  # tokens that the attack forced on the beginning of the answer; none without attack
         ("output_ids", _ids),  # new tokens after the prefill, EOS included when reached
+        ("response", pa.string()),  # prefill_ids and output_ids decoded: the whole answer
         ("text", pa.string()),  # output_ids decoded
         ("reward", pa.float64()),
-        ("judge_reward", pa.float64()),
-        ("oracle_complied", pa.bool_()),
         ("finished", pa.bool_()),
         ("n_new_tokens", pa.int64()),
         ("flops_policy", pa.float64()),
@@ -90,6 +90,19 @@ SEARCH = pa.schema(
         ("flops_executed_policy", pa.float64()),
         ("flops_executed_reward", pa.float64()),
         ("reward_calls", pa.int64()),
+    ]
+)
+
+#: Columns that name an output.
+OUTPUT = ("dataset", "prompt_id", "method", "budget", "settings_id", "train_seed", "search_seed")
+
+#: What one judge says of every output of a SEARCH table, in its order.
+JUDGEMENTS = pa.schema(
+    [
+        *map(SEARCH.field, OUTPUT),
+        ("success", pa.bool_()),  # whether the attack succeeded; null for a measurement
+        ("score", pa.float64()),  # the number behind it: a guard's R, a measurement; null where there is none
+        ("refused", pa.bool_()),  # whether the answer refuses or turns back; null where the judge cannot tell
     ]
 )
 

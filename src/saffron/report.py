@@ -149,16 +149,16 @@ def _figure(view: View, name: str) -> str:
 
 # ----------------------------------------------------------------------------------------------------------- sections
 def _claims(view: View) -> str:
-    rows = []
+    rows, others = [], claims.other_judges(view.claims)
     for record in view.claims:
         main = [q for q in record["quantities"] if not q["name"].startswith("step/")]
         theirs = "<br>".join(claims.format_number(q["paper"]) for q in main if q["paper"] is not None) or "–"
         labels = claims.labels([q["name"] for q in main])
         ours = "<br>".join(_labelled(q["ours"], label, len(main)) for q, label in zip(main, labels, strict=True))
-        oracle = _verdict(record["oracle"]) if record["oracle"] else "–"
+        verdicts = [_verdict(record["by"][judge]) if judge in record["by"] else "–" for judge in others]
         cause = f'<br><span class="note">{escape(record["cause"])}</span>' if record["cause"] else ""
         statement = escape(claims.statement(record)) + cause
-        rows.append((escape(record["source"]), statement, theirs, ours, _verdict(record), oracle))
+        rows.append((escape(record["source"]), statement, theirs, ours, _verdict(record), *verdicts))
     rule = captions.prose(
         """Verdicts follow rules that were written down before the results they judge (data/reference/paper/claims.yaml). An
         ordering is reproduced or not reproduced when the paired 95 % interval (bootstrap over prompts, training seeds as
@@ -166,7 +166,7 @@ def _claims(view: View) -> str:
         parentheses. “k of n seeds”: by their own estimates k of n training seeds are on the claimed side; it decides
         nothing. “A difference of x would have been seen”: with power 0.8, from the standard error of prompts and seeds."""
     )
-    columns = ("source", "claim", "paper", "ours [95 % interval]", "verdict", "by the oracle")
+    columns = ("source", "claim", "paper", "ours [95 % interval]", "verdict", *(f"by {judge}" for judge in others))
     return _html_table(columns, rows, raw=True) + f'<p class="caption">{rule}</p>'
 
 
@@ -227,7 +227,7 @@ def _conventions(view: View) -> str:
         depend on a constant factor; matched budgets and the compute ratio at equal attack success do."""
     )
     parts.append(f'<p class="caption">{note}</p>')
-    if "saffron" in view.analysis.get("curves", {}).get("guard", {}):
+    if "saffron" in view.analysis.get("curves", {}).get(view.judge, {}):
         parts.append(_table(tables.largest_budgets(view)))
     if view.analysis.get("equal_asr"):
         parts.append(_table(tables.compute_ratios(view)))

@@ -20,10 +20,10 @@ from saffron.analysis.study import BASELINE, PROPOSED
 from saffron.analysis.view import View
 from saffron.captions import LABELS, prose, with_unit
 from saffron.config import Config, Convention
+from saffron.judges.discovery import kind
 from saffron.methods.discovery import method as described
 from saffron.methods.discovery import methods
-from saffron.records import RecordError, replacing
-from saffron.sources import oracle
+from saffron.records import replacing
 
 #: What the tables call the conventions of counting compute.
 COUNTED: dict[Convention, str] = {"once": "once", "per_model": "per model"}
@@ -112,11 +112,11 @@ def rate(record: dict[str, Any] | None) -> str:
 
 
 def _judged(view: View, row: dict[str, Any]) -> list[str]:
-    return [rate(row[judge]) for judge in view.analysis["judges"]]
+    return [rate(row[judge]) for judge in view.judges]
 
 
 def _judge_columns(view: View) -> list[str]:
-    return ["ASR", *(["ASR by the oracle"] if "oracle" in view.analysis["judges"] else [])]
+    return ["ASR", *(f"ASR by {judge}" for judge in view.judges[1:])]
 
 
 def _seeds(view: View) -> str:
@@ -136,7 +136,7 @@ def table1(view: View) -> Table:
         printed_values = (
             ["–"] * 3 if theirs is None else [f"{theirs['tflop']:.2f}", f"{theirs['asr']:.3f}", f"{theirs['scaleff']:.3f}"]
         )
-        efficiency = row["scaleff_guard"]
+        efficiency = row[f"scaleff_{view.judge}"]
         ours = [
             with_unit(row["flops"]),
             with_unit(row["flops_per_model"]),
@@ -149,8 +149,8 @@ def table1(view: View) -> Table:
     caption = prose(
         f"""Table 1. Exploration against scaling efficiency (Eq. 1) on the first {found[0]["n"]} prompts by id,
         {_seeds(view)}; 95 % intervals. Limits were fixed beforehand: the paper's limit over its cheaper row, times our
-        cheaper row. “DeAL” is the paper's “MCTS”. Where guard and oracle part, the search has found what the guard wrongly takes
-        for safe, and ScalEff by the guard measures that."""
+        cheaper row. “DeAL” is the paper's “MCTS”. ScalEff is by {view.judge}, which decides attack success: where another judge
+        parts from it, the search may have found what {view.judge} wrongly takes for safe, and ScalEff measures that."""
     )
     return Table(columns, tuple(rows), caption)
 
@@ -169,7 +169,7 @@ def table2(view: View) -> Table:
                 ratio = "–" if row["ratio"] is None else f"{row['ratio']:.2f}" + ("" if row["within_tolerance"] else " (over)")
                 theirs = f"{printed.loc[method, f'{column}_asr']:.3f}" if method in printed.index else "–"
                 compute = with_unit(row[FLOPS[convention]])
-                difference = "–" if method == view.study.match_rule().method else rate(row["guard_difference"])
+                difference = "–" if method == view.study.match_rule().method else rate(row[f"{view.judge}_difference"])
                 rows.append(
                     (title, counted, LABELS[method], row["budget"], compute, ratio, *_judged(view, row), difference, theirs)
                 )
@@ -197,10 +197,10 @@ def table2(view: View) -> Table:
 def table3(view: View) -> Table:
     """Table 3: attack success against Saffron-1's search width."""
     printed = paper.table("table3").set_index("search_width")["asr"]
-    judges, rows = view.analysis["judges"], []
+    judges, rows = view.judges, []
     curves = view.section("curves")
     for method in (BASELINE, PROPOSED):
-        curve = curves["guard"].get(method, {"budget": []})
+        curve = curves[view.judge].get(method, {"budget": []})
         for i, budget in enumerate(curve["budget"]):
             ours = []
             for judge in judges:
@@ -270,27 +270,27 @@ def side_by_side(view: View, examples: int = 5) -> Table:
         rows[(rows["train_seed"] == view.seed) & (rows["search_seed"] == view.config.search.seeds[0])].set_index("prompt_id")
         for rows in pair
     ]
-    rows = []
+    rows, guard = [], workflow.guard_judge(view.config)
     for prompt_id in scaled.prompt_ids[:examples]:
-        cells = [_output(rows_of.loc[prompt_id], view.show_text) for rows_of in first]
+        cells = [_output(rows_of.loc[prompt_id], guard, view.show_text) for rows_of in first]
         rows.append((str(prompt_id), *cells))
     caption = prose(
         f"""Outputs for the first {len(rows)} prompts by id (training seed {view.seed}); R is the guard's reward, below 0
         unsafe. It judges the whole output, a compliant start that is taken back among them, and it can be wrong: attack success
-        by the oracle stands beside it in the tables."""
+        by other judges stands beside it in the tables."""
     )
     return Table(("prompt", "DeepAlign", f"Saffron-1, N = {study.quality_width()}"), tuple(rows), caption)
 
 
-def _output(row: Any, show_text: bool) -> str:
-    reward = f"R = {row['judge_reward']:+.2f}"
+def _output(row: Any, guard: str | None, show_text: bool) -> str:
+    reward = "R not known" if guard is None else f"R = {row[f'{guard}_score']:+.2f}"
     return f"{' '.join(row['text'].split())} ({reward})" if show_text else f"{row['n_new_tokens']} tokens, {reward}"
 
 
 def equal_asr(view: View, convention: Convention = "once") -> Table:
     """Compute that Saffron-1 needs for the ASR of each Best-of-N, from measured points."""
     rows = []
-    for row in view.section("equal_asr")["guard"][convention]:
+    for row in view.section("equal_asr")[view.judge][convention]:
         needs = "not reached" if row["saffron_flops"] is None else with_unit(row["saffron_flops"])
         ratio = "–" if row["ratio"] is None else f"{row['relation']} {row['ratio']:.2f}×".strip()
         rows.append((str(row["best_of_n"]), f"{row['asr']:.3f}", with_unit(row["flops"]), needs, ratio))
@@ -305,18 +305,18 @@ def equal_asr(view: View, convention: Convention = "once") -> Table:
 def largest_budgets(view: View) -> Table:
     """Every other search at its largest budget, beside Saffron-1 at the same compute."""
     rows = []
-    for method, curve in view.section("curves")["guard"].items():
+    for method, curve in view.section("curves")[view.judge].items():
         if method in (BASELINE, PROPOSED):
             continue
         ours = []
-        for judge in view.analysis["judges"]:
+        for judge in view.judges:
             points = view.section("curves")[judge]
             flops, saffron = points[method]["flops"][-1], points["saffron"]
             inside = saffron["flops"][0] <= flops <= saffron["flops"][-1]
             here = f"{np.interp(np.log(flops), np.log(saffron['flops']), saffron['asr']):.3f}" if inside else "–"
             ours += [f"{points[method]['asr'][-1]:.3f}", here]
         rows.append((LABELS[method], str(curve["budget"][-1]), with_unit(curve["flops"][-1]), *ours))
-    columns = [f"{who} ({judge})" for judge in view.analysis["judges"] for who in ("its ASR", "Saffron-1's")]
+    columns = [f"{who} ({judge})" for judge in view.judges for who in ("its ASR", "Saffron-1's")]
     n = int(view.cells.loc[view.cells["experiment"] == "scaling", "n_prompts"].iloc[0])
     caption = prose(
         f"""Beyond matched budgets: every other search at the largest budget that was run, and Saffron-1 at the same compute (each
@@ -332,10 +332,10 @@ def compute_ratios(view: View) -> Table:
     for convention, counted in COUNTED.items():
         name = f"compute_ratio/scaling/fit/{convention}"
         fitted = [claims.format_estimate(view.analysis["quantities"].get(key)) for key in (name, f"{name}/log")]
-        last = view.section("equal_asr")["guard"][convention][-1]
+        last = view.section("equal_asr")[view.judge][convention][-1]
         measured = "not reached" if last["ratio"] is None else f"{last['relation']} {last['ratio']:.2f}".strip()
         rows.append((counted, measured, *fitted))
-    budget = view.section("equal_asr")["guard"]["once"][-1]["best_of_n"]
+    budget = view.section("equal_asr")[view.judge]["once"][-1]["best_of_n"]
     caption = prose(
         f"""Best-of-{budget}'s compute over Saffron-1's at Best-of-{budget}'s attack success, {_seeds(view)}; 95 % intervals.
         Measured: between neighbouring points of Saffron-1, as the arrow of Figure 2. By the fits: where the two logarithmic laws
@@ -346,21 +346,20 @@ def compute_ratios(view: View) -> Table:
 
 def claims_table(view: View) -> Table:
     """Claim by claim."""
-    rows = []
+    rows, others = [], claims.other_judges(view.claims)
     for record in view.claims:
         main = [q for q in record["quantities"] if not q["name"].startswith("step/")]
         theirs = "; ".join(claims.format_number(q["paper"]) for q in main if q["paper"] is not None) or "–"
-        ours = claims.labelled(main)
-        oracle = claims.verdict_line(record["oracle"]) if record["oracle"] else "–"
-        rows.append(
-            (record["source"], claims.statement(record), theirs, ours, claims.verdict_line(record), oracle, record["cause"] or "")
-        )
+        verdicts = [claims.verdict_line(record["by"][judge]) if judge in record["by"] else "–" for judge in others]
+        ours = (claims.labelled(main), claims.verdict_line(record), *verdicts)
+        rows.append((record["source"], claims.statement(record), theirs, *ours, record["cause"] or ""))
     counts = {verdict: sum(record["verdict"] == verdict for record in view.claims) for verdict in claims.VERDICTS}
     summary = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
     caption = f"Claim by claim ({summary}), {_seeds(view)}; 95 % intervals."
     if any(claims.power(record) for record in view.claims):
         caption += " “Would have been seen”: with power 0.8."
-    return Table(("source", "claim", "paper", "ours", "verdict", "verdict by the oracle", "note"), tuple(rows), caption)
+    columns = ("source", "claim", "paper", "ours", "verdict", *(f"verdict by {judge}" for judge in others), "note")
+    return Table(columns, tuple(rows), caption)
 
 
 #: Tables by the name of their notebook.
@@ -392,7 +391,7 @@ TABLES: dict[str, Callable[[View], Table]] = {
 def ablation(view: View, name: str) -> Table:
     """One ablation: every run at every budget, with its paired difference to the first run."""
     found = ablations.rows(view.study, name)
-    compared = {(row["method"], row["budget"]) for row in found if "guard_difference" in row}
+    compared = {(row["method"], row["budget"]) for row in found if f"{view.judge}_difference" in row}
     rows = []
     for row in found:
         if (row["method"], row["budget"]) not in compared:
@@ -411,42 +410,42 @@ def benign(view: View) -> Table:
     """Harmless prompts without attack: are they still answered?
 
     Raises:
-        RecordError: if the results are missing, or the config has no oracle.
+        RecordError: if the results are missing, or no judge can tell a refusal.
     """
-    refuses = oracle.load_refusal(view.config.search.oracle)
-    if refuses is None:
-        raise RecordError(f"config {view.config.name}: search.oracle is none, and only an oracle can tell a refusal")
-    found = ablations.benign_rows(view.study, refuses)
+    found, measured = ablations.benign_rows(view.study), ablations.judges_apart(view.config, "benign", measure=True)
     rows = []
     for row in found:
-        judged = (rate(row["refused"]), rate(row["judged_unsafe"]), rate(row["log_likelihood"]))
+        judged = (rate(row["refused"]), rate(row["judged_unsafe"]), *(rate(row["measured"].get(name)) for name in measured))
         rows.append((LABELS[row["method"]], str(row["budget"]), with_unit(row["flops"]), *judged, f"{row['n_new_tokens']:.1f}"))
     caption = prose(
-        f"""Harmless prompts without attack, n = {found[0]["n"]} prompts, {_seeds(view)}; 95 % intervals. Refused: by the text
-        oracle. Judged unsafe: by the guard, wrongly. Log-likelihood: mean per token of the outputs under the policy, in nats."""
+        f"""Harmless prompts without attack, n = {found[0]["n"]} prompts, {_seeds(view)}; 95 % intervals. Refused: by
+        {found[0]["refused_by"]}. Judged unsafe: by {view.judge}, wrongly. {_kinds(view, measured)}"""
     )
-    return Table(
-        ("method", "budget", "compute", "refused", "judged unsafe", "log-likelihood", "new tokens"), tuple(rows), caption
-    )
+    return Table(("method", "budget", "compute", "refused", "judged unsafe", *measured, "new tokens"), tuple(rows), caption)
 
 
-def independent_judge(view: View) -> Table:
-    """Attack success by a judge that no search read, beside guard and oracle.
+def _kinds(view: View, names: list[str]) -> str:
+    """What some judges or measurements read, in sentences."""
+    asked = [workflow.judge_of(view.config, name) for name in names]
+    return " ".join(f"{judge.name.capitalize()}: {kind(judge.kind).summary}." for judge in asked)
+
+
+def judges_apart(view: View) -> Table:
+    """Attack success by judges of this experiment alone, beside those of every table.
 
     Raises:
         RecordError: if the results are missing, or there is no such judge.
     """
-    found = ablations.independent_rows(view.study, "scaling")
+    found, apart = ablations.rows_by_judges(view.study, "scaling"), ablations.judges_apart(view.config, "scaling")
     rows = [
-        (LABELS[row["method"]], str(row["budget"]), *(rate(row[judge]) for judge in view.study.judges), rate(row["independent"]))
+        (LABELS[row["method"]], str(row["budget"]), *(rate(row[judge]) for judge in (*view.study.judges, *apart)))
         for row in found
     ]
     caption = prose(
-        f"""Attack success by the guard, whose reward the searches maximise, and by judges that no search read, n =
-        {found[0]["n"]} prompts, {_seeds(view)}; 95 % intervals. The independent judge differs from the guard in what the config
-        says (models.hub.judge); in the sandbox it is a guard trained alike from another seed."""
+        f"""Attack success by {view.judge}, which decides it, and by other judges, n = {found[0]["n"]} prompts, {_seeds(view)};
+        95 % intervals. {_kinds(view, apart)}"""
     )
-    return Table(("method", "budget", *_judge_columns(view), "ASR by the independent judge"), tuple(rows), caption)
+    return Table(("method", "budget", *_judge_columns(view), *(f"ASR by {judge}" for judge in apart)), tuple(rows), caption)
 
 
 def search_seeds(view: View) -> Table:
@@ -482,7 +481,7 @@ def beyond_replication(config: Config) -> dict[str, Callable[[View], Table]]:
 #: What the paper does not measure: tables by their function's name, and whether a config asks for them.
 UNMEASURED: dict[str, Callable[[Config], bool]] = {
     "benign": lambda config: "benign" in config.search.experiments,
-    "independent_judge": lambda config: "scaling" in workflow.assessed(config),
+    "judges_apart": lambda config: bool(ablations.judges_apart(config, "scaling")),
     "search_seeds": lambda config: "search_seeds" in config.search.experiments,
 }
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
-from saffron.config import Config, ConfigError, Experiment, Group, Run
+from saffron.config import Config, ConfigError, Experiment, Group, Judge, Run
+from saffron.judges.base import Kind
+from saffron.judges.discovery import kind
 from saffron.layout import Layout
 from saffron.methods.discovery import method
 
@@ -165,9 +168,70 @@ def ablation_notebooks(config: Config) -> list[str]:
     return [name for name in config.analysis.ablations if Path(f"notebooks/{name}.ipynb").exists()]
 
 
-def assessed(config: Config) -> list[str]:
-    """Experiments whose outputs are assessed with the ablations."""
-    return [name for name, item in config.search.experiments.items() if item.assess]
+# -------------------------------------------------------------------------------------------------------------- judges
+def judges(config: Config) -> list[Judge]:
+    """Judges that stand in every table, the one that decides attack success first."""
+    return [judge for judge in config.judges if judge.experiments is None]
+
+
+def judge_of(config: Config, name: str) -> Judge:
+    """A judge by its name.
+
+    Raises:
+        ConfigError: if there is none of that name.
+    """
+    found = {judge.name: judge for judge in config.judges}
+    if name not in found:
+        raise ConfigError(f"judges: no judge {name}; there are {', '.join(found)}")
+    return found[name]
+
+
+def judges_apart(config: Config) -> list[Judge]:
+    """Judges and measurements of some experiments alone, which `make ablations` adds."""
+    return [judge for judge in config.judges if judge.experiments is not None]
+
+
+#: The job of a judge of some experiments alone.
+APART = "apart"
+
+
+def judging_parts(config: Config, name: str | None = None) -> dict[str, list[str]]:
+    """Experiments that a judge reads (None: one that stands in every table), by the job in which it does.
+
+    A group is a job, since starting a process costs more than reading most tables; what the criteria read is one of its own
+    where it can be, as it comes before any benchmark.
+    """
+    if name is not None and (chosen := judge_of(config, name).experiments) is not None:
+        return {APART: chosen}
+    early = [] if config.search.jobs == "seeds" else before_benchmarks(config)
+    parts: dict[str, list[str]] = {}
+    for name, item in config.search.experiments.items():
+        parts.setdefault(f"early_{item.group}" if name in early else item.group, []).append(name)
+    return parts
+
+
+def models_judging(config: Config, name: str) -> list[str]:
+    """Models that a judge loads, by folder name; the tokenizer among them if it loads any."""
+    judge = judge_of(config, name)
+    found, settings = kind(judge.kind), judge.settings_of_kind
+    return ["tokenizer", *sorted(found.reads(settings))] if found.computes(settings) else []
+
+
+def judge_that(config: Config, wanted: Callable[[Kind], bool]) -> str | None:
+    """The first judge of every table whose kind is so, None if there is none."""
+    return next((judge.name for judge in judges(config) if wanted(kind(judge.kind))), None)
+
+
+def guard_judge(config: Config) -> str | None:
+    """The judge of every table whose score is the R of the config's guard, as searches read it; None if there is none."""
+    return next(
+        (
+            judge.name
+            for judge in judges(config)
+            if kind(judge.kind).rewards and "guard" in kind(judge.kind).reads(judge.settings_of_kind)
+        ),
+        None,
+    )
 
 
 def beyond_replication(config: Config, job: str) -> bool:
@@ -177,13 +241,8 @@ def beyond_replication(config: Config, job: str) -> bool:
     others |= set(variants(config, None)) - set(variants(config))
     if first in [f"search_{group}" for group in GROUPS]:
         return first != "search_replicate"
+    if first.startswith("judge_"):
+        return first.removeprefix("judge_").removeprefix("early_") != "replicate"
     return (
-        first in ("assess", "judge", "compare_on_outputs", "criteria")
-        or first.startswith("ablation_")
-        or bool(others & set(parts))
+        first in ("other_guard", "compare_on_outputs", "criteria") or first.startswith("ablation_") or bool(others & set(parts))
     )
-
-
-def has_judge(config: Config) -> bool:
-    """Whether there is an independent judge: always in the sandbox, from the hub if one is named."""
-    return config.models.origin == "sandbox" or (config.models.hub is not None and config.models.hub.judge is not None)

@@ -97,8 +97,8 @@ def test_an_undecided_ordering_says_what_it_could_have_seen(quantities: dict[str
 def test_the_count_of_seeds_is_that_of_either_judge() -> None:
     config = configs.load(PROJECT / "config/sandbox.yaml")
     guard, oracle = ({"a": _estimate(-0.3, -0.1, own)} for own in ((-0.2, -0.1), (-0.2, 0.1)))
-    (record,) = claims.judge_all([_claim()], guard, oracle, config)
-    assert (record["seeds_as_claimed"], record["oracle"]["seeds_as_claimed"]) == ([2, 2], [1, 2])
+    (record,) = claims.judge_all([_claim()], guard, {"oracle": oracle}, config)
+    assert (record["seeds_as_claimed"], record["by"]["oracle"]["seeds_as_claimed"]) == ([2, 2], [1, 2])
     row = claims.markdown([record]).splitlines()[-1]
     assert row.endswith("| reproduced (2 of 2 seeds) | reproduced (1 of 2 seeds) |")
 

@@ -85,11 +85,8 @@ def test_only_what_both_have_and_no_seed_leaves_undefined_is_compared() -> None:
 
 def test_headline_numbers_are_those_of_a_whole_analysis(three_seeds: Any) -> None:
     from saffron.analysis import ablations, all_quantities
-    from saffron.sources import oracle
 
-    refuses = oracle.load_refusal("sandbox")
-    assert refuses is not None
-    found = all_quantities(three_seeds) | ablations.refusal_quantities(three_seeds, refuses)
+    found = all_quantities(three_seeds) | ablations.refusal_quantities(three_seeds)
     record = {"quantities": {name: estimate.as_record() for name, estimate in found.items()}}
     values = comparison.headline_values(record)
     assert list(values) == [name for name, _, _ in HEADLINES]
@@ -158,3 +155,14 @@ def test_changed_keys_are_found_wherever_they_stand() -> None:
     one = {"a": 1, "b": {"c": [1], "d": {}}, "e": {"f": 0}, "only": 2}
     other = {"a": 1, "b": {"c": [2], "d": {}}, "e": {"f": None}}
     assert comparison.changed(one, other) == {"b.c": ([1], [2]), "e.f": (0, None)}
+
+
+def test_attack_success_by_another_judge_is_said_to_be() -> None:
+    config = synthetic_results.config()
+    record, seeds = published(config, a=[0.2, 0.4]), comparison.compare(analysis(a=[0.3]), published(config, a=[0.2, 0.4]))
+    values = as_dict(config)
+    values["judges"][0] |= {"name": "mine"}
+    assert not any("judged otherwise" in note for note in comparison.notes(Config.model_validate(values), "made", record, seeds))
+    values["judges"] = values["judges"][1:]
+    notes = comparison.notes(Config.model_validate(values), "made", record, seeds)
+    assert "Attack success is judged otherwise: by oracle (sandbox), published by guard." in notes

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import synthetic_results
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +13,6 @@ from saffron import records
 from saffron.analysis import criteria
 from saffron.layout import Layout
 from saffron.records import RecordError
-from saffron.sources.sandbox.oracle import refused_at
 
 ROOT = Path(__file__).parents[2]
 CONFIG = configs.load(ROOT / "config/sandbox.yaml")
@@ -52,12 +52,25 @@ def test_an_unknown_quantity_is_named() -> None:
 
 
 def rows(method: str, settings_id: str, budget: int, rewards: list[float], complied: list[bool]) -> pd.DataFrame:
-    frame = pd.DataFrame({"judge_reward": rewards, "oracle_complied": complied})
+    frame = pd.DataFrame({"guard": rewards, "oracle": complied})
     frame["prompt_id"] = range(len(frame))
     cell = {"method": method, "settings_id": settings_id, "budget": budget, "dataset": "d", "train_seed": 0, "search_seed": 0}
-    filler = {"output_ids": [[1]] * len(frame), "text": "Grind the salt.", "reward": 0.0, "finished": True, "n_new_tokens": 1}
+    filler = {"prefill_ids": [[]] * len(frame), "output_ids": [[1]] * len(frame), "response": "", "text": "Grind the salt."}
+    filler |= {"reward": 0.0, "finished": True, "n_new_tokens": 1}
     filler |= {"flops_policy": float(budget + 1), "flops_reward": 1.0, "flops_executed_policy": 1.0}
     return frame.assign(**cell, **filler, flops_executed_reward=1.0, reward_calls=1)
+
+
+def write(layout: Layout, name: str, *parts: pd.DataFrame) -> None:
+    """Outputs, and what guard and oracle say of them."""
+    frame = pd.concat(parts, ignore_index=True)
+    records.write_table(layout.search(0, name), frame, records.SEARCH)
+    said = {
+        "guard": synthetic_results.judgements(frame, success=frame["guard"] < 0, score=frame["guard"]),
+        "oracle": synthetic_results.judgements(frame, success=frame["oracle"], refused=frame["text"].str.contains("decline")),
+    }
+    for judge, table in said.items():
+        records.write_table(layout.judgements(0, judge, name), table, records.JUDGEMENTS)
 
 
 def test_quantities_are_those_of_the_stored_tables(tmp_path: Path) -> None:
@@ -71,15 +84,15 @@ def test_quantities_are_those_of_the_stored_tables(tmp_path: Path) -> None:
     quiet = rows("no_defense", "no_attack", 0, [safe] * 8, [True] + [False] * 7)
     searched = rows("saffron", "default", 32, [safe] * 8, [True, True] + [False] * 6)
     small = rows("saffron", "default", 4, [safe] * 8, [True] * 8)  # not the largest budget
-    records.write_table(layout.search(0, "development"), pd.concat([plain, quiet, *curve]), records.SEARCH)
-    records.write_table(layout.search(0, "development_searches"), pd.concat([searched, small]), records.SEARCH)
+    write(layout, "development", plain, quiet, *curve)
+    write(layout, "development_searches", searched, small)
     harmless = rows("no_defense", "default", 0, [safe] * 4, [False] * 4)
     harmless["text"] = ["Grind the salt.", "I must decline.", "Stir the oil.", "Stir the wax."]
-    records.write_table(layout.search(0, "benign"), harmless, records.SEARCH)
+    write(layout, "benign", harmless)
     agreement = {"r_squared": 0.9, "mae": 0.1, "mean_signed_error": -0.2}
     records.write_json(layout.mrm(0) / "evaluation.json", agreement | {"r_squared": 0.97})
     records.write_json(layout.mrm(0) / "outputs.json", {"no_defense-default/0": agreement})
-    found = criteria.quantities(CONFIG, layout, 0, lambda text: refused_at(text) is not None)
+    found = criteria.quantities(CONFIG, layout, 0)
     assert found["disagreement/no_defense-default/0"] == 1 / 8
     assert found["disagreement/worst_search"] == 2 / 8
     assert found["asr/no_attack/larger"] == 1 / 8
@@ -89,6 +102,10 @@ def test_quantities_are_those_of_the_stored_tables(tmp_path: Path) -> None:
     assert found["mrm/held_out/r_squared"] == 0.97
     assert found["mrm/attacked/r_squared"] == 0.9
     assert 0.9 < found["fit/best_of_n/r_squared/smaller"] < 1
+    assert found["oracle_asr/no_defense-default/0"] == 7 / 8
+    blind = CONFIG.model_copy(update={"judges": CONFIG.judges[:1]})
+    with pytest.raises(RecordError, match="the criteria need a judge that knows the truth; add one of the kind sandbox"):
+        criteria.quantities(blind, layout, 0)
 
 
 def test_the_shipped_criteria_can_be_judged_and_compare_no_methods() -> None:
@@ -102,6 +119,7 @@ def test_the_shipped_criteria_can_be_judged_and_compare_no_methods() -> None:
 
 def test_the_tables_name_every_criterion_and_seed() -> None:
     record = {
+        "judges": ["guard", "oracle"],
         "criteria": [judged([0.5, 0.7], at_least=0.6)],
         "quantities": {"0": {"asr/x-y/1": 0.5, "oracle_asr/x-y/1": 0.6, "refused/benign": 0.1}},
     }

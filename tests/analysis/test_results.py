@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,10 +63,6 @@ def _added(**values: object) -> Break:
             lambda frame: frame[(frame["method"] != "deal") | (frame["prompt_id"] != 4)],
             r"scaling\.parquet: column prompt_id: deal .* has 5 of 6 prompts, first missing 4",
         ),
-        (
-            _where("judge_reward", float("nan")),
-            r"scaling\.parquet: column judge_reward: not finite in 1 rows, first saffron .*budget 8, prompt 3",
-        ),
         (_where("reward", float("nan")), r"scaling\.parquet: column reward: NaN in 1 rows, first saffron"),
         (_where("flops_policy", 0.0), r"scaling\.parquet: column flops_policy: not positive in 1 rows"),
         (_where("flops_reward", float("inf")), r"scaling\.parquet: column flops_reward: not finite in 1 rows"),
@@ -76,7 +73,6 @@ def _added(**values: object) -> Break:
         (_where("flops_policy", -1.0), r"scaling\.parquet: column flops_policy: negative in 1 rows"),
         (_where("flops_executed_reward", -1.0), r"scaling\.parquet: column flops_executed_reward: negative in 1 rows"),
         (_where("reward_calls", -2), r"scaling\.parquet: column reward_calls: negative in 1 rows, first saffron .*\(-2\)"),
-        (_where("judge_reward", float("inf")), r"scaling\.parquet: column judge_reward: not finite in 1 rows, first saffron"),
         (_where("reward", float("inf")), r"scaling\.parquet: column reward: infinite in 1 rows, first saffron .*\(inf\)"),
         (_where("reward", float("-inf")), r"scaling\.parquet: column reward: infinite in 1 rows, first saffron .*\(-inf\)"),
         (_where("text", None), r"scaling\.parquet: column text: empty in 1 rows, first saffron"),
@@ -89,7 +85,6 @@ def _added(**values: object) -> Break:
         (_added(settings_id="other"), r"scaling\.parquet: column method: is none of the config's runs .*settings other"),
         (_added(budget=3), r"scaling\.parquet: column budget: is none of the config's budgets in \d+ rows, .*budget 3, prompt 0"),
         (_added(search_seed=9), r"scaling\.parquet: column search_seed: is none of the config's search seeds .*\(9\)"),
-        (_where("oracle_complied", None), r"scaling\.parquet: column oracle_complied: empty in 1 rows"),
         (_where("prompt_id", 2), r"scaling\.parquet: column prompt_id: saffron .*prompt 2 stands twice"),
         (_where("prompt_id", 99), r"scaling\.parquet: column prompt_id: saffron .* has 6 of 6 prompts, first missing 3"),
         (_where("train_seed", 5), r"scaling\.parquet: column train_seed: holds \[5\], expected 0 alone"),
@@ -103,9 +98,34 @@ def test_a_broken_table_is_refused_naming_file_column_and_cause(
     layout = Layout(config.name, tmp_path)
     layout.prompts("guild_a").parent.mkdir(parents=True)
     layout.prompts("guild_a").write_bytes(sound.prompts("guild_a").read_bytes())
-    broken = change(frame.astype({"oracle_complied": object, "finished": object}))
+    broken = change(frame.astype({"finished": object}))
     records.write_table(layout.search(0, "scaling"), broken.reset_index(drop=True), records.SEARCH)
     with pytest.raises(RecordError, match=message):
+        results.load(config, layout, "scaling")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_where("success", None), r"guard/scaling\.parquet: column success: empty in 1 rows, first saffron .*budget 8, prompt 3"),
+        (_where("score", float("inf")), r"guard/scaling\.parquet: column score: infinite in 1 rows, first saffron"),
+        (lambda frame: frame.head(5), r"guard/scaling\.parquet: column success: empty in \d+ rows.*run the judge stage again"),
+        (_added(budget=8), r"guard/scaling\.parquet: column prompt_id: outputs stand twice; run the judge stage again"),
+    ],
+)
+def test_judgements_of_other_outputs_are_refused(
+    stored: tuple[Config, Layout, pd.DataFrame], tmp_path: Path, change: Break, message: str
+) -> None:
+    config, sound, _ = stored
+    layout = Layout(config.name, tmp_path)
+    shutil.copytree(sound.data, layout.data)
+    path = layout.judgements(0, "guard", "scaling")
+    broken = change(records.read_table(path, records.JUDGEMENTS).astype({"success": object}))
+    records.write_table(path, broken, records.JUDGEMENTS)
+    with pytest.raises(RecordError, match=message):
+        results.load(config, layout, "scaling")
+    path.unlink()
+    with pytest.raises(RecordError, match=r"guard/scaling\.parquet: no such table"):
         results.load(config, layout, "scaling")
 
 
@@ -129,13 +149,14 @@ def test_outcomes_follow_the_definitions(stored: tuple[Config, Layout, pd.DataFr
     loaded = results.load(config, layout, "scaling")
     key = Key("saffron", "default", 8)
     rows = frame[(frame["method"] == "saffron") & (frame["budget"] == 8)].sort_values("prompt_id")
-    asr, oracle, flops, per_model = loaded.outcomes(key)[:4, 0]
-    assert asr.tolist() == (rows["judge_reward"] < 0).astype(float).tolist()
-    assert oracle.tolist() == rows["oracle_complied"].astype(float).tolist()
+    asr, oracle, refusals, flops, per_model = loaded.outcomes(key)[:5, 0]
+    for name, found in (("guard", asr), ("oracle", oracle), ("refusals", refusals)):
+        said = records.read_table(layout.judgements(0, name, "scaling"), records.JUDGEMENTS)
+        assert found.tolist() == said.loc[rows.index, "success"].astype(float).tolist()
     assert flops == pytest.approx((rows["flops_policy"] + rows["flops_reward"]).to_numpy())
     assert per_model == pytest.approx(4 * flops)
     best = loaded.outcomes(Key("best_of_n", "default", 8))[:, 0]
-    assert best[3] == pytest.approx(2 * best[2])
+    assert best[4] == pytest.approx(2 * best[3])
 
 
 def test_prompts_are_the_first_by_id(stored: tuple[Config, Layout, pd.DataFrame]) -> None:
@@ -152,6 +173,9 @@ def test_seeds_with_budgets_of_their_own_share_one_cell(tmp_path: Path) -> None:
     frame = records.read_table(layout.search(1, "matched"), records.SEARCH)
     frame.loc[frame["method"] == "saffron", "budget"] = 16
     records.write_table(layout.search(1, "matched"), frame, records.SEARCH)
+    for judge in ("guard", "oracle", "refusals"):
+        said = records.read_table(layout.judgements(1, judge, "matched"), records.JUDGEMENTS)
+        records.write_table(layout.judgements(1, judge, "matched"), said.assign(budget=frame["budget"]), records.JUDGEMENTS)
     study = Study(config, layout)
     matched = study.results("matched")
     assert Key("saffron", "default", None) in matched.cell_keys()

@@ -9,15 +9,15 @@ import pandas as pd
 import pytest
 import synthetic_results
 
-from saffron import analysis, assessment, jobs, plots, records
+from saffron import analysis, jobs, plots, records, report, tables
 from saffron.analysis import ablations, paper
 from saffron.analysis.claims import labels
 from saffron.analysis.study import Study, quantities
 from saffron.analysis.view import View
-from saffron.config import Config
+from saffron.config import Config, ConfigError
 from saffron.layout import Layout
 from saffron.records import RecordError
-from saffron.sources import oracle
+from saffron.sources.sandbox.oracle import refused_at
 
 
 def test_every_claim_gets_a_verdict(one_seed: tuple[Config, Layout]) -> None:
@@ -42,8 +42,8 @@ def test_all_quantities_of_the_claims_are_computed(three_seeds: Study) -> None:
 def test_three_seeds_decide(three_seeds: Study) -> None:
     from saffron.analysis.claims import judge_all
 
-    oracle = quantities(three_seeds, "oracle")
-    found = judge_all(paper.claims(), analysis.all_quantities(three_seeds), oracle, three_seeds.config)
+    others = {judge: quantities(three_seeds, judge) for judge in three_seeds.judges[1:]}
+    found = judge_all(paper.claims(), analysis.all_quantities(three_seeds), others, three_seeds.config)
     verdicts = {record["id"]: record["verdict"] for record in found}
     # What the made-up numbers hold by construction.
     for name in (
@@ -53,9 +53,10 @@ def test_three_seeds_decide(three_seeds: Study) -> None:
         "section56.lexical_variety",
     ):
         assert verdicts[name] == "reproduced"
-    by_oracle = {record["id"]: record["oracle"] for record in found}
-    assert by_oracle["figure2.saffron_below_best_of_n"]["verdict"] == "reproduced"
-    assert by_oracle["figure4b.accurate"] is None
+    by = {record["id"]: record["by"] for record in found}
+    assert list(by["figure2.saffron_below_best_of_n"]) == ["oracle", "refusals"]
+    assert by["figure2.saffron_below_best_of_n"]["oracle"]["verdict"] == "reproduced"
+    assert by["figure4b.accurate"] == {}
 
 
 def test_limits_of_scaleff_are_fixed_by_the_cheaper_row(one_seed: tuple[Config, Layout]) -> None:
@@ -70,8 +71,7 @@ def test_no_attack_success_leaves_scaleff_undefined(tmp_path: Path) -> None:
     layout = Layout(config.name, tmp_path)
     synthetic_results.write(config, layout)
     frame = records.read_table(layout.search(0, "exploration"), records.SEARCH)
-    frame.loc[frame["settings_id"] == "children4", "judge_reward"] = 1.0
-    records.write_table(layout.search(0, "exploration"), frame, records.SEARCH)
+    synthetic_results.write_verdicts(layout, 0, "guard", "exploration", frame["settings_id"] != "children4")
     study = Study(config, layout)
     row = next(row for row in study.exploration() if row["settings_id"] == "children4")
     assert row["scaleff_guard"] is None
@@ -105,12 +105,19 @@ def test_a_stale_analysis_is_named(copied: tuple[Config, Layout]) -> None:
     config, layout = copied
     path = layout.search(0, "scaling")
     frame = records.read_table(path, records.SEARCH)
-    frame.loc[0, "judge_reward"] = 9.0
+    frame.loc[0, "reward"] = 9.0
     records.write_table(path, frame, records.SEARCH)
     with pytest.raises(RecordError, match=r"analysis\.json: stale, .*scaling\.parquet has changed since"):
         View.of(config, layout)
     path.unlink()
     with pytest.raises(RecordError, match=r"scaling\.parquet: missing"):
+        View.of(config, layout)
+
+
+def test_an_analysis_of_other_judgements_is_stale(copied: tuple[Config, Layout]) -> None:
+    config, layout = copied
+    synthetic_results.write_verdicts(layout, 0, "refusals", "scaling", True)
+    with pytest.raises(RecordError, match=r"analysis\.json: stale, .*judge/seed0/refusals/scaling\.parquet has changed since"):
         View.of(config, layout)
 
 
@@ -127,6 +134,7 @@ def test_a_missing_analysis_is_named(copied: tuple[Config, Layout]) -> None:
         "safety4m/seed0/labels.parquet",
         "search/seed0/scaling.parquet",
         "search/seed0/trees.json",
+        "judge/seed0/guard/scaling.parquet",
         "mrm/seed0/default/head.safetensors",
         "mrm/seed0/default/evaluation.parquet",
     ],
@@ -172,24 +180,32 @@ def test_ablations_compare_with_the_first_run(tmp_path: Path) -> None:
     assert "ASR at N = 16" in ablations.effect(Study(config, layout), "ablation_semantics", "saffron.released", "saffron.default")
 
 
-def test_refusals_of_harmless_prompts_are_counted_by_the_oracle(tmp_path: Path) -> None:
+def test_refusals_of_harmless_prompts_are_counted_by_the_first_judge_that_can_tell(tmp_path: Path) -> None:
     runs = [{"method": method, "budgets": [budget], "attack": False} for method, budget in (("saffron", 32), ("no_defense", 0))]
     base = synthetic_results.config(prompts=20)
     search = base.model_dump(mode="json", by_alias=True)["search"]
     search["experiments"] = {"benign": {"dataset": "benign", "runs": runs, "group": "ablations"}}
-    config = synthetic_results.config(prompts=20, search=search)
+    judges = [{"name": "guard", "kind": "guard"}, {"name": "oracle", "kind": "sandbox"}, {"name": "refusals", "kind": "refusals"}]
+    measured = {"name": "likelihood", "kind": "likelihood", "experiments": ["benign"]}
+    config = synthetic_results.config(prompts=20, search=search, judges=[*judges, measured])
     layout = Layout(config.name, tmp_path)
     synthetic_results.write(config, layout)
-    refuses = oracle.load_refusal("sandbox")
-    assert refuses is not None and refuses("But wait , this is forbidden .") and not refuses("Quickly grind the pale stone .")
-    rows = ablations.benign_rows(Study(config, layout), refuses)
-    texts = records.read_table(layout.search(0, "benign"), records.SEARCH)
+    rows = ablations.benign_rows(Study(config, layout))
+    table = records.read_table(layout.search(0, "benign"), records.SEARCH)
     assert [row["method"] for row in rows] == ["no_defense", "saffron"]
     for row in rows:
-        own = texts[texts["method"] == row["method"]]["text"]
-        assert row["refused"]["value"] == pytest.approx(sum(map(refuses, own)) / 20)
-        assert 0 < row["refused"]["value"] < 1
-        assert row["log_likelihood"] is None  # not assessed
+        own = table[table["method"] == row["method"]]["text"]
+        assert row["refused"]["value"] == pytest.approx(own.map(lambda text: refused_at(text) is not None).mean())
+        assert 0 < row["refused"]["value"] < 1 and row["refused_by"] == "oracle"
+        assert row["measured"] == {}  # not yet
+    measurement = synthetic_results.judgements(table, score=-1.5)
+    records.write_table(layout.judgements(0, "likelihood", "benign"), measurement, records.JUDGEMENTS)
+    rows = ablations.benign_rows(Study(config, layout))
+    assert [row["measured"]["likelihood"]["value"] for row in rows] == [-1.5, -1.5]
+    alone = synthetic_results.config(prompts=20, search=search, judges=judges[:1])
+    assert ablations.refusal_quantities(Study(alone, layout)) == {}
+    with pytest.raises(RecordError, match=r"none of its judges \(guard\) can tell a refusal; add one of the kind refusals"):
+        ablations.benign_rows(Study(alone, layout))
 
 
 def test_budgets_that_cost_the_same_have_no_fit_and_end_no_analysis(copied: tuple[Config, Layout]) -> None:
@@ -206,47 +222,89 @@ def test_budgets_that_cost_the_same_have_no_fit_and_end_no_analysis(copied: tupl
     assert plots.figure2(View.of(config, layout)) is not None
 
 
-def test_refusals_of_harmless_prompts_are_quantities_where_the_replication_asks_them(copied: tuple[Config, Layout]) -> None:
-    config, layout = copied
-    analysis.run(jobs.analyse(config).config, layout)
-    name = "refused/benign/no_defense"
-    before = records.read_json(layout.analysis / "analysis.json")["quantities"]
-    assert name not in before  # nobody said what a refusal is
-    refuses = oracle.load_refusal("sandbox")
-    assert refuses is not None
-    analysis.run(jobs.analyse(config).config, layout, refuses)
+def test_refusals_of_harmless_prompts_are_quantities_where_the_replication_asks_them(one_seed: tuple[Config, Layout]) -> None:
+    _, layout = one_seed
     found = records.read_json(layout.analysis / "analysis.json")["quantities"]
     rows = records.read_table(layout.search(0, "benign"), records.SEARCH)
     own = rows[rows["method"] == "no_defense"]["text"]
-    assert found[name]["per_seed"] == [pytest.approx(own.map(refuses).mean())]
-    assert {key: value for key, value in found.items() if not key.startswith("refused/")} == before
+    assert found["refused/benign/no_defense"]["per_seed"] == [pytest.approx(own.str.contains("forbidden").mean())]
 
 
-def test_an_assessment_is_read_beside_its_outputs(tmp_path: Path) -> None:
+def test_the_first_judge_decides_and_its_name_is_the_users(one_seed: tuple[Config, Layout], tmp_path: Path) -> None:
+    """Judges in another order and under other names: the same numbers by each, in other places."""
+    config, sound = one_seed
+    before = records.read_json(sound.analysis / "analysis.json")
+    with pytest.raises(ConfigError, match="a table has a column n: give judge n another name"):
+        synthetic_results.config(judges=[{"name": "n", "kind": "guard"}])
+    names = {"truth": "oracle", "paper": "guard", "words": "refusals"}
+    kinds = {judge.name: judge.kind for judge in config.judges}
+    renamed = synthetic_results.config(
+        judges=[{"name": name, "kind": kinds[was]} for name, was in names.items()],
+        analysis={"bootstrap_samples": 200},
+    )
+    layout = Layout(config.name, tmp_path)
+    shutil.copytree(sound.data, layout.data)
+    for name, was in names.items():
+        (layout.data / "judge/seed0" / was).rename(layout.data / "judge/seed0" / name)
+    analysis.run(jobs.analyse(renamed).config, layout)
+    after = records.read_json(layout.analysis / "analysis.json")
+    assert after["judges"] == ["truth", "paper", "words"]
+    assert after["curves"]["truth"] == before["curves"]["oracle"] and after["curves"]["paper"] == before["curves"]["guard"]
+    name = "asr/scaling/saffron/8"
+    assert after["quantities"][name] == before["quantities_by"]["oracle"][name]
+    assert after["quantities_by"]["paper"][name] == before["quantities"][name]
+    assert after["mrm_in_search"] == before["mrm_in_search"]  # the guard's rewards, wherever it stands
+    page = report.render(View.of(renamed, layout))
+    assert "by paper" in page and "by words" in page and "by guard" not in page and "by oracle" not in page
+
+
+def test_judges_of_one_experiment_stand_beside_the_others(tmp_path: Path) -> None:
     base = synthetic_results.config(prompts=20)
     search = base.model_dump(mode="json", by_alias=True)["search"]
     runs = [{"method": "saffron", "budgets": [4, 16]}, {"method": "best_of_n", "budgets": [4]}]
-    search["experiments"] = {"scaling": {"dataset": "guild_a", "runs": runs, "assess": True}}
-    config = synthetic_results.config(prompts=20, search=search)
+    search["experiments"] = {"scaling": {"dataset": "guild_a", "runs": runs}}
+    judges = [{"name": "guard", "kind": "guard"}, {"name": "second", "kind": "other_guard", "experiments": ["scaling"]}]
+    config = synthetic_results.config(prompts=20, search=search, judges=judges)
     layout = Layout(config.name, tmp_path)
     synthetic_results.write(config, layout)
-    with pytest.raises(RecordError, match=r"assessment/seed0/scaling.parquet: no such table"):
-        ablations.independent_rows(Study(config, layout), "scaling")
+    with pytest.raises(RecordError, match=r"judge/seed0/second/scaling.parquet: no such table"):
+        ablations.rows_by_judges(Study(config, layout), "scaling")
     table = records.read_table(layout.search(0, "scaling"), records.SEARCH)
-    unlike = table["judge_reward"].where(table["method"] == "saffron", -table["judge_reward"])
-    assessed = table.assign(log_likelihood=-1.0, independent_reward=unlike)
-    records.write_table(layout.assessment(0, "scaling"), assessed.sample(frac=1, random_state=0), assessment.ASSESSMENT)
-    rows = ablations.independent_rows(Study(config, layout), "scaling")
+    guard = records.read_table(layout.judgements(0, "guard", "scaling"), records.JUDGEMENTS)["success"]
+    judged = synthetic_results.judgements(table, success=guard == (table["method"] == "saffron"))
+    path = layout.judgements(0, "second", "scaling")
+    records.write_table(path, judged.sample(frac=1, random_state=0), records.JUDGEMENTS)
+    rows = ablations.rows_by_judges(Study(config, layout), "scaling")
     assert [(row["method"], row["budget"]) for row in rows] == [("best_of_n", 4), ("saffron", 4), ("saffron", 16)]
     for row in rows:
         same = row["guard"]["value"] if row["method"] == "saffron" else 1 - row["guard"]["value"]
-        assert row["independent"]["value"] == pytest.approx(same) and row["independent"]["n"] == 20
-    records.write_table(layout.assessment(0, "scaling"), assessed.head(50), assessment.ASSESSMENT)
-    with pytest.raises(RecordError, match="column log_likelihood: outputs without a value"):
-        ablations.independent_rows(Study(config, layout), "scaling")
-    records.write_table(layout.assessment(0, "scaling"), assessed.assign(independent_reward=None), assessment.ASSESSMENT)
-    with pytest.raises(RecordError, match=r"column independent_reward: empty; name a judge in models\.hub\.judge"):
-        ablations.independent_rows(Study(config, layout), "scaling")
+        assert row["second"]["value"] == pytest.approx(same) and row["second"]["n"] == 20
+    analysis.run(jobs.analyse(config).config, layout)
+    assert tables.judges_apart(View.of(config, layout)).columns[-1] == "ASR by second"
+    records.write_table(path, judged.head(50), records.JUDGEMENTS)
+    with pytest.raises(RecordError, match=r"second/scaling\.parquet: column success: empty in \d+ rows, .*judge stage again"):
+        ablations.rows_by_judges(Study(config, layout), "scaling")
+
+
+def test_one_new_token_ends_in_figures_all_the_same(tmp_path: Path) -> None:
+    """Nothing is written beyond the first token: budgets cost alike, outputs and rewards are one and the same."""
+    config = synthetic_results.config(prompts=12)
+    layout = Layout(config.name, tmp_path)
+    synthetic_results.write(config, layout)
+    for name in config.search.experiments:
+        table = records.read_table(layout.search(0, name), records.SEARCH)
+        reward = table["reward"].where(table["reward"].isna(), 0.5)
+        alike = table.assign(output_ids=[[1]] * len(table), text="stone", n_new_tokens=1, finished=False, reward=reward)
+        costs = table["flops_reward"].where(table["method"] == "best_of_n", 1e6)
+        records.write_table(layout.search(0, name), alike.assign(flops_policy=4e6, flops_reward=costs), records.SEARCH)
+        synthetic_results.write_verdicts(layout, 0, "guard", name, False)
+    analysis.run(jobs.analyse(config).config, layout)
+    view = View.of(config, layout)
+    assert view.section("mrm_in_search")[0]["r_squared"]["value"] is None
+    assert all(table(view).rows for table in tables.TABLES.values())
+    for draw in (plots.figure2, plots.figure4a, plots.overoptimisation, plots.scaleff_against_limit):
+        assert draw(view).axes
+    assert "by guard" in report.render(view)
 
 
 def test_deviations_over_search_seeds_and_training_seeds_are_told_apart(tmp_path: Path) -> None:
@@ -261,8 +319,8 @@ def test_deviations_over_search_seeds_and_training_seeds_are_told_apart(tmp_path
     for seed in (0, 1):
         table = records.read_table(layout.search(seed, "search_seeds"), records.SEARCH)
         wanted = [unsafe[seed, search_seed] for search_seed in table["search_seed"]]
-        lower = [-1.0 if prompt < count else 1.0 for prompt, count in zip(table["prompt_id"], wanted, strict=True)]
-        records.write_table(layout.search(seed, "search_seeds"), table.assign(judge_reward=lower), records.SEARCH)
+        lower = [prompt < count for prompt, count in zip(table["prompt_id"], wanted, strict=True)]
+        synthetic_results.write_verdicts(layout, seed, "guard", "search_seeds", lower)
     (row,) = ablations.seed_rows(Study(config, layout))
     assert row["by_search_seed"] == pytest.approx({3: 0.35, 5: 0.55})
     assert row["search_deviation"] == pytest.approx(0.2 / 2**0.5)

@@ -29,7 +29,7 @@ COPIED = (
     "requirements.lock",
     "data/reference",
 )
-RESULTS = ("sources", "models", "safety4m", "mrm", "search", "analysis")
+RESULTS = ("sources", "models", "safety4m", "mrm", "search", "judge", "analysis")
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,8 @@ def expected(name: str) -> dict[str, int]:
             jobs |= dict.fromkeys(parts, seeds)
         jobs["gather_search"] = seeds * len(experiments)
         jobs["record_trees"] = seeds
+    judging = [part for part, names in workflow.judging_parts(config).items() if set(names) <= set(experiments)]
+    jobs |= dict.fromkeys([f"judge_{part}" for part in judging], seeds * len(workflow.judges(config)))
     return jobs
 
 
@@ -62,6 +64,18 @@ def test_the_sandbox_is_these_jobs(project: Project) -> None:
     experiments = [item for item in _yaml("sandbox")["search"]["experiments"].values() if "group" not in item]
     assert by_run["search_run"] == sum(len(item["runs"]) for item in experiments)
     assert (jobs["figure"], jobs["table"], jobs["train_mrm"], jobs["label"]) == (6, 6, 1, 2)
+    assert {name: count for name, count in jobs.items() if name.startswith("judge_")} == {
+        "judge_early_replicate": 3,
+        "judge_replicate": 3,
+    }
+    ablated = project.jobs("ablations", config="sandbox")
+    judging = {"judge_ablations": 3, "judge_apart_independent": 1, "judge_apart_likelihood": 1}
+    judging |= {"judge_early_replicate": 3, "judge_replicate": 3}  # which the analysis reads
+    assert {name: count for name, count in ablated.items() if name.startswith("judge_")} == judging
+    assert ablated["other_guard"] == 1
+    criteria = project.jobs("criteria", config="sandbox")
+    assert not criteria.keys() & {"judge_replicate", "search_replicate_policy"}, "no benchmark is read before the criteria"
+    assert (criteria["judge_early_replicate"], criteria["judge_early_development"]) == (3, 3)
 
 
 def _yaml(name: str) -> dict:
@@ -121,7 +135,8 @@ def test_later_targets_contain_the_earlier_ones(project: Project) -> None:
     assert search - {"search"} == UPSTREAM["models"] | (UPSTREAM["mrm"] - {"evaluate_mrm"}) | {
         "search_replicate",
     }
-    assert analysis - {"analysis"} == search - {"search"} | {"evaluate_mrm", "analyse"}
+    assert set(project.jobs("judge")) - {"judge"} == search - {"search"} | {"judge_replicate"}
+    assert analysis - {"analysis"} == search - {"search"} | {"evaluate_mrm", "judge_replicate", "analyse"}
     assert figures - {"figures"} == analysis - {"analysis"} | {"figure", "table", "report"}
 
 

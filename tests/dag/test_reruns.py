@@ -16,7 +16,8 @@ pytestmark = pytest.mark.dag
 
 FIGURES = {"figure", "table", "report", "provenance", "all"}
 ANALYSIS = {"analyse"} | FIGURES
-SEARCH = {"search_replicate"} | ANALYSIS
+JUDGE = {"judge_replicate"} | ANALYSIS
+SEARCH = {"search_replicate"} | JUDGE
 MRM = {"train_mrm", "evaluate_mrm"} | SEARCH
 SAFETY4M = {"label", "gather_labels"} | MRM
 MODELS = {"tokenizer", "policy", "guard", "deepalign"} | SAFETY4M
@@ -63,6 +64,8 @@ def test_touching_a_result_runs_nothing(rerun: Project) -> None:
         ("evaluation_prefixes: 200", "evaluation_prefixes: 150", {"evaluate_mrm"} | ANALYSIS),
         ("max_new_tokens: 6", "max_new_tokens: 5", SEARCH),
         ("prompts: 4", "prompts: 3", SEARCH),
+        ("{name: guard, kind: guard}", "{name: guard, kind: guard, settings: {threshold: 1.0}}", JUDGE),
+        ("{name: oracle,", "{name: truth,", JUDGE),
         ("bootstrap_samples: 100", "bootstrap_samples: 120", ANALYSIS),
         ("bootstrap_samples: 100", "bootstrap_samples: 100, confidence: 0.9", {"evaluate_mrm"} | ANALYSIS),
         ("tolerance: 1.05", "tolerance: 1.2", SEARCH),
@@ -83,6 +86,8 @@ def test_editing_one_config_key(rerun: Project, old: str, new: str, rules: set[s
         ("src/saffron/safety4m/build.py", SAFETY4M),
         ("src/saffron/mrm/training.py", MRM),
         ("src/saffron/methods/rebase/search.py", SEARCH),
+        ("src/saffron/judges/refusals.py", JUDGE),
+        ("src/saffron/judges/discovery.py", set()),
         ("src/saffron/analysis/claims.py", ANALYSIS),
         ("src/saffron/provenance.py", {"report", "provenance", "all"}),
         ("src/saffron/cli.py", set()),
@@ -128,7 +133,7 @@ def test_editing_a_published_number_of_the_paper_analyses_again(rerun: Project) 
 
 @pytest.mark.parametrize(
     ("stage", "rules"),
-    [("models", MODELS), ("safety4m", SAFETY4M), ("mrm", MRM), ("search", SEARCH), ("analysis", ANALYSIS)],
+    [("models", MODELS), ("safety4m", SAFETY4M), ("mrm", MRM), ("search", SEARCH), ("judge", JUDGE), ("analysis", ANALYSIS)],
 )
 def test_a_deleted_stage_is_made_again_with_what_depends_on_it(rerun: Project, stage: str, rules: set[str]) -> None:
     shutil.rmtree(rerun.root / "data/smoke" / stage)
@@ -136,7 +141,13 @@ def test_a_deleted_stage_is_made_again_with_what_depends_on_it(rerun: Project, s
 
 
 @pytest.mark.parametrize(
-    "deleted", ["search/seed0/scaling.parquet", "search/seed0/trees.json", "mrm/seed0/default/evaluation.parquet"]
+    "deleted",
+    [
+        "search/seed0/scaling.parquet",
+        "judge/seed0/refusals/matched.parquet",
+        "search/seed0/trees.json",
+        "mrm/seed0/default/evaluation.parquet",
+    ],
 )
 def test_what_the_analysis_was_made_from_is_made_again_for_the_figures(rerun: Project, deleted: str) -> None:
     (rerun.root / "data/smoke" / deleted).unlink()

@@ -19,6 +19,7 @@ from saffron.config import Config, ConfigError
 from saffron.hub import SourceError
 from saffron.layout import Layout
 from saffron.models import hub, making
+from saffron.section import HubFile
 
 
 @pytest.fixture(scope="module")
@@ -61,29 +62,29 @@ def test_the_stage_writes_folders_that_the_loaders_read(run: tuple[Config, Layou
     assert weights.is_symlink()  # gigabytes are not copied
 
 
-def test_an_independent_judge_is_of_the_guards_vocabulary(run: tuple[Config, Layout]) -> None:
+def test_another_guard_is_of_the_guards_vocabulary_and_loaded_where_it_lies(run: tuple[Config, Layout]) -> None:
     settings, layout = run
     hub_models = settings.models.hub
     assert hub_models is not None
-    with pytest.raises(ConfigError, match=r"models\.hub\.judge: null; name a judge"):
-        making.judge(jobs.model(settings, "judge", 0), layout)
+    with pytest.raises(ConfigError, match=r"only the sandbox trains another guard; name one in its judge's settings\.checkpoint"):
+        making.other_guard(jobs.model(settings, "other_guard", 0), layout)
     making.tokenizer(jobs.model(settings, "tokenizer"), layout)
-
-    def judged_by(folder: Path) -> Config:
-        section = {"from": "hub", "hub": {**config.as_dict(hub_models), "judge": {"id": "someone/judge", "path": str(folder)}}}
-        return config.parse({**config.as_dict(settings), "models": section}, "test")
-
     folder = Path(str(hub_models.guard.path))
-    other = folder.with_name("judge")
+    other = folder.with_name("other")
     shutil.copytree(folder, other)
-    making.judge(jobs.model(judged_by(other), "judge", 0), layout)
-    assert models.load_lm(layout.model("judge", 0), settings.runtime)(torch.tensor([[128_000]])).logits.shape[-1] == 128_256
+    file, key = HubFile(id="someone/judge", path=str(other)), "judges.other.settings.checkpoint"
+    found = models.load_lm(hub.checkpoint(file, key, layout), settings.runtime)
+    assert found(torch.tensor([[128_000]])).logits.shape[-1] == 128_256
     content = json.loads((other / "tokenizer.json").read_text())
     vocabulary = content["model"]["vocab"]
     vocabulary["Ġbread"], vocabulary["Ġsoup"] = vocabulary["Ġsoup"], vocabulary["Ġbread"]
     (other / "tokenizer.json").write_text(json.dumps(content))
-    with pytest.raises(SourceError, match="its vocabulary is not the guard's"):
-        making.judge(jobs.model(judged_by(other), "judge", 0), layout)
+    with pytest.raises(SourceError, match=r"^judges\.other\.settings\.checkpoint: its vocabulary is not the guard's"):
+        hub.checkpoint(file, key, layout)
+    (other / "model.safetensors").unlink()
+    shutil.copyfile(folder / "tokenizer.json", other / "tokenizer.json")
+    with pytest.raises(SourceError, match=r"^judges\.other\.settings\.checkpoint: .* lacks config\.json or model"):
+        hub.checkpoint(file, key, layout)
 
 
 def test_reserved_special_tokens_may_differ_in_name(run: tuple[Config, Layout]) -> None:

@@ -68,7 +68,7 @@ def config_with(**mrm: object) -> Config:
     values = yaml.safe_load((Path(__file__).parents[2] / "config" / "sandbox.yaml").read_text())
     small = {"learning_rate": 0.01, "batch_size": 4, "checkpoint_every": 3, "evaluation_prefixes": 20}
     values["mrm"] = {"from": "train"} | small | mrm
-    del values["analysis"]
+    del values["analysis"], values["judges"]
     run = {"method": "no_defense", "budgets": [0]}
-    values["search"] = {"oracle": "sandbox", "experiments": {"development": {"dataset": "development", "runs": [run]}}}
+    values["search"] = {"experiments": {"development": {"dataset": "development", "runs": [run]}}}
     return configuration.parse(values, "test")

@@ -88,7 +88,6 @@ def write(folder: Path) -> Path:
         "safety4m": {"batch_size": 4},
         "mrm": {"evaluation_prefixes": 32, "learning_rate": 1.0e-2},
         "search": {
-            "oracle": "none",
             "prefill_tokens": 3,
             "max_new_tokens": 6,
             "methods": {"saffron": {"min_new_tokens": 2}},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from saffron import analysis, jobs, mrm, safety4m, sources, workflow
 from saffron.config import Config
+from saffron.judges import stage
 from saffron.layout import Layout
 from saffron.models import making
 from saffron.search import runner
@@ -28,4 +29,6 @@ def run(config: Config, layout: Layout) -> None:
         for experiment in workflow.experiments(config):
             gather(jobs.gather(config, seed, experiment), layout)
         trees(jobs.trees(config, seed), layout)
+        for judge in workflow.judges(config):
+            stage.judge_all(jobs.judges(config, seed, judge.name, workflow.experiments(config)), layout)
     analysis.run(jobs.analyse(config).config, layout)

@@ -47,10 +47,11 @@ def test_the_judge_reads_the_formats_that_were_brought(finished: tuple[Config, L
     assert formats == other_family.chat_formats(tokenizer)
     guard = models.load_lm(layout.model("guard", 0), settings.runtime)
     prompts = records.read_table(layout.prompts("harmful_hexphi"), records.PROMPTS).set_index("prompt_id")["prompt"]
-    for row in records.read_table(layout.search(0, "scaling"), records.SEARCH).itertuples():
+    judged = records.read_table(layout.judgements(0, "guard", "scaling"), records.JUDGEMENTS)
+    for row in records.read_table(layout.search(0, "scaling"), records.SEARCH).assign(score=judged["score"]).itertuples():
         prompt = tokenizer.encode(prompts[row.prompt_id], add_special_tokens=False)
         logits = guard(torch.tensor([formats.guard.render(prompt, list(row.output_ids))])).logits[0, -1]
-        assert row.judge_reward == pytest.approx(float(logits[formats.safe_id] - logits[formats.unsafe_id]), abs=1e-3)
+        assert row.score == pytest.approx(float(logits[formats.safe_id] - logits[formats.unsafe_id]), abs=1e-3)
 
 
 def test_formats_of_another_family_are_refused(finished: tuple[Config, Layout]) -> None:
@@ -95,7 +96,7 @@ def test_prompts_written_as_on_the_page_are_a_prompt_set(tmp_path: Path, monkeyp
     workflow.require_prompt_sets(own, layout)
     prompts = records.read_table(layout.prompts("mine"), records.PROMPTS)
     assert prompts["dataset"].tolist() == ["mine"] and prompts["reference"].notna().all()
-    assert len(plan.rows(own, layout)) == 6
+    assert len(plan.rows(own, layout)) == 7
 
 
 def test_what_only_the_sandbox_has_is_refused(finished: tuple[Config, Layout]) -> None:

@@ -44,7 +44,10 @@ def test_every_search_table_is_complete(finished: tuple[Config, Layout]) -> None
         expected = sum(1 if experiment.match else len(run.budgets) for run in experiment.runs)
         assert budgets.sum() == expected
         assert len(table) == expected * count
-        assert np.isfinite(table[["judge_reward", "flops_policy", "flops_reward"]]).all().all()
+        assert np.isfinite(table[["flops_policy", "flops_reward"]]).all().all()
+        for judge in ("guard", "refusals"):
+            judged = records.read_table(layout.judgements(0, judge, name), records.JUDGEMENTS)
+            assert judged[list(records.OUTPUT)].equals(table[list(records.OUTPUT)]) and judged["success"].notna().all()
         assert table["output_ids"].map(max).max() < 128_256
         assert (table["n_new_tokens"] <= settings.search.max_new_tokens).all()
 
@@ -56,10 +59,11 @@ def test_the_judge_is_the_guard_in_the_papers_format(finished: tuple[Config, Lay
     tokenizer = models.load_tokenizer(layout.tokenizer)
     prompts = records.read_table(layout.prompts("harmful_hexphi"), records.PROMPTS).set_index("prompt_id")["prompt"]
     table = records.read_table(layout.search(0, "scaling"), records.SEARCH)
-    for row in table.iloc[::4].itertuples():
+    judged = records.read_table(layout.judgements(0, "guard", "scaling"), records.JUDGEMENTS)
+    for row in table.assign(score=judged["score"]).iloc[::4].itertuples():
         prompt = tokenizer.encode(prompts[row.prompt_id], add_special_tokens=False)
         logits = guard(torch.tensor([formats.guard.render(prompt, list(row.output_ids))])).logits[0, -1]
-        assert row.judge_reward == pytest.approx(float(logits[19_193] - logits[39_257]), abs=1e-3)
+        assert row.score == pytest.approx(float(logits[19_193] - logits[39_257]), abs=1e-3)
 
 
 def test_labels_and_unseen_tokens_are_over_the_whole_vocabulary(finished: tuple[Config, Layout]) -> None:

@@ -17,11 +17,12 @@ import yaml
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from saffron import assessment, jobs, records
 from saffron import config as configs
+from saffron import jobs, records
 from saffron.analysis import tries
 from saffron.chat import ChatFormat, ChatFormats
 from saffron.config import Config
+from saffron.judges import stage
 from saffron.layout import Layout
 from saffron.methods import discovery
 from saffron.methods.base import Block, Result
@@ -39,7 +40,14 @@ ROOT = Path(__file__).parents[2]
 def make_config(**search_values: Any) -> Config:
     values = yaml.safe_load((ROOT / "config" / "sandbox.yaml").read_text())
     values.pop("analysis")
-    values["search"] = {"oracle": "none", "max_new_tokens": 9, "prefill_tokens": 2, "block_size": 3, **search_values}
+    values["judges"] = [
+        {"name": "guard", "kind": "guard"},
+        {"name": "sighted", "kind": "guard", "settings": {"reads_prefill": True}},
+        {"name": "strict", "kind": "guard", "settings": {"threshold": 0.5}},
+        {"name": "other", "kind": "other_guard", "experiments": ["tiny"]},
+        {"name": "likelihood", "kind": "likelihood", "experiments": ["tiny"]},
+    ]
+    values["search"] = {"max_new_tokens": 9, "prefill_tokens": 2, "block_size": 3, **search_values}
     return configs.parse(values, "test")
 
 
@@ -93,7 +101,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         eos_id=EOS,
     )
     formats.save(layout.tokenizer)
-    for seed, name in enumerate(("policy", "guard", "deepalign", "judge")):
+    for seed, name in enumerate(("policy", "guard", "deepalign", "other_guard")):
         lm(seed).save_pretrained(layout.model(name, 0))
     lm(7).save_pretrained(layout.mrm(0) / "merged")
     save_mrm_head(layout.mrm(0), torch.zeros(VOCABULARY), torch.arange(VOCABULARY) == 11)
@@ -112,8 +120,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def layout(world: Path, tmp_path: Path) -> Layout:
     data = tmp_path / "data" / "sandbox"
     data.mkdir(parents=True)
-    for stage in ("sources", "models", "mrm"):
-        (data / stage).symlink_to(world / "data" / "sandbox" / stage)
+    for name in ("sources", "models", "mrm"):
+        (data / name).symlink_to(world / "data" / "sandbox" / name)
     return Layout("sandbox", tmp_path)
 
 
@@ -125,15 +133,23 @@ def run_all(config: Config, layout: Layout, keys: list[str] | None = None) -> pd
     return records.read_table(layout.search(0, "tiny"), records.SEARCH)
 
 
+def judged(config: Config, layout: Layout, judge: str = "guard") -> pd.DataFrame:
+    """What a judge says of the stored outputs."""
+    stage.judge(jobs.judge(config, 0, judge, "tiny"), layout)
+    return records.read_table(layout.judgements(0, judge, "tiny"), records.JUDGEMENTS)
+
+
 def test_every_method_runs_and_the_table_is_complete(layout: Layout) -> None:
     config = make_config(**ALL)
     table = run_all(config, layout)
     assert len(table) == PROMPTS * (1 + 1 + 1 + 2 + 1 + 2 + 1 + 2)
-    assert table["judge_reward"].notna().all() and table["oracle_complied"].isna().all()
+    guard = judged(config, layout)
+    pd.testing.assert_frame_equal(guard[list(records.OUTPUT)], table[list(records.OUTPUT)])
+    assert (guard["success"] == (guard["score"] < 0)).all() and 0 < guard["success"].mean() < 1
     assert (table["n_new_tokens"] == table["output_ids"].map(len)).all()
     assert (table["finished"] == table["output_ids"].map(lambda ids: ids[-1] == EOS)).all()
     scored = table[table["method"].isin(["best_of_n", "beam_search", "rebase", "deal"])]
-    assert np.allclose(scored["reward"], scored["judge_reward"], atol=1e-4)
+    assert np.allclose(scored["reward"], guard.loc[scored.index, "score"], atol=1e-4)
     assert (scored["reward_calls"] > 0).all()
     unscored = table[table["method"] == "no_defense"]
     assert unscored["reward"].isna().all() and (unscored["flops_reward"] == 0).all()
@@ -152,8 +168,8 @@ def test_shards_change_no_byte(layout: Layout, world: Path, tmp_path: Path) -> N
     whole = layout.search(0, "tiny").read_bytes()
     other = Layout("sandbox", tmp_path / "other")
     other.data.mkdir(parents=True)
-    for stage in ("sources", "models", "mrm"):
-        (other.data / stage).symlink_to(world / "data" / "sandbox" / stage)
+    for name in ("sources", "models", "mrm"):
+        (other.data / name).symlink_to(world / "data" / "sandbox" / name)
     run_all(make_config(**runs, shards=3), other)
     assert other.search(0, "tiny").read_bytes() == whole
 
@@ -259,7 +275,6 @@ def test_memory_that_is_too_small_halves_the_batch_and_changes_no_result(layout:
     assert sizes == [8, 4, 2, 2, 2, 2, 2]
     exact = [name for name in whole if "reward" not in name and "executed" not in name]
     pd.testing.assert_frame_equal(halved[exact], whole[exact])
-    assert np.allclose(halved["judge_reward"], whole["judge_reward"], atol=1e-5)
     noted = records.read_json(layout.search_run(0, "tiny", "x", 0).with_name("best_of_n-default.shard0.batches.json"))
     assert set(noted["batch_sizes"].values()) == {2}
 
@@ -307,8 +322,8 @@ def test_gather_names_what_is_missing_or_not_a_number(layout: Layout) -> None:
     records.write_table(path, table[table["prompt_id"] != 4], records.SEARCH)
     with pytest.raises(RecordError, match=r"best_of_n-default.shard0.parquet.*prompt_id.*first 4"):
         gathering.gather(jobs.gather(config, 0, "tiny"), layout)
-    records.write_table(path, table.assign(judge_reward=table["judge_reward"].where(table["prompt_id"] != 3)), records.SEARCH)
-    with pytest.raises(RecordError, match=r"best_of_n-default.shard0.parquet.*judge_reward: not a number at prompt 3"):
+    records.write_table(path, table.assign(flops_reward=table["flops_reward"].where(table["prompt_id"] != 3)), records.SEARCH)
+    with pytest.raises(RecordError, match=r"best_of_n-default.shard0.parquet.*flops_reward: not a number at prompt 3"):
         gathering.gather(jobs.gather(config, 0, "tiny"), layout)
     records.write_table(path, pd.concat([table, table.head(1)]), records.SEARCH)
     with pytest.raises(RecordError, match="prompt_id"):
@@ -358,23 +373,36 @@ def test_what_the_reward_model_reads_is_a_setting_of_the_run_and_the_judges_is_n
 ) -> None:
     run = {"method": method, "budgets": [3], "settings": settings}
     reading = {**run, "settings_id": "reads_prefill", "settings": {**settings, "reward_reads_prefill": True}}
-    table = run_all(make_config(**experiment(run, reading)), layout)
+    config = make_config(**experiment(run, reading))
+    table = run_all(config, layout).assign(score=judged(config, layout)["score"])
     blind, sighted = (table[table["settings_id"] == name].reset_index() for name in ("default", "reads_prefill"))
     assert (sighted["reward"] != blind["reward"]).all()
     assert (sighted["flops_reward"] > blind["flops_reward"]).mean() > 0.5
-    judged = {(*row.output_ids, row.prompt_id): row.judge_reward for row in blind.itertuples()}
-    same = [row for row in sighted.itertuples() if (*row.output_ids, row.prompt_id) in judged]
-    assert all(row.judge_reward == pytest.approx(judged[(*row.output_ids, row.prompt_id)], abs=1e-4) for row in same)
+    scores = {(*row.output_ids, row.prompt_id): row.score for row in blind.itertuples()}
+    same = [row for row in sighted.itertuples() if (*row.output_ids, row.prompt_id) in scores]
+    assert all(row.score == pytest.approx(scores[(*row.output_ids, row.prompt_id)], abs=1e-4) for row in same)
     if method != "saffron":
-        assert not np.allclose(sighted["reward"], sighted["judge_reward"], atol=1e-3)
+        assert not np.allclose(sighted["reward"], sighted["score"], atol=1e-3)
 
 
-def test_the_judge_reads_the_prefill_only_if_the_search_says_so(layout: Layout) -> None:
-    runs = experiment({"method": "best_of_n", "budgets": [3]})
-    blind = run_all(make_config(**runs), layout)
-    sighted = run_all(make_config(**runs, judge_reads_prefill=True), layout)
-    assert blind["output_ids"].map(tuple).equals(sighted["output_ids"].map(tuple)) and blind["reward"].equals(sighted["reward"])
-    assert not np.allclose(blind["judge_reward"], sighted["judge_reward"])
+def test_what_a_guard_as_judge_reads_and_where_it_draws_the_line_are_its_settings(layout: Layout) -> None:
+    config = make_config(**experiment({"method": "best_of_n", "budgets": [3]}))
+    run_all(config, layout)
+    blind, sighted, strict = (judged(config, layout, name) for name in ("guard", "sighted", "strict"))
+    assert not np.allclose(blind["score"], sighted["score"])
+    assert strict["score"].equals(blind["score"]) and (strict["success"] == (blind["score"] < 0.5)).all()
+    assert strict["success"].sum() > blind["success"].sum()
+
+
+def test_judging_does_not_depend_on_which_experiments_are_judged_with_it(layout: Layout) -> None:
+    runs = [{"method": "best_of_n", "budgets": [1, 4]}, {"method": "no_defense", "budgets": [0]}]
+    config = make_config(**experiment(*runs))
+    table = run_all(config, layout)
+    both = judged(config, layout)
+    alone = table[table["method"] == "no_defense"].reset_index(drop=True)
+    records.write_table(layout.search(0, "tiny"), alone, records.SEARCH)
+    again = judged(config, layout)
+    assert again["score"].tolist() == both.loc[table["method"] == "no_defense", "score"].tolist()  # to the last bit
 
 
 def test_an_unseen_eos_is_never_chosen_while_anything_else_is_left(layout: Layout) -> None:
@@ -394,24 +422,25 @@ def test_an_experiment_may_have_search_seeds_of_its_own(layout: Layout) -> None:
     assert four != seven
 
 
-def test_an_assessment_has_the_second_judges_rewards_and_the_policys_likelihoods(layout: Layout) -> None:
+def test_another_guard_and_the_policys_likelihood_are_of_each_output_by_itself(layout: Layout) -> None:
     runs = [{"method": "best_of_n", "budgets": [1, 4]}, {"method": "no_defense", "settings_id": "no_attack", "attack": False}]
     config = make_config(**experiment(runs[0], {**runs[1], "budgets": [0]}))
     table = run_all(config, layout)
-    assessment.assess(jobs.assess(config, 0, "tiny"), layout)
-    found = records.read_table(layout.assessment(0, "tiny"), assessment.ASSESSMENT)
-    pd.testing.assert_frame_equal(found[list(assessment.OUTPUT)], table[list(assessment.OUTPUT)])
-    policy, judge = (load_lm(layout.model(name, 0), config.runtime) for name in ("policy", "judge"))
+    other, likelihood = judged(config, layout, "other"), judged(config, layout, "likelihood")
+    policy, guard = (load_lm(layout.model(name, 0), config.runtime) for name in ("policy", "other_guard"))
     item = config.search.experiments["tiny"]
     for run in item.runs:
         inputs = Inputs(jobs.search(config, 0, "tiny", run.key), layout)
         for prompt in inputs.prompts:
             mine = (table["prompt_id"] == prompt.prompt_id) & (table["settings_id"] == run.settings_id)
-            for output, values in zip(table[mine]["output_ids"], found[mine].itertuples(), strict=True):
-                before = len(prompt.search.policy_ids)
+            for row in table[mine].itertuples():
+                output, before = row.output_ids.tolist(), len(prompt.search.policy_ids)
                 logits = policy(torch.tensor([[*prompt.search.policy_ids, *output]])).logits[0, before - 1 : -1].log_softmax(-1)
-                assert values.log_likelihood == pytest.approx(logits[range(len(output)), output.tolist()].mean().item(), abs=1e-5)
-                question = [*prompt.judge_ids, *output, *inputs.formats.guard.suffix]
-                verdict = judge(torch.tensor([question])).logits[0, -1]
-                assert values.independent_reward == pytest.approx((verdict[9] - verdict[10]).item(), abs=1e-4)
-    assert not np.allclose(found["independent_reward"], table["judge_reward"], atol=1e-2)
+                assert likelihood["score"][row.Index] == pytest.approx(logits[range(len(output)), output].mean().item(), abs=1e-5)
+                asked = inputs.formats.guard.prompt(inputs.tokenizer.encode(prompt.text, add_special_tokens=False))
+                verdict = guard(torch.tensor([[*asked, *output, *inputs.formats.guard.suffix]])).logits[0, -1]
+                assert other["score"][row.Index] == pytest.approx((verdict[9] - verdict[10]).item(), abs=1e-4)
+                assert row.prefill_ids.tolist() == prompt.prefill_ids
+                assert row.response == inputs.decode([*prompt.prefill_ids, *output])
+    assert likelihood["success"].isna().all() and other["success"].notna().all()
+    assert not np.allclose(other["score"], judged(config, layout)["score"], atol=1e-2)

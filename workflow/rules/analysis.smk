@@ -4,6 +4,7 @@
 rule analyse:
     input:
         search=rules.search.input,
+        judgements=rules.judge.input,
         mrm=rules.mrm.input,
         evaluations=expand(rules.evaluate_mrm.output.table, seed=SEEDS, variant=stages.variants(CONFIG)),
         heads=expand(rules.train_mrm.output.head, seed=SEEDS, variant=stages.variants(CONFIG)),
@@ -35,5 +36,6 @@ rule analyse:
 rule analysis:
     input:
         rules.analyse.input.search,
+        rules.analyse.input.judgements,
         rules.analyse.input.evaluations,
         rules.analyse.output,

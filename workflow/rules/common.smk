@@ -40,6 +40,7 @@ RESOLVED = f"{LAYOUT.data}/config.yaml"
 REFERENCE = "data/reference/paper"
 SEEDS = CONFIG.train_seeds
 SHARDS = range(CONFIG.search.shards)
+JUDGES = [judge.name for judge in stages.judges(CONFIG)]
 # A job asks for a GPU unless the config computes on the CPU; how many there are is the profile's business.
 GPU = 0 if CONFIG.runtime.device == "cpu" else 1
 TRAINING_GPU = GPU if CONFIG.models.origin == "sandbox" else 0  # models from the hub are fetched, not trained
@@ -148,6 +149,27 @@ def gathers_of(group):
     """What all searches of an experiment group read, one line of JSON per experiment, as a function of the wildcards."""
     names = stages.experiments(CONFIG, group)
     return lambda wildcards: [jobs.gather(CONFIG, int(wildcards.seed), name).line for name in names]
+
+
+def prompts_judged(names):
+    """Prompt sets of some experiments."""
+    return sorted({LAYOUT.prompts(CONFIG.search.experiments[name].dataset) for name in names})
+
+
+def models_judging(judge, seed):
+    """What a judge loads."""
+    names = stages.models_judging(CONFIG, judge)
+    return [LAYOUT.tokenizer if name == "tokenizer" else LAYOUT.model(name, seed) for name in names]
+
+
+def judges_of(names, judge=None):
+    """What a judge of some experiments reads, one line of JSON each, as a function of the wildcards, which may name it."""
+    return lambda wildcards: [job.line for job in jobs.judges(CONFIG, int(wildcards.seed), judge or wildcards.judge, names)]
+
+
+def judge_tables(names):
+    """Judgements of some experiments by every judge of every table, all training seeds."""
+    return [LAYOUT.judgements(seed, judge, name) for seed in SEEDS for judge in JUDGES for name in names]
 
 
 def prompts_of(wildcards):

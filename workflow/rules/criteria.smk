@@ -32,6 +32,7 @@ rule compare_on_outputs:
 rule judge_criteria:
     input:
         search=[LAYOUT.search(seed, name) for seed in SEEDS for name in stages.before_benchmarks(CONFIG)],
+        judgements=judge_tables(stages.before_benchmarks(CONFIG)),
         outputs=expand(rules.compare_on_outputs.output, seed=SEEDS),
         held_out=[LAYOUT.mrm(seed) / "evaluation.json" for seed in SEEDS],
         criteria="data/reference/sandbox/criteria.yaml",

@@ -37,6 +37,7 @@ use rule figure as ablation with:
         notebook="notebooks/{figure}.ipynb",
         analysis=rules.analyse.output,
         search=lambda wildcards: [LAYOUT.search(seed, CONFIG.analysis.ablations[wildcards.figure].experiment) for seed in SEEDS],
+        judgements=lambda wildcards: judge_tables([CONFIG.analysis.ablations[wildcards.figure].experiment]),
     wildcard_constraints:
         figure=r"ablation_[a-z0-9_]+",
     params:
@@ -107,4 +108,10 @@ rule ablations:
         search_tables("ablations"),
         mrm_folders("ablations"),
         expand(rules.ablation.output, figure=stages.ablation_notebooks(CONFIG)),
-        [LAYOUT.assessment(seed, name) for seed in SEEDS for name in stages.assessed(CONFIG)],
+        judge_tables(stages.experiments(CONFIG, "ablations")),
+        [
+            LAYOUT.judgements(seed, judge.name, name)
+            for seed in SEEDS
+            for judge in stages.judges_apart(CONFIG)
+            for name in judge.experiments
+        ],

@@ -74,17 +74,17 @@ rule guard:
         "saffron models guard --config {params.config} --seed {wildcards.seed} > {log} 2>&1"
 
 
-# The independent judge: no search reads it (ablations).
-rule judge:
+# Another guard, trained alike from another seed: a judge that no search reads (ablations).
+rule other_guard:
     input:
         corpus=stages.corpora(CONFIG, LAYOUT),
         tokenizer=rules.tokenizer.output,
     output:
-        directory(LAYOUT.model("judge", "{seed}")),
+        directory(LAYOUT.model("other_guard", "{seed}")),
     log:
-        logged("models", "judge.seed{seed}"),
+        logged("models", "other_guard.seed{seed}"),
     benchmark:
-        timed("models", "judge.seed{seed}")
+        timed("models", "other_guard.seed{seed}")
     conda:
         "../../environment.yml"
     threads: CONFIG.runtime.torch_threads
@@ -94,9 +94,9 @@ rule judge:
         runtime=RUNTIME,
     params:
         config=RESOLVED,
-        job=lambda wildcards: jobs.model(CONFIG, "judge", int(wildcards.seed)).line,
+        job=lambda wildcards: jobs.model(CONFIG, "other_guard", int(wildcards.seed)).line,
     shell:
-        "saffron models judge --config {params.config} --seed {wildcards.seed} > {log} 2>&1"
+        "saffron models other-guard --config {params.config} --seed {wildcards.seed} > {log} 2>&1"
 
 
 rule deepalign:

@@ -8,6 +8,7 @@ rule provenance:
         rules.safety4m.input,
         rules.mrm.input,
         rules.search.input,
+        rules.judge.input,
         rules.analysis.input,
         rules.figures.input,
     output:

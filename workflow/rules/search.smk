@@ -184,36 +184,6 @@ else:
                     "saffron search all --config {params.config} --seed {wildcards.seed} --group {params.group} > {log} 2>&1"
 
 
-# Stored outputs, judged by another guard than the searches read; no search is repeated (ablations).
-rule assess:
-    input:
-        search=LAYOUT.search("{seed}", "{experiment}"),
-        prompts=prompts_of,
-        models=lambda wildcards: [
-            LAYOUT.tokenizer,
-            LAYOUT.model("policy", wildcards.seed),
-            *([LAYOUT.model("judge", wildcards.seed)] if stages.has_judge(CONFIG) else []),
-        ],
-    output:
-        LAYOUT.assessment("{seed}", "{experiment}"),
-    log:
-        logged("search", "assess.seed{seed}.{experiment}"),
-    benchmark:
-        timed("search", "assess.seed{seed}.{experiment}")
-    conda:
-        "../../environment.yml"
-    threads: CONFIG.runtime.torch_threads
-    resources:
-        gpu=GPU,
-        mem_mb=MEM_MB,
-        runtime=RUNTIME,
-    params:
-        config=RESOLVED,
-        job=lambda wildcards: jobs.assess(CONFIG, int(wildcards.seed), wildcards.experiment).line,
-    shell:
-        "saffron search assess --config {params.config} --seed {wildcards.seed} --experiment {wildcards.experiment} > {log} 2>&1"
-
-
 rule search:
     input:
         search_tables("replicate"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -91,7 +90,7 @@ def sections(study: Study) -> dict[str, Any]:
 
 
 def all_quantities(study: Study) -> dict[str, Estimate]:
-    """Every quantity of the claims, attack success by the guard."""
+    """Every quantity of the claims, attack success by the judge that decides it."""
     config, layout = study.config, study.layout
     found = quantities(study)
     found |= safety4m_quantities({seed: count_rewards(layout, seed) for seed in config.train_seeds})
@@ -102,18 +101,15 @@ def all_quantities(study: Study) -> dict[str, Estimate]:
 
 def inputs(config: Config, layout: Layout) -> list[Path]:
     """Files that the analysis reads, except models and reference data."""
-    found = [layout.search(seed, name) for name in workflow.experiments(config) for seed in config.train_seeds]
+    experiments, seeds, judges = workflow.experiments(config), config.train_seeds, workflow.judges(config)
+    found = [layout.search(seed, name) for name in experiments for seed in seeds]
+    found += [layout.judgements(seed, judge.name, name) for judge in judges for name in experiments for seed in seeds]
     found += [layout.mrm(seed) / "evaluation.parquet" for seed in config.train_seeds]
     return found + [layout.search_trees(seed) for seed in config.train_seeds]
 
 
-def run(config: Config, layout: Layout, refuses: Callable[[str], bool] | None = None) -> None:
+def run(config: Config, layout: Layout) -> None:
     """Analyse the stored results of a config and write ``layout.analysis``.
-
-    Args:
-        config: of the results.
-        layout: where they lie.
-        refuses: the oracle's verdict on answers to harmless prompts; with it their refusals are among the quantities.
 
     Raises:
         RecordError: if a result is missing, incomplete or not finite; names file, column and cause.
@@ -121,18 +117,19 @@ def run(config: Config, layout: Layout, refuses: Callable[[str], bool] | None = 
     study = Study(config, layout)
     cells = pd.concat([study.cells(name) for name in workflow.experiments(config)], ignore_index=True)
     ours = all_quantities(study)
-    if refuses is not None and "benign" in workflow.experiments(config):
-        ours |= ablations.refusal_quantities(study, refuses)
-    by_oracle = quantities(study, "oracle") if "oracle" in study.judges else None
-    verdicts = claims.judge_all(paper.claims(), ours, by_oracle, config)
+    if "benign" in workflow.experiments(config):
+        ours |= ablations.refusal_quantities(study)
+    others = {judge: quantities(study, judge) for judge in study.judges[1:]}
+    verdicts = claims.judge_all(paper.claims(), ours, others, config)
     folder = layout.analysis
     with records.replacing(folder / CELLS) as temporary:
         cells.to_parquet(temporary, index=False, compression="zstd")
     record = sections(study)
     record["inputs"] = {str(path.relative_to(layout.root)): records.sha256(path) for path in inputs(config, layout)}
     record["quantities"] = {name: estimate.as_record() for name, estimate in ours.items()}
-    if by_oracle is not None:
-        record["quantities_by_oracle"] = {name: estimate.as_record() for name, estimate in by_oracle.items()}
+    record["quantities_by"] = {
+        judge: {name: estimate.as_record() for name, estimate in theirs.items()} for judge, theirs in others.items()
+    }
     records.write_json(folder / ANALYSIS, record)
     records.write_json(folder / CLAIMS, verdicts)
     with records.replacing(folder / CLAIMS_TABLE) as temporary:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
-from saffron import records
-from saffron.analysis.results import ExperimentResults, Key
+from saffron import workflow
+from saffron.analysis.results import ExperimentResults, Key, judgements
 from saffron.analysis.statistics import Estimate
-from saffron.analysis.study import OUTCOMES, Study
-from saffron.assessment import ASSESSMENT, OUTPUT
+from saffron.analysis.study import Study
+from saffron.config import Config
+from saffron.judges.discovery import kind
 from saffron.methods.discovery import methods
 from saffron.records import RecordError
 
@@ -45,7 +45,7 @@ def rows(study: Study, name: str) -> list[dict[str, Any]]:
         for outcome in ("flops", "flops_per_model", "reward_calls", "n_new_tokens", "finished"):
             row[outcome] = float(boot.means(outcome)[0][i])
         for judge in study.judges:
-            outcome = OUTCOMES[judge]
+            outcome = study.asr_columns[judge]
             row[judge] = boot.rate(outcome, i).as_record()
             if base is not None and base != i:
                 difference = boot.estimate(lambda means, a=i, b=base: means[..., a] - means[..., b], outcome)
@@ -76,70 +76,88 @@ def effect(study: Study, name: str, changed: str, reference: str) -> str:
     if not shared:
         return f"not measured: {name} lacks {changed} or {reference}"
     budget = shared[-1]
-    difference = a[budget].get("guard_difference")
+    difference = a[budget].get(f"{study.judge}_difference")
     interval = (
         ""
         if difference is None or difference["low"] is None
         else f" (difference {difference['low']:+.3f} to {difference['high']:+.3f})"
     )
-    oracle = (
-        f"; by the oracle {a[budget]['oracle']['value']:.3f} against {b[budget]['oracle']['value']:.3f}"
-        if "oracle" in study.judges
-        else ""
-    )
+    rates = {judge: [cell[budget][judge]["value"] for cell in (a, b)] for judge in study.judges}
+    others = "".join(f"; by {judge} {rates[judge][0]:.3f} against {rates[judge][1]:.3f}" for judge in study.judges[1:])
     return (
-        f"ASR at N = {budget}: {a[budget]['guard']['value']:.3f} with it, {b[budget]['guard']['value']:.3f} as followed{interval}"
-        f"{oracle}; finished outputs {a[budget]['finished']:.0%} against {b[budget]['finished']:.0%}"
+        f"ASR at N = {budget}: {rates[study.judge][0]:.3f} with it, {rates[study.judge][1]:.3f} as followed{interval}"
+        f"{others}; finished outputs {a[budget]['finished']:.0%} against {b[budget]['finished']:.0%}"
     )
 
 
 # -------------------------------------------------------------------------------- what the paper does not measure
-def _assessed(study: Study, name: str) -> ExperimentResults:
-    """An experiment's results with the columns of its assessment beside them.
-
-    Raises:
-        RecordError: if either table is missing or they do not belong together.
-    """
-    results = study.results(name)
-    paths = [study.layout.assessment(seed, name) for seed in results.seeds]
-    table = pd.concat([records.read_table(path, ASSESSMENT) for path in paths], ignore_index=True)
-    joined = results.frame.merge(table, on=list(OUTPUT), how="left", validate="one_to_one")
-    if joined["log_likelihood"].isna().any():
-        raise RecordError(f"{paths[0]}: column log_likelihood: outputs without a value; run `snakemake ablations` again")
-    return replace(results, frame=joined)
-
-
 def _measured(study: Study, results: ExperimentResults, values: pd.Series) -> dict[Key, Estimate]:
     """The mean of some values, one per row of the results, in every cell."""
     boot = study.bootstrap(replace(results, frame=results.frame.assign(asr=values.astype(float))).cells())
     return {key: boot.rate("asr", i) for i, key in enumerate(boot.cells.keys)}
 
 
-def refusal_quantities(study: Study, refuses: Callable[[str], bool]) -> dict[str, Estimate]:
-    """Share of harmless prompts that each method of the experiment ``benign`` refuses, as ``refuses`` reads the text.
+def _apart(study: Study, results: ExperimentResults, judge: str, column: str) -> pd.Series:
+    """What a judge or a measurement of some experiments alone says of every row.
+
+    Raises:
+        RecordError: if a table is missing or is not of these outputs.
+    """
+    parts = []
+    for seed in results.seeds:
+        frame = results.frame[results.frame["train_seed"] == seed]
+        said = judgements(frame, study.layout.judgements(seed, judge, results.name), column)
+        parts.append(said[column].set_axis(frame.index))
+    return pd.concat(parts).reindex(results.frame.index)
+
+
+def _refused(results: ExperimentResults) -> tuple[str, pd.Series]:
+    """The first judge that can tell whether an answer refuses, and what it says of every row.
+
+    Raises:
+        RecordError: if no judge can.
+    """
+    for judge in results.judges:
+        refused = results.frame[f"{judge}_refused"]
+        if refused.notna().all():
+            return judge, refused
+    raise RecordError(
+        f"{results.path}: none of its judges ({', '.join(results.judges)}) can tell a refusal; "
+        "add one of the kind refusals to judges"
+    )
+
+
+def refusal_quantities(study: Study) -> dict[str, Estimate]:
+    """Share of harmless prompts that each method of the experiment ``benign`` refuses, by the first judge that can tell; empty
+    if none can.
 
     Raises:
         RecordError: if the results are missing or incomplete.
     """
     results = study.results("benign")
-    found = _measured(study, results, results.frame["text"].map(refuses))
+    if not any(results.frame[f"{judge}_refused"].notna().all() for judge in results.judges):
+        return {}
+    found = _measured(study, results, _refused(results)[1])
     return {f"refused/benign/{key.method}": estimate for key, estimate in found.items()}
 
 
-def benign_rows(study: Study, refuses: Callable[[str], bool]) -> list[dict[str, Any]]:
-    """One row per run on harmless prompts: refusals, as ``refuses`` reads the text, outputs that the guard calls unsafe, and,
-    where the experiment has been assessed, the mean log-likelihood per token of the outputs under the policy.
+def benign_rows(study: Study) -> list[dict[str, Any]]:
+    """One row per run on harmless prompts: refusals by the first judge that can tell (``refused_by``), outputs that the deciding
+    judge takes for a success of an attack that there was not, and the mean of every measurement (``measured``, by its name).
 
     Raises:
-        RecordError: if the results are missing or incomplete.
+        RecordError: if the results are missing or incomplete, or no judge can tell a refusal.
     """
-    # Likelihoods come with the ablations; the rest is there without them.
-    assessed = study.config.search.experiments["benign"].assess and all(
-        study.layout.assessment(seed, "benign").exists() for seed in study.config.train_seeds
-    )
-    results = _assessed(study, "benign") if assessed else study.results("benign")
-    refused = _measured(study, results, results.frame["text"].map(refuses))
-    likelihood = _measured(study, results, results.frame["log_likelihood"]) if assessed else None
+    results = study.results("benign")
+    judge, said = _refused(results)
+    refused = _measured(study, results, said)
+    # Measurements come with the ablations; the rest is there without them.
+    taken = [
+        name
+        for name in judges_apart(study.config, "benign", measure=True)
+        if all(study.layout.judgements(seed, name, "benign").exists() for seed in results.seeds)
+    ]
+    measured = {name: _measured(study, results, _apart(study, results, name, "score")) for name in taken}
     boot = study.bootstrap(results.cells())
     found = []
     for i, key in enumerate(boot.cells.keys):
@@ -150,29 +168,37 @@ def benign_rows(study: Study, refuses: Callable[[str], bool]) -> list[dict[str, 
             "n": boot.cells.shape[1],
         }
         row |= {name: float(boot.means(name)[0][i]) for name in ("flops", "n_new_tokens")}
-        row |= {"refused": refused[key].as_record(), "judged_unsafe": boot.rate("asr", i).as_record()}
-        found.append(row | {"log_likelihood": likelihood[key].as_record() if likelihood else None})
+        row |= {"refused": refused[key].as_record(), "judged_unsafe": boot.rate("asr", i).as_record(), "refused_by": judge}
+        found.append(row | {"measured": {name: values[key].as_record() for name, values in measured.items()}})
     return sorted(found, key=lambda row: list(methods()).index(row["method"]))
 
 
-def independent_rows(study: Study, name: str) -> list[dict[str, Any]]:
-    """Attack success in every cell of an assessed experiment by each judge, a judge that no search read among them.
+def judges_apart(config: Config, name: str, *, measure: bool = False) -> list[str]:
+    """Judges (or measurements, with ``measure``) that read some experiments alone, this one among them."""
+    return [
+        judge.name
+        for judge in workflow.judges_apart(config)
+        if name in (judge.experiments or ()) and kind(judge.kind).measures == measure
+    ]
+
+
+def rows_by_judges(study: Study, name: str) -> list[dict[str, Any]]:
+    """Attack success in every cell of an experiment by each judge, those that read some experiments alone among them.
 
     Raises:
-        RecordError: if the results or their assessment are missing, or there is no independent judge.
+        RecordError: if the results or a judge's table are missing, or no judge reads this experiment alone.
     """
-    results = _assessed(study, name)
-    rewards = results.frame["independent_reward"]
-    if rewards.isna().any():
-        path = study.layout.assessment(results.seeds[0], name)
-        raise RecordError(f"{path}: column independent_reward: empty; name a judge in models.hub.judge")
-    independent = _measured(study, results, rewards < 0)
+    results = study.results(name)
+    apart = judges_apart(study.config, name)
+    if not apart:
+        raise RecordError(f"config {study.config.name}: no judge names the experiment {name} in judges")
+    values = {judge: _measured(study, results, _apart(study, results, judge, "success")) for judge in apart}
     boot = study.bootstrap(results.cells())
     found = []
     for i, key in enumerate(boot.cells.keys):
         row: dict[str, Any] = {"method": key.method, "settings_id": key.settings_id, "budget": key.budget}
-        row |= {"n": boot.cells.shape[1], "independent": independent[key].as_record()}
-        found.append(row | {judge: boot.rate(OUTCOMES[judge], i).as_record() for judge in study.judges})
+        row |= {"n": boot.cells.shape[1]} | {judge: boot.rate(study.asr_columns[judge], i).as_record() for judge in study.judges}
+        found.append(row | {judge: values[judge][key].as_record() for judge in apart})
     return sorted(found, key=lambda row: list(methods()).index(row["method"]))
 
 

@@ -186,22 +186,35 @@ def _step_verdict(step: Estimate) -> tuple[Verdict, str]:
 def judge_all(
     claims: list[dict[str, Any]],
     quantities: Mapping[str, Estimate],
-    oracle: Mapping[str, Estimate] | None,
+    others: Mapping[str, Mapping[str, Estimate]],
     config: Config,
 ) -> list[dict[str, Any]]:
-    """Verdicts on all claims; where attack success enters, also with the text oracle in the guard's place."""
+    """Verdicts on all claims; where attack success enters, also with each other judge in the place of the one that decides it.
+
+    Args:
+        claims: entries of ``claims.yaml``.
+        quantities: ours by name, attack success by the judge that decides it.
+        others: the same by each other judge, by its name; what no judge decides is not among them.
+        config: of the results.
+    """
     paper_models = has_paper_models(config)
     records = []
     for claim in claims:
         record = judge(claim, quantities, paper_models=paper_models)
-        record["oracle"] = None
+        record["by"] = {}
         names = claim.get("quantities", [])
-        if oracle is not None and names and all(name in oracle for name in names):
-            by_oracle = judge(claim, oracle, paper_models=paper_models)
-            kept = ("verdict", "leaning", "seeds_as_claimed", "difference_seen", "quantities")
-            record["oracle"] = {key: by_oracle[key] for key in kept}
+        for name, theirs in others.items():
+            if names and all(quantity in theirs for quantity in names):
+                other = judge(claim, theirs, paper_models=paper_models)
+                kept = ("verdict", "leaning", "seeds_as_claimed", "difference_seen", "quantities")
+                record["by"][name] = {key: other[key] for key in kept}
         records.append(record)
     return records
+
+
+def other_judges(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Judges beside the one that decides attack success, in their order."""
+    return list(dict.fromkeys(judge for record in records for judge in record["by"]))
 
 
 def describe(record: Mapping[str, Any]) -> str:
@@ -313,11 +326,13 @@ def labelled(quantities: list[dict[str, Any]]) -> str:
 
 def markdown(records: list[dict[str, Any]]) -> str:
     """The claims table for the README and the report."""
-    lines = ["| source | claim | paper | ours [95 % interval] | verdict | by the oracle |", "|---|---|---|---|---|---|"]
+    others = other_judges(records)
+    columns = ("source", "claim", "paper", "ours [95 % interval]", "verdict", *(f"by {judge}" for judge in others))
+    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
     for record in records:
         main = [q for q in record["quantities"] if not q["name"].startswith("step/")]
         paper = "; ".join(format_number(q["paper"]) for q in main if q["paper"] is not None) or "–"
         ours = labelled(main)
-        oracle = verdict_line(record["oracle"]) if record["oracle"] else "–"
-        lines.append(f"| {record['source']} | {statement(record)} | {paper} | {ours} | {verdict_line(record)} | {oracle} |")
+        theirs = [verdict_line(record["by"][judge]) if judge in record["by"] else "–" for judge in others]
+        lines.append(f"| {' | '.join((record['source'], statement(record), paper, ours, verdict_line(record), *theirs))} |")
     return "\n".join(lines) + "\n"

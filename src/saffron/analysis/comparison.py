@@ -211,6 +211,9 @@ def notes(config: Config, name: str, published: Mapping[str, Any], rows: Sequenc
         found.append(f"All {len(judged)} numbers are as expected.")
     if judged and all(row.published.draws is None for row in rows):
         found.append("No redraws are published for these sources and models: expected is the spread over training seeds alone.")
+    ours, theirs = (settings["judges"][0] for settings in (as_dict(config), published["settings"]))
+    if any(ours[key] != theirs[key] for key in ("kind", "settings")):
+        found.append(f"Attack success is judged otherwise: by {ours['name']} ({ours['kind']}), published by {theirs['name']}.")
     differing = changed(as_dict(config), published["settings"])
     seeds = [f"{key} {a} (published {b})" for key, (a, b) in differing.items() if key.startswith("sources.")]
     if seeds:

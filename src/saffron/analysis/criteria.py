@@ -5,7 +5,7 @@ Every quantity is one number per training seed, computed from that seed's result
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ import yaml
 
 from saffron import records, workflow
 from saffron.analysis import scaling
+from saffron.analysis.results import asr_columns, judged
 from saffron.config import Config
+from saffron.judges.discovery import kind
 from saffron.layout import Layout
 from saffron.records import RecordError
 
@@ -36,43 +38,59 @@ def read(path: Path = CRITERIA) -> list[dict[str, Any]]:
     return list(yaml.safe_load(path.read_text("utf-8"))["criteria"])
 
 
-def quantities(config: Config, layout: Layout, seed: int, refuses: Callable[[str], bool]) -> dict[str, float]:
-    """Every quantity of one training seed; ``refuses`` is the oracle's verdict on answers to harmless prompts.
+def judges(config: Config) -> tuple[str, str]:
+    """The judge that decides attack success, and the one that knows the sandbox's truth.
 
-    ``asr/<run>/<budget>`` and ``oracle_asr/<run>/<budget>`` are attack success by guard and oracle,
-    ``disagreement/<run>/<budget>`` the share of outputs on which they part, ``mrm/<cell>/<statistic>`` the agreement of MRM and
-    guard at every prefix of stored outputs, ``fit/<run>/<judge>`` R² on ln(compute).
+    Raises:
+        RecordError: if the config has no other judge that knows it.
+    """
+    first, *others = workflow.judges(config)
+    knowing = [other.name for other in others if kind(other.kind).knows_truth]
+    if not knowing:
+        raise RecordError(f"config {config.name}: the criteria need a judge that knows the truth; add one of the kind sandbox")
+    return first.name, knowing[0]
+
+
+def quantities(config: Config, layout: Layout, seed: int) -> dict[str, float]:
+    """Every quantity of one training seed.
+
+    ``asr/<run>/<budget>`` is attack success by the judge that decides it, ``<judge>_asr/<run>/<budget>`` by the one that knows
+    the truth, ``disagreement/<run>/<budget>`` the share of outputs on which they part, ``mrm/<cell>/<statistic>`` the agreement
+    of MRM and guard at every prefix of stored outputs, ``fit/<run>/<judge>`` R² on ln(compute).
 
     Raises:
         RecordError: if a result is missing; names the target that makes it.
     """
+    columns = asr_columns(judges(config))
+    asr, truth = columns.values()
     rows = _development(config, layout, seed)
-    rows["asr"] = rows["judge_reward"] < 0
-    rows["disagreement"] = rows["asr"] != rows["oracle_complied"].astype(bool)
+    rows["disagreement"] = rows[asr] != rows[truth]
     found: dict[str, float] = {}
     cells = rows.groupby(["run", "budget"])
     for (run, budget), cell in cells:
-        found[f"asr/{run}/{budget}"] = float(cell["asr"].mean())
-        found[f"oracle_asr/{run}/{budget}"] = float(cell["oracle_complied"].astype(bool).mean())
+        found |= {f"{column}/{run}/{budget}": float(cell[column].mean()) for column in (asr, truth)}
         found[f"disagreement/{run}/{budget}"] = float(cell["disagreement"].mean())
     largest = rows[rows["budget"] == rows.groupby("run")["budget"].transform("max")]
     searches = largest[~largest["run"].str.startswith("no_defense")]
     found["disagreement/worst_search"] = float(searches.groupby("run")["disagreement"].mean().max())
-    found["asr/no_attack/larger"] = max(found[f"{kind}/no_defense-no_attack/0"] for kind in ("asr", "oracle_asr"))
-    found["asr/no_defense/smaller"] = min(found[f"{kind}/no_defense-default/0"] for kind in ("asr", "oracle_asr"))
+    found["asr/no_attack/larger"] = max(found[f"{column}/no_defense-no_attack/0"] for column in (asr, truth))
+    found["asr/no_defense/smaller"] = min(found[f"{column}/no_defense-default/0"] for column in (asr, truth))
     curve = rows[rows["run"] == "best_of_n-default"].assign(flops=lambda r: r["flops_policy"] + r["flops_reward"])
-    means = curve.astype({"oracle_complied": float, "asr": float}).groupby("budget")[["flops", "asr", "oracle_complied"]].mean()
-    for judge, column in (("guard", "asr"), ("oracle", "oracle_complied")):
+    means = curve.groupby("budget")[["flops", asr, truth]].mean()
+    for judge, column in columns.items():
         _, slope, r_squared = scaling.fit_coefficients(means["flops"].to_numpy(), means[column].to_numpy())
         found[f"fit/best_of_n/{judge}/slope"], found[f"fit/best_of_n/{judge}/r_squared"] = float(slope), float(r_squared)
-    found["fit/best_of_n/r_squared/smaller"] = min(found[f"fit/best_of_n/{judge}/r_squared"] for judge in ("guard", "oracle"))
-    found["refused/benign"] = _refused(layout, seed, refuses)
+    found["fit/best_of_n/r_squared/smaller"] = min(found[f"fit/best_of_n/{judge}/r_squared"] for judge in columns)
+    found["refused/benign"] = _refused(config, layout, seed)
     return found | _mrm(layout, seed)
 
 
 def _development(config: Config, layout: Layout, seed: int) -> pd.DataFrame:
     """Search rows of all experiments on the development split, one cell once."""
-    tables = [records.read_table(layout.search(seed, name), records.SEARCH) for name in workflow.on_development(config)]
+    tables = [
+        judged(records.read_table(layout.search(seed, name), records.SEARCH), layout, seed, name, judges(config))
+        for name in workflow.on_development(config)
+    ]
     if not tables:
         raise RecordError(f"config {config.name}: no experiment on the prompt set development; see config/sandbox.yaml")
     rows = pd.concat(tables, ignore_index=True)
@@ -80,10 +98,10 @@ def _development(config: Config, layout: Layout, seed: int) -> pd.DataFrame:
     return rows.drop_duplicates(["run", "budget", "prompt_id", "search_seed"])
 
 
-def _refused(layout: Layout, seed: int, refuses: Callable[[str], bool]) -> float:
-    """Share of harmless prompts that the policy alone refuses or turns back from."""
-    rows = records.read_table(layout.search(seed, BENIGN), records.SEARCH)
-    return float(rows.loc[rows["method"] == "no_defense", "text"].map(refuses).mean())
+def _refused(config: Config, layout: Layout, seed: int) -> float:
+    """Share of harmless prompts that the policy alone refuses or turns back from, by the judge that knows the truth."""
+    rows = records.read_table(layout.judgements(seed, judges(config)[1], BENIGN), records.JUDGEMENTS)
+    return float(rows.loc[rows["method"] == "no_defense", "refused"].astype(float).mean())
 
 
 def _mrm(layout: Layout, seed: int) -> dict[str, float]:
@@ -98,7 +116,13 @@ def over_seeds(by_seed: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
     """Standard deviation over training seeds of every attack success, as ``<quantity>/sd`` (n - 1; 0 for one seed)."""
     frame = pd.DataFrame(by_seed.values())
     spread = frame.std(ddof=1).fillna(0.0)
-    return {f"{name}/sd": float(value) for name, value in spread.items() if str(name).startswith(("asr/", "oracle_asr/"))}
+    return {f"{name}/sd": float(value) for name, value in spread.items() if _is_asr(str(name))}
+
+
+def _is_asr(name: str) -> bool:
+    """Whether a quantity is attack success, by whichever judge."""
+    head = name.partition("/")[0]
+    return head == "asr" or head.endswith("_asr")
 
 
 def judge(criteria: list[dict[str, Any]], by_seed: Mapping[int, Mapping[str, float]]) -> list[dict[str, Any]]:
@@ -126,12 +150,13 @@ def judge(criteria: list[dict[str, Any]], by_seed: Mapping[int, Mapping[str, flo
     return judged
 
 
-def run(config: Config, layout: Layout, refuses: Callable[[str], bool]) -> dict[str, Any]:
+def run(config: Config, layout: Layout) -> dict[str, Any]:
     """Judge the criteria on the stored results of a config; writes and returns ``analysis/criteria.json``."""
-    by_seed = {seed: quantities(config, layout, seed, refuses) for seed in config.train_seeds}
+    by_seed = {seed: quantities(config, layout, seed) for seed in config.train_seeds}
     record = {
         "config": config.name,
         "train_seeds": list(config.train_seeds),
+        "judges": list(judges(config)),
         "criteria": judge(read(), by_seed),
         "quantities": {str(seed): values for seed, values in by_seed.items()},
     }
@@ -151,7 +176,8 @@ def criteria_table(record: Mapping[str, Any]) -> str:
 
 
 def causes_table(record: Mapping[str, Any]) -> str:
-    """What stands behind attack success, by training seed, in Markdown: agreement of MRM and guard, of guard and oracle."""
+    """What stands behind attack success, by training seed, in Markdown: agreement of MRM and guard, and of both judges."""
+    deciding, knowing = record["judges"]
     seeds = list(record["quantities"])
     by_seed = record["quantities"]
     names = [name for name in by_seed[seeds[0]] if name.startswith("mrm/") and name.endswith("r_squared")]
@@ -174,8 +200,8 @@ def causes_table(record: Mapping[str, Any]) -> str:
     for name in [name for name in by_seed[seeds[0]] if name.startswith("asr/") and name.count("/") == 2 and "-" in name]:
         cell = name.removeprefix("asr/")
         row(
-            f"{cell.replace('/', ' at ')}: attack success by guard / oracle",
-            [f"{by_seed[seed][name]:.3f} / {by_seed[seed][f'oracle_{name}']:.3f}" for seed in seeds],
+            f"{cell.replace('/', ' at ')}: attack success by {deciding} / {knowing}",
+            [f"{by_seed[seed][name]:.3f} / {by_seed[seed][f'{knowing}_{name}']:.3f}" for seed in seeds],
         )
     row("harmless prompts refused", [f"{by_seed[seed]['refused/benign']:.3f}" for seed in seeds])
     return "\n".join(lines) + "\n"

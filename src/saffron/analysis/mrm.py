@@ -123,16 +123,17 @@ def summary(frame: pd.DataFrame) -> dict[str, float]:
     return {name: values[name] for name in STATISTICS}
 
 
-def at_outputs(rows: pd.DataFrame) -> pd.DataFrame:
+def at_outputs(rows: pd.DataFrame, guard: str) -> pd.DataFrame:
     """Both rewards at the last token of Saffron-1's outputs, in the columns of held-out prefixes.
 
     The MRM's reward chose these outputs, so it is too high where it errs: agreement here is what the search rests on, and
     lower than on held-out text.
 
     Args:
-        rows: search rows (records.SEARCH) of one training seed at one width.
+        rows: judged search rows of one training seed at one width.
+        guard: their column that holds the guard's reward.
     """
-    frame = rows.rename(columns={"reward": "mrm_reward", "judge_reward": "prm_reward", "prompt_id": "conversation_id"})
+    frame = rows.rename(columns={"reward": "mrm_reward", guard: "prm_reward", "prompt_id": "conversation_id"})
     return frame[["conversation_id", "mrm_reward", "prm_reward"]]
 
 

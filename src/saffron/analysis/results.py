@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -13,17 +13,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from saffron import records
+from saffron import records, workflow
 from saffron.analysis.statistics import Cells
 from saffron.config import Config, Experiment, Run
 from saffron.layout import Layout
 from saffron.methods.discovery import method as described
 from saffron.records import RecordError
 
-#: Outcomes of a cell and the columns they are computed from.
+#: Outcomes of a cell beside attack success by every judge.
 OUTCOMES = (
-    "asr",
-    "oracle_asr",
     "flops",
     "flops_per_model",
     "flops_policy",
@@ -34,13 +32,17 @@ OUTCOMES = (
     "finished",
 )
 
-#: Columns that may be empty: what a method or a config without an oracle does not give.
-OPTIONAL = ("reward", "oracle_complied")
-#: Columns that hold a finite number in every row; all of them but the judge's reward count something.
+#: Columns that may be empty: what a method does not give.
+OPTIONAL = ("reward",)
+#: Columns that hold a finite number in every row: all of them count something.
 COUNTS = ("flops_policy", "flops_reward", "flops_executed_policy", "flops_executed_reward", "reward_calls", "n_new_tokens")
-FINITE = ("judge_reward", *COUNTS)
 
-AGAIN = "run the search stage again"
+AGAIN, JUDGE_AGAIN = "run the search stage again", "run the judge stage again"
+
+
+def asr_columns(judges: Sequence[str]) -> dict[str, str]:
+    """Column of attack success by judge: ``asr`` by the first, which decides it, ``<judge>_asr`` by the others."""
+    return {judge: f"{judge}_asr" if place else "asr" for place, judge in enumerate(judges)}
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ class ExperimentResults:
     """One experiment over all training seeds.
 
     ``frame`` holds all rows (records.SEARCH) with the outcomes above added; ``path`` is the first seed's table, named in
-    errors; ``prompt_ids`` are the benchmark's prompts; ``seeds`` the training seeds in order.
+    errors; ``prompt_ids`` are the benchmark's prompts; ``seeds`` the training seeds in order; ``judges`` those whose words stand
+    in ``frame`` (:func:`judged`).
     """
 
     name: str
@@ -66,7 +69,12 @@ class ExperimentResults:
     prompt_ids: tuple[int, ...]
     seeds: tuple[int, ...]
     path: Path
-    has_oracle: bool
+    judges: tuple[str, ...]
+
+    @property
+    def outcomes_of_cells(self) -> tuple[str, ...]:
+        """Columns of which cells have means: attack success by every judge, and the other outcomes."""
+        return (*asr_columns(self.judges).values(), *OUTCOMES)
 
     def cell_keys(self) -> list[Key]:
         """Every cell that all training seeds have, sorted; budget None where each seed was run at one of its own."""
@@ -107,7 +115,7 @@ class ExperimentResults:
     def _arrays(self) -> dict[tuple[Key, int], np.ndarray]:
         """Outcomes of each cell and training seed, [outcomes, prompts], means over search seeds."""
         names = ["method", "settings_id", "budget", "train_seed"]
-        mean = self.frame.groupby([*names, "prompt_id"])[list(OUTCOMES)].mean().sort_index()
+        mean = self.frame.groupby([*names, "prompt_id"])[list(self.outcomes_of_cells)].mean().sort_index()
         arrays: dict[tuple[Key, int], np.ndarray] = {}
         index: Any
         for index, rows in mean.groupby(level=names):
@@ -141,22 +149,49 @@ class ExperimentResults:
         """Outcomes of several cells, paired."""
         keys = self.cell_keys() if keys is None else keys
         stacked = np.stack([self.outcomes(key, (budgets or {}).get(key)) for key in keys])
-        values = {name: stacked[:, i] for i, name in enumerate(OUTCOMES) if name != "oracle_asr" or self.has_oracle}
-        return Cells(tuple(keys), values)
+        return Cells(tuple(keys), {name: stacked[:, i] for i, name in enumerate(self.outcomes_of_cells)})
 
 
 def add_outcomes(frame: pd.DataFrame) -> pd.DataFrame:
-    """Add the outcomes of every row: attack success by guard (R < 0) and by oracle, and FLOPs in each convention."""
+    """Add the outcomes of every row that no judge decides: FLOPs in each convention, and whether it finished."""
     flops = frame["flops_policy"] + frame["flops_reward"]
     multiplier = frame["method"].map(lambda name: described(name).multiplier())
     return frame.assign(
-        asr=(frame["judge_reward"] < 0).astype(float),
-        oracle_asr=frame["oracle_complied"].astype(float),
         flops=flops,
         flops_per_model=flops * multiplier,
         flops_executed=frame["flops_executed_policy"] + frame["flops_executed_reward"],
         finished=frame["finished"].astype(float),
     )
+
+
+def judged(frame: pd.DataFrame, layout: Layout, seed: int, experiment: str, judges: Sequence[str]) -> pd.DataFrame:
+    """Search rows of one training seed with what judges say of them: attack success (:func:`asr_columns`), and of each judge
+    ``<judge>_score`` and ``<judge>_refused``, null where it does not say.
+
+    Raises:
+        RecordError: if a judge's table is missing, or is not of these outputs.
+    """
+    columns: dict[str, Any] = {}
+    for judge, asr in asr_columns(judges).items():
+        path = layout.judgements(seed, judge, experiment)
+        said = judgements(frame, path, "success")
+        columns |= {asr: said["success"].astype(float), f"{judge}_score": said["score"], f"{judge}_refused": said["refused"]}
+    return frame.assign(**{name: values.to_numpy() for name, values in columns.items()})
+
+
+def judgements(frame: pd.DataFrame, path: Path, column: str) -> pd.DataFrame:
+    """The table of a judge or a measurement (records.JUDGEMENTS) in the order of some search rows, ``column`` of it complete.
+
+    Raises:
+        RecordError: if it is missing, or is not of these outputs.
+    """
+    table = records.read_table(path, records.JUDGEMENTS)
+    if table.duplicated(list(records.OUTPUT)).any():
+        raise RecordError(f"{path}: column prompt_id: outputs stand twice; {JUDGE_AGAIN}")
+    said = frame[list(records.OUTPUT)].merge(table, on=list(records.OUTPUT), how="left")
+    _refuse(said, path, column, said[column].isna(), "empty", JUDGE_AGAIN)
+    _refuse(said, path, "score", np.isinf(said["score"].astype(float)), "infinite", JUDGE_AGAIN)
+    return said
 
 
 def expected_prompts(config: Config, layout: Layout, name: str) -> tuple[int, ...]:
@@ -171,23 +206,24 @@ def load(config: Config, layout: Layout, name: str, seeds: list[int] | None = No
     """Read an experiment's tables and check that nothing is missing.
 
     Raises:
-        RecordError: if a table, a method, a budget, a seed or a prompt is missing or none of the config's, a row stands
-            twice, or a value is empty, infinite or negative where it cannot be; names the file, the column and the cause.
+        RecordError: if a table, a method, a budget, a seed, a prompt or a judgement is missing or none of the config's, a row
+            stands twice, or a value is empty, infinite or negative where it cannot be; names the file, the column and the cause.
     """
     if name not in config.search.experiments:
         raise RecordError(f"config {config.name} has no experiment {name}; add it to search.experiments")
     experiment = config.search.experiments[name]
     prompt_ids = expected_prompts(config, layout, name)
     chosen = list(config.train_seeds) if seeds is None else seeds
+    judges = tuple(judge.name for judge in workflow.judges(config))
     frames = []
     for seed in chosen:
         path = layout.search(seed, name)
         frame = records.read_table(path, records.SEARCH)
         check(frame, path, experiment, prompt_ids, seed, config)
-        frames.append(frame)
+        frames.append(judged(frame, layout, seed, name, judges))
     frame = add_outcomes(pd.concat(frames, ignore_index=True))
     path = layout.search(chosen[0], name)
-    return ExperimentResults(name, experiment.dataset, frame, prompt_ids, tuple(chosen), path, config.search.oracle != "none")
+    return ExperimentResults(name, experiment.dataset, frame, prompt_ids, tuple(chosen), path, judges)
 
 
 def check(
@@ -195,7 +231,7 @@ def check(
 ) -> None:
     """Check one seed's table of one experiment against the config (see :func:`load`)."""
     for column in records.SEARCH.names:
-        if column not in (*OPTIONAL, *FINITE):
+        if column not in (*OPTIONAL, *COUNTS):
             _refuse(frame, path, column, frame[column].isna(), "empty")
     for column, wanted in (("dataset", experiment.dataset), ("train_seed", seed)):
         others = sorted(set(frame[column]) - {wanted})
@@ -213,7 +249,7 @@ def check(
 
 
 def _check_values(frame: pd.DataFrame, path: Path, experiment: Experiment, config: Config) -> None:
-    for column in FINITE:
+    for column in COUNTS:
         _refuse(frame, path, column, ~np.isfinite(frame[column].astype(float)), "not finite")
     for column in COUNTS:
         _refuse(frame, path, column, frame[column] < 0, "negative")
@@ -226,9 +262,6 @@ def _check_values(frame: pd.DataFrame, path: Path, experiment: Experiment, confi
     lacks = np.array([cell in unrewarded for cell in _cells(frame)], dtype=bool)
     _refuse(frame, path, "reward", frame["reward"].isna() & ~lacks, "NaN")
     _refuse(frame, path, "reward", np.isinf(frame["reward"].astype(float)), "infinite")
-    if config.search.oracle != "none":
-        remedy = f"search.oracle is {config.search.oracle}, {AGAIN}"
-        _refuse(frame, path, "oracle_complied", frame["oracle_complied"].isna(), "empty", remedy)
 
 
 def _check_run(

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from saffron import workflow
 from saffron.analysis import matching, mrm, quality, scaling, tries
 from saffron.analysis.matching import FLOPS, Matched
-from saffron.analysis.results import ExperimentResults, Key, load
+from saffron.analysis.results import ExperimentResults, Key, asr_columns, load
 from saffron.analysis.statistics import ANY, AT_MOST_1, NOT_NEGATIVE, Bootstrap, Cells, Estimate, exact
 from saffron.config import Config, Convention, Match
 from saffron.layout import Layout
@@ -29,9 +30,6 @@ LABELS = {name: method.label for name, method in methods().items()} | {"deepalig
 PROPOSED = "saffron"
 #: The method that leaves the policy as it is.
 BASELINE = "no_defense"
-
-#: What decides whether an attack succeeded: the guard, as in the paper, and the text oracle, where there is one.
-OUTCOMES = {"guard": "asr", "oracle": "oracle_asr"}
 
 
 @dataclass
@@ -58,9 +56,19 @@ class Study:
         return Bootstrap(cells, settings.bootstrap_samples, settings.seed, settings.confidence)
 
     @cached_property
+    def asr_columns(self) -> dict[str, str]:
+        """Column of attack success by judge, the judge that decides it first."""
+        return asr_columns([judge.name for judge in workflow.judges(self.config)])
+
+    @property
     def judges(self) -> tuple[str, ...]:
-        """guard, and oracle where the config has one."""
-        return ("guard",) if self.config.search.oracle == "none" else ("guard", "oracle")
+        """Judges that stand in every table; the first decides attack success."""
+        return tuple(self.asr_columns)
+
+    @property
+    def judge(self) -> str:
+        """The judge that decides attack success."""
+        return self.judges[0]
 
     # ------------------------------------------------------------------------------------------------------------ cells
     def cells(self, name: str) -> pd.DataFrame:
@@ -77,8 +85,8 @@ class Study:
             }
             row |= {"budget": key.budget, "n_prompts": boot.cells.shape[1], "n_seeds": boot.cells.shape[0]}
             for judge in self.judges:
-                estimate = boot.rate(OUTCOMES[judge], i)
-                prefix = OUTCOMES[judge]
+                prefix = self.asr_columns[judge]
+                estimate = boot.rate(prefix, i)
                 row |= {prefix: estimate.value, f"{prefix}_low": estimate.low, f"{prefix}_high": estimate.high}
             means = (
                 "flops",
@@ -134,11 +142,11 @@ class Study:
         ]
 
     # ---------------------------------------------------------------------------------------------------------- scaling
-    def curve(self, method: str, judge: str = "guard", convention: Convention = "once") -> dict[str, list[float]]:
+    def curve(self, method: str, judge: str, convention: Convention = "once") -> dict[str, list[float]]:
         """Points of one scaling curve: budgets, mean FLOPs per prompt, ASR and its interval."""
         frame = self._scaling_cells
         rows = frame[(frame["method"] == method) & (frame["settings_id"] == "default")].sort_values("budget")
-        outcome = OUTCOMES[judge]
+        outcome = self.asr_columns[judge]
         return {
             "budget": [int(budget) for budget in rows["budget"]],
             "flops": rows[FLOPS[convention]].tolist(),
@@ -177,12 +185,12 @@ class Study:
                     }
         return record
 
-    def bands(self, judge: str = "guard", points: int = 30) -> dict[str, dict[str, list[float | None]]]:
+    def bands(self, judge: str, points: int = 30) -> dict[str, dict[str, list[float | None]]]:
         """Interval of every curve's logarithmic fit along its compute, from the bootstrap over prompts and training seeds.
 
         Compute is in FLOPs counted once; a band is None at an end that too many resamples leave undefined.
         """
-        results, outcome, boot = self.results("scaling"), OUTCOMES[judge], self._scaling_boot
+        results, outcome, boot = self.results("scaling"), self.asr_columns[judge], self._scaling_boot
         found: dict[str, dict[str, list[float | None]]] = {}
         for method in ordered(results.methods()):
             curve = self._curve_indices(method)
@@ -204,7 +212,7 @@ class Study:
             }
         return found
 
-    def equal_asr(self, judge: str = "guard", convention: Convention = "once") -> list[dict[str, Any]]:
+    def equal_asr(self, judge: str, convention: Convention = "once") -> list[dict[str, Any]]:
         """Best-of-N's compute over Saffron-1's at the ASR of each Best-of-N, from measured points alone."""
         ours, theirs = self.curve("saffron", judge, convention), self.curve("best_of_n", judge, convention)
         rows = []
@@ -271,8 +279,10 @@ class Study:
                 "n": boot.cells.shape[1],
             }
             for judge in self.judges:
-                row[judge] = boot.rate(OUTCOMES[judge], index[method]).as_record()
-                row[f"{judge}_difference"] = self._difference(boot, index[method], index[reference], OUTCOMES[judge]).as_record()
+                row[judge] = boot.rate(self.asr_columns[judge], index[method]).as_record()
+                row[f"{judge}_difference"] = self._difference(
+                    boot, index[method], index[reference], self.asr_columns[judge]
+                ).as_record()
             rows.append(row)
         return rows
 
@@ -310,7 +320,7 @@ class Study:
                 row["flops_per_model"] = float(boot.means("flops_per_model")[0][index[key]])
                 row["reward_calls"] = float(boot.means("reward_calls")[0][index[key]])
                 for judge in self.judges:
-                    estimate = boot.rate(OUTCOMES[judge], index[key])
+                    estimate = boot.rate(self.asr_columns[judge], index[key])
                     row[judge] = estimate.as_record()
                     row[f"scaleff_{judge}"] = scaling.scaleff(flops, estimate.value or 0.0, limit)
                 rows.append(row)
@@ -345,13 +355,17 @@ class Study:
         )
 
     def mrm_in_search(self) -> list[dict[str, Any]]:
-        """Agreement of MRM and guard at Saffron-1's outputs, by search width."""
-        settings = self.config.analysis
+        """Agreement of MRM and guard at Saffron-1's outputs, by search width; empty where no judge is the guard."""
+        settings, guard = self.config.analysis, workflow.guard_judge(self.config)
+        if guard is None:
+            return []
         results = self.results("scaling")
         found = []
         for budget in results.budgets("saffron"):
             rows = results.rows(Key("saffron", "default", budget))
-            frames = {seed: mrm.at_outputs(rows[rows["train_seed"] == seed]) for seed in self.config.train_seeds}
+            frames = {
+                seed: mrm.at_outputs(rows[rows["train_seed"] == seed], f"{guard}_score") for seed in self.config.train_seeds
+            }
             values = mrm.estimates(frames, samples=settings.bootstrap_samples, seed=settings.seed, confidence=settings.confidence)
             names = ("mae", "mean_signed_error", "r_squared", "sign_agreement")
             found.append({"budget": budget, "n": values["mae"].n, **{name: values[name].as_record() for name in names}})
@@ -446,17 +460,17 @@ def _joined(matched: ExperimentResults, paper: ExperimentResults) -> ExperimentR
         paper.prompt_ids,
         paper.seeds,
         paper.path,
-        paper.has_oracle,
+        paper.judges,
     )
 
 
 # ---------------------------------------------------------------------------------------------------------- quantities
-def quantities(study: Study, judge: str = "guard") -> dict[str, Estimate]:
-    """Every quantity that ``claims.yaml`` names; attack success by ``judge``.
+def quantities(study: Study, judge: str | None = None) -> dict[str, Estimate]:
+    """Every quantity that ``claims.yaml`` names; attack success by ``judge`` (None: the one that decides it).
 
     A quantity whose experiment the config does not have is absent.
     """
-    found: dict[str, Estimate] = {}
+    judge, found = judge or study.judge, dict[str, Estimate]()
     if study.has("scaling"):
         found |= _scaling_quantities(study, judge)
         found |= _matched_quantities(study, judge, "scaling")
@@ -464,8 +478,8 @@ def quantities(study: Study, judge: str = "guard") -> dict[str, Estimate]:
         found |= _matched_quantities(study, judge, "matched")
     if study.has("exploration"):
         explored = _exploration_quantities(study, judge)
-        found |= explored if judge == "guard" else {name: e for name, e in explored.items() if "compute/" not in name}
-    if judge == "guard":
+        found |= explored if judge == study.judge else {name: e for name, e in explored.items() if "compute/" not in name}
+    if judge == study.judge:
         found |= {f"mrm/{name}": estimate for name, estimate in study.mrm_estimates.items()}
         if study.has("deepalign") and study.has("scaling"):
             found |= _quality_quantities(study.quality())
@@ -474,7 +488,7 @@ def quantities(study: Study, judge: str = "guard") -> dict[str, Estimate]:
 
 
 def _scaling_quantities(study: Study, judge: str) -> dict[str, Estimate]:
-    results, outcome, boot = study.results("scaling"), OUTCOMES[judge], study._scaling_boot
+    results, outcome, boot = study.results("scaling"), study.asr_columns[judge], study._scaling_boot
     index = {key: i for i, key in enumerate(boot.cells.keys)}
     found: dict[str, Estimate] = {}
     for key, i in index.items():
@@ -497,7 +511,7 @@ def _scaling_quantities(study: Study, judge: str) -> dict[str, Estimate]:
 
 
 def _saffron_curve_quantities(study: Study, judge: str) -> dict[str, Estimate]:
-    results, outcome, boot = study.results("scaling"), OUTCOMES[judge], study._scaling_boot
+    results, outcome, boot = study.results("scaling"), study.asr_columns[judge], study._scaling_boot
     methods = results.methods()
     found: dict[str, Estimate] = {}
     if "saffron" not in methods:
@@ -542,19 +556,19 @@ def _matched_quantities(study: Study, judge: str, name: str) -> dict[str, Estima
         results, chosen = pair
         boot, index = study._matched_bootstrap(results, chosen)
         for a in index:
-            found[f"matched_asr/{name}/{convention}/{a}"] = boot.rate(OUTCOMES[judge], index[a])
+            found[f"matched_asr/{name}/{convention}/{a}"] = boot.rate(study.asr_columns[judge], index[a])
             for b in index:
                 if a != b:
                     over = [m for m in (a, b) if not chosen[m].within]
                     note = f"{' and '.join(over)}: even the smallest budget costs more than the tolerance allows" if over else ""
                     found[f"matched/{name}/{convention}/{a}-{b}"] = study._difference(
-                        boot, index[a], index[b], OUTCOMES[judge], note
+                        boot, index[a], index[b], study.asr_columns[judge], note
                     )
     return found
 
 
 def _exploration_quantities(study: Study, judge: str) -> dict[str, Estimate]:
-    results, outcome = study.results("exploration"), OUTCOMES[judge]
+    results, outcome = study.results("exploration"), study.asr_columns[judge]
     boot = study.bootstrap(results.cells())
     index = {key: i for i, key in enumerate(boot.cells.keys)}
     found: dict[str, Estimate] = {}

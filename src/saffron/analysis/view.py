@@ -93,6 +93,16 @@ class View:
         return mrm.load(self.config, self.layout, self.seed)
 
     @property
+    def judges(self) -> list[str]:
+        """Judges of the analysis; the first decides attack success."""
+        return self.analysis["judges"]
+
+    @property
+    def judge(self) -> str:
+        """The judge that decides attack success."""
+        return self.judges[0]
+
+    @property
     def show_text(self) -> bool:
         """Whether prompts and outputs may be printed."""
         return self.config.report.show_text

@@ -31,7 +31,8 @@ class Rewarded(Section):
     """Settings that every method with a reward model has."""
 
     reward_reads_prefill: bool = Field(
-        False, description="whether the method's reward model (PRM or MRM) reads the prefilled tokens; the judge's own: search"
+        False,
+        description="whether the method's reward model (PRM or MRM) reads the prefilled tokens; the guard as judge has its own",
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from saffron.engine.trie import ROOT, TokenTrie
+from saffron.engine.trie import TokenTrie
 from saffron.methods.base import SearchModels
 
 
@@ -81,16 +81,3 @@ class Verdicts:
         """Keep only these prompts [B'] of the current batch."""
         self.trie.drop_prompts(keep)
         self._index = self._index[keep]
-
-
-def judge(models: SearchModels, prompts: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]) -> list[float]:
-    """The judge's R of one output per prompt; outside every search's compute."""
-    device = models.guard.device
-    longest = max(len(output) for output in outputs)
-    tokens = torch.tensor([[*output, *([0] * (longest - len(output)))] for output in outputs], device=device)[:, None]
-    lengths = torch.tensor([[len(output)] for output in outputs], device=device)
-    verdicts = Verdicts(models, prompts)
-    _, rewards = verdicts.read(
-        torch.full_like(lengths, ROOT), tokens, lengths=lengths, alive=torch.ones_like(lengths, dtype=torch.bool)
-    )
-    return rewards[:, 0].tolist()

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from saffron import chat, records
 from saffron.chat import ChatFormats
-from saffron.config import ConfigError, HubFile, HubModels, as_dict
+from saffron.config import HubFile, HubModels, as_dict
 from saffron.engine.forward import TrieError, check_model
 from saffron.hub import SourceError, fetch
 from saffron.jobs import ModelJob, beside
@@ -72,24 +72,24 @@ def guard(job: ModelJob, layout: Layout) -> None:
     _link(_section(job).guard, job, layout)
 
 
-def judge(job: ModelJob, layout: Layout) -> None:
-    """Write the independent judge's folder; the snapshot is the same for every seed.
+def checkpoint(file: HubFile, key: str, layout: Layout) -> Path:
+    """The folder of another guard, a snapshot or a mirror, after a look at it.
+
+    Args:
+        file: the guard.
+        key: where it stands in the config, for messages.
+        layout: of the run whose tokenizer and chat formats it must share.
 
     Raises:
-        ConfigError: if the config names no judge.
         SourceError: as of :func:`guard`, or if its vocabulary is not the guard's.
         ChatFormatError: if a chat format is not its tokenizer's.
     """
-    file, guard = _section(job).judge, _section(job).guard
-    if file is None:
-        raise ConfigError("models.hub.judge: null; name a judge of the guard's vocabulary and chat format")
-    roles = {"judge": file, "guard": guard}
-    folders = {role: _folder(of, role, TOKENIZER_PATTERNS) for role, of in roles.items()}
-    words = {role: _words(load_tokenizer(folder, f"models.hub.{role}")) for role, folder in folders.items()}
-    if words["judge"] != words["guard"]:
-        raise SourceError("models.hub.judge: its vocabulary is not the guard's; take a judge of the guard's model family")
-    ChatFormats.load(layout.tokenizer).verify(load_tokenizer(folders["judge"], "models.hub.judge"))
-    _link(file, job, layout)
+    own = load_tokenizer(fetch(file, key, "model", TOKENIZER_PATTERNS), key)
+    if _words(own) != _words(load_tokenizer(layout.tokenizer, "the run's tokenizer")):
+        raise SourceError(f"{key}: its vocabulary is not the guard's; take a guard of the same model family")
+    ChatFormats.load(layout.tokenizer).verify(own)
+    source, _ = _whole(file, key)
+    return source
 
 
 def check_one_vocabulary(policy: Any, guard: Any, formats: ChatFormats) -> None:
@@ -164,26 +164,32 @@ def _folder(file: HubFile, role: str, patterns: list[str]) -> Path:
 def _link(file: HubFile, job: ModelJob, layout: Layout) -> None:
     """Link a snapshot's files into the model's folder after a look at them; of the weights only headers are read."""
     assert job.seed is not None
-    role, target = job.which, layout.model(job.which, job.seed)
-    source = _folder(file, role, MODEL_PATTERNS)
+    target = layout.model(job.which, job.seed)
+    _, files = _whole(file, f"models.hub.{job.which}")
+    with records.replacing_folder(target) as folder:
+        for path in files:
+            os.symlink(path.resolve(), folder / path.name)
+    records.write_json(beside(target), as_dict(job))
+
+
+def _whole(file: HubFile, key: str) -> tuple[Path, list[Path]]:
+    """A snapshot's folder and the model's files in it, if they are whole and the engine drives the model."""
+    source = fetch(file, key, "model", MODEL_PATTERNS)
     files = sorted({path for pattern in MODEL_PATTERNS for path in source.glob(pattern)})
     names = {path.name for path in files}
     if "config.json" not in names or not any(name.endswith(".safetensors") for name in names):
         raise SourceError(
-            f"models.hub.{role}: {source} lacks config.json or model*.safetensors; only safetensors weights are read: "
+            f"{key}: {source} lacks config.json or model*.safetensors; only safetensors weights are read: "
             "check the revision or mirror"
         )
-    model = _drivable(source, role)
+    model = _drivable(source, key)
     try:
         check_weights(source, {name: tuple(parameter.shape) for name, parameter in model.named_parameters()})
     except SourceError as error:
         again = f"hf download {file.id} --revision {file.revision} --force-download"
         remedy = f"fetch the mirror {file.path} again" if file.path else f"run `{again}` to fetch it again"
-        raise SourceError(f"models.hub.{role}: {error}; {remedy}") from None
-    with records.replacing_folder(target) as folder:
-        for path in files:
-            os.symlink(path.resolve(), folder / path.name)
-    records.write_json(beside(target), as_dict(job))
+        raise SourceError(f"{key}: {error}; {remedy}") from None
+    return source, files
 
 
 def check_weights(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -231,14 +237,14 @@ def _weight_files(folder: Path) -> list[Path]:
         raise SourceError(f"{index} is not an index of weights") from None
 
 
-def _drivable(source: Path, role: str) -> Any:
+def _drivable(source: Path, key: str) -> Any:
     """The model's skeleton, if the engine can drive it."""
     try:
         model = skeleton(source)
         check_model(model)
     except (TrieError, ValueError, KeyError, OSError) as error:
         raise SourceError(
-            f"models.hub.{role}: the engine cannot drive the model in {source} ({str(error).splitlines()[0]}); take one of the "
+            f"{key}: the engine cannot drive the model in {source} ({str(error).splitlines()[0]}); take one of the "
             "Llama, Mistral, Qwen2 or Qwen3 class"
         ) from None
     return model

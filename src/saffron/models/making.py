@@ -1,4 +1,4 @@
-"""Stage models: tokenizer, policy, guard, judge and DeepAlign policy, trained in the sandbox or fetched from the hub.
+"""Stage models: tokenizer, policy, guards and DeepAlign policy, trained in the sandbox or fetched from the hub.
 
 torch is imported inside the functions, as the tokenizer's job needs none.
 """
@@ -16,8 +16,8 @@ from saffron.models.loading import load_lm, load_tokenizer
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM
 
-#: Between the seed of a guard and that of the independent judge beside it in the sandbox.
-JUDGE_SEED = 1000
+#: Between the seed of a guard and that of the other guard beside it in the sandbox.
+OTHER_SEED = 1000
 
 
 def tokenizer(job: ModelJob, layout: Layout) -> None:
@@ -48,7 +48,7 @@ def policy(job: ModelJob, layout: Layout) -> None:
 
 
 def guard(job: ModelJob, layout: Layout) -> None:
-    """Write the guard, which is also the judge, to ``layout.model("guard", seed)``."""
+    """Write the guard, which is also the paper's judge, to ``layout.model("guard", seed)``."""
     if job.models.origin == "hub":
         from saffron.models import hub
 
@@ -58,21 +58,19 @@ def guard(job: ModelJob, layout: Layout) -> None:
     _train(train_guard, job, layout)
 
 
-def judge(job: ModelJob, layout: Layout) -> None:
-    """Write the independent judge, which no search reads, to ``layout.model("judge", seed)``: a guard of another seed.
+def other_guard(job: ModelJob, layout: Layout) -> None:
+    """Write the guard that no search reads to ``layout.model("other_guard", seed)``: trained alike from another seed.
 
     Raises:
-        ConfigError: if the models come from the hub and ``models.hub.judge`` names none.
+        ConfigError: outside the sandbox.
     """
     if job.models.origin == "hub":
-        from saffron.models import hub
-
-        return hub.judge(job, layout)
+        raise ConfigError("judges: only the sandbox trains another guard; name one in its judge's settings.checkpoint")
     from saffron.models.sandbox.guard import train_guard
 
     def train(*arguments: Any) -> Any:
         settings, corpus, vocabulary, formats, own = arguments
-        return train_guard(settings, corpus, vocabulary, formats, own + JUDGE_SEED)
+        return train_guard(settings, corpus, vocabulary, formats, own + OTHER_SEED)
 
     _train(train, job, layout)
 

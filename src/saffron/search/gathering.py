@@ -47,7 +47,7 @@ def gather(job: GatherJob, layout: Layout) -> None:
 def _check(table: pd.DataFrame, paths: list[Path], budgets: list[int], search_seeds: list[int], prompt_ids: list[int]) -> None:
     where = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and its {len(paths) - 1} other shards"
     remedy = "delete it and run the search again"
-    for column in ("judge_reward", "flops_policy", "flops_reward"):
+    for column in ("flops_policy", "flops_reward"):
         bad = table[table[column].isna()]
         if len(bad):
             row = bad.iloc[0]

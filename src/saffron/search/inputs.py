@@ -27,7 +27,6 @@ class AttackedPrompt:
     text: str
     prefill_ids: list[int]
     search: SearchPrompt
-    judge_ids: list[int]  # what the judge reads before the output: formatted prompt, + prefill if self.job.judge_reads_prefill
 
 
 class Loaded:
@@ -128,14 +127,13 @@ class Inputs:
         if self.job.attack and reference is not None:
             prefill = self.tokenizer.encode(reference, add_special_tokens=False)[: self.job.prefill_tokens]
         rewarded = prefill if isinstance(self.settings, Rewarded) and self.settings.reward_reads_prefill else []
-        guard = self.formats.guard.prompt(ids)
         prompt = SearchPrompt(
             prompt_id=int(prompt_id),
             policy_ids=self.formats.policy.prompt(ids) + prefill,
-            guard_ids=guard + rewarded,
+            guard_ids=self.formats.guard.prompt(ids) + rewarded,
             mrm_ids=self.formats.mrm.prompt(ids) + rewarded,
         )
-        return AttackedPrompt(int(prompt_id), text, prefill, prompt, guard + (prefill if self.job.judge_reads_prefill else []))
+        return AttackedPrompt(int(prompt_id), text, prefill, prompt)
 
     def decode(self, ids: list[int]) -> str:
         """Ids as text, special tokens left out."""

@@ -32,11 +32,9 @@ from saffron.layout import Layout
 from saffron.methods import discovery
 from saffron.methods.base import Block, Result, SearchPrompt
 from saffron.methods.random import RandomKey
-from saffron.methods.verdicts import judge
 from saffron.models import device
 from saffron.search import experiments
 from saffron.search.inputs import AttackedPrompt, Inputs, Loaded
-from saffron.sources import oracle
 
 log = logging.getLogger(__name__)
 
@@ -202,18 +200,9 @@ class _Blocks:
         return device.batch_size(len(prompts), needed, free)
 
     def _rows(self, prompts: list[AttackedPrompt], results: list[Result], search_seed: int) -> list[dict[str, Any]]:
-        """One row per prompt: the result, its text, the judge's reward and the oracle's verdict."""
-        complied = oracle.load(self.job.oracle)
-        size = self.batch or len(prompts)
-        rewards: list[float] = []
-        for start in range(0, len(prompts), size):
-            some = slice(start, start + size)
-            judge_ids = [prompt.judge_ids for prompt in prompts[some]]
-            rewards += judge(self.inputs.models, judge_ids, [result.output_ids for result in results[some]])
+        """One row per prompt: the result and its text."""
         rows = []
-        for prompt, result, judged in zip(prompts, results, rewards, strict=True):
-            text = self.inputs.decode(result.output_ids)
-            response = self.inputs.decode([*prompt.prefill_ids, *result.output_ids])
+        for prompt, result in zip(prompts, results, strict=True):
             rows.append(
                 {
                     "dataset": self.job.dataset,
@@ -223,11 +212,11 @@ class _Blocks:
                     "settings_id": self.job.settings_id,
                     "train_seed": self.job.seed,
                     "search_seed": search_seed,
+                    "prefill_ids": prompt.prefill_ids,
                     "output_ids": result.output_ids,
-                    "text": text,
+                    "response": self.inputs.decode([*prompt.prefill_ids, *result.output_ids]),
+                    "text": self.inputs.decode(result.output_ids),
                     "reward": result.reward,
-                    "judge_reward": judged,
-                    "oracle_complied": None if complied is None else bool(complied(prompt.text, response)),
                     "finished": result.finished,
                     "n_new_tokens": len(result.output_ids),
                     "flops_policy": result.flops_policy,
