@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,18 @@ from safetensors import SafetensorError, safe_open
 
 from saffron import chat, records
 from saffron.chat import ChatFormats
-from saffron.config import ConfigError, HubFile, HubModels, as_dict
+from saffron.config import ChatTexts, ConfigError, HubFile, HubModels, as_dict
 from saffron.engine.forward import TrieError, check_model
 from saffron.hub import SourceError, fetch
 from saffron.jobs import ModelJob, beside
 from saffron.layout import Layout
+from saffron.models.formats import of_texts
 from saffron.models.loading import skeleton
 
 #: The chat formats of the paper's models: part of the project, not of a run.
 CHAT_FORMATS = Path(__file__).resolve().parents[3] / "data" / "reference" / "paper" / chat.FILE
-TOKENIZER_PATTERNS = ["tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "config.json"]
+TOKENIZER_PATTERNS = ["tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt"]
+TOKENIZER_PATTERNS += ["chat_template*.jinja", "config.json"]
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 MODEL_PATTERNS = ["config.json", "generation_config.json", "model*.safetensors", INDEX]
 
@@ -39,9 +42,13 @@ def tokenizer(job: ModelJob, layout: Layout) -> None:
         ChatFormatError: if a chat format is not these tokenizers'.
     """
     hub = _section(job)
-    formats = ChatFormats.load(hub.chat_formats or CHAT_FORMATS, policy=hub.policy_format)
     folders = {role: _folder(file, role, TOKENIZER_PATTERNS) for role, file in _roles(hub).items()}
     tokenizers = {role: load_tokenizer(folder, f"models.hub.{role}") for role, folder in folders.items()}
+    if isinstance(hub.chat_formats, ChatTexts):
+        formats = of_texts(hub.chat_formats, tokenizers["policy"], tokenizers["guard"])
+    else:
+        formats = ChatFormats.load(hub.chat_formats or CHAT_FORMATS, policy=hub.policy_format)
+    formats = replace(formats, control_tokens_in_text=hub.control_tokens_in_text)
     check_one_vocabulary(tokenizers["policy"], tokenizers["guard"], formats)
     check_one_width(folders["policy"], folders["guard"])
     for one in tokenizers.values():

@@ -115,7 +115,7 @@ def _label_blocks(job: LabelJob, layout: Layout, blocks: dict[int, list[Response
     eos_id = formats.eos_id if settings.end_of_sequence else None
     size = settings.batch_size
     for index, responses in tqdm(blocks.items(), desc="safety4m", unit="block", mininterval=1):
-        tokens = tokenise(tokenizer, responses, settings.max_tokens, eos_id)
+        tokens = tokenise(tokenizer, formats, responses, settings.max_tokens, eos_id)
         inside = [(response, item) for response, item in zip(responses, tokens, strict=True) if item.response_ids]
         texts = [item for _, item in inside]
         rewards, size = verdicts(guard, formats, texts, batch_size=settings.batch_size, at_most=size)

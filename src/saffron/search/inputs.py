@@ -123,10 +123,10 @@ class Inputs:
         return [self._attacked(*row) for row in table[["prompt_id", "prompt", "reference"]].itertuples(index=False)]
 
     def _attacked(self, prompt_id: int, text: str, reference: str | None) -> AttackedPrompt:
-        ids = self.tokenizer.encode(text, add_special_tokens=False)
+        (ids,) = self.formats.encode(self.tokenizer, [text])
         prefill: list[int] = []
         if self.job.attack and reference is not None:
-            prefill = self.tokenizer.encode(reference, add_special_tokens=False)[: self.job.prefill_tokens]
+            prefill = self.formats.encode(self.tokenizer, [reference])[0][: self.job.prefill_tokens]
         rewarded = prefill if isinstance(self.settings, Rewarded) and self.settings.reward_reads_prefill else []
         guard = self.formats.guard.prompt(ids)
         prompt = SearchPrompt(
