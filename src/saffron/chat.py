@@ -89,6 +89,8 @@ class ChatFormats:
             ) from None
         except json.JSONDecodeError as error:
             raise ChatFormatError(f"{path}: not JSON ({error}); run the stage models again") from None
+        if not isinstance(values, dict):
+            raise ChatFormatError(f"{path}: holds a {type(values).__name__}, not formats by name; run the stage models again")
         return cls.of(values, where=str(path), policy=policy)
 
     @classmethod
@@ -107,7 +109,8 @@ class ChatFormats:
                 f"{where}: guard.suffix is empty, but the verdict is read behind it; give it the ids of the text after which the "
                 "guard answers, which is at least the header of its turn"
             )
-        words = values.get("words", {})
+        words = values.get("words")
+        words = words if isinstance(words, Mapping) else {}
         return cls(
             spoken,
             guard,

@@ -7,9 +7,10 @@ come back from both tokenizers unchanged.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from saffron.engine.forward import TrieError, check_model
 from saffron.hub import SourceError, fetch
 from saffron.jobs import ModelJob, beside
 from saffron.layout import Layout
+from saffron.models import checkpoint
 from saffron.models.formats import of_texts
 from saffron.models.loading import skeleton
 
@@ -50,7 +52,11 @@ def tokenizer(job: ModelJob, layout: Layout) -> None:
         formats = ChatFormats.load(hub.chat_formats or CHAT_FORMATS, policy=hub.policy_format)
     formats = replace(formats, control_tokens_in_text=hub.control_tokens_in_text)
     check_one_vocabulary(tokenizers["policy"], tokenizers["guard"], formats)
-    check_one_width(folders["policy"], folders["guard"])
+    widths: dict[str, Any] = {role: _config(folder, role).get("vocab_size") for role, folder in folders.items()}
+    check_one_width(widths["policy"], widths["guard"])
+    for role, one in tokenizers.items():
+        with _refusing(role):
+            checkpoint.check_tokens(one.get_vocab(), widths[role])
     for one in tokenizers.values():
         formats.verify(one)
     with records.replacing_folder(layout.tokenizer) as target:
@@ -119,18 +125,37 @@ def check_one_vocabulary(policy: Any, guard: Any, formats: ChatFormats) -> None:
         raise SourceError(f"models.hub: {len(differing)} tokens differ between policy and guard, first {first}; {remedy}")
 
 
-def check_one_width(policy: Path, guard: Path) -> None:
+def check_one_width(policy: int, guard: int) -> None:
     """Both models must have as many logits: one tokenizer may stand over lm_heads padded to different widths.
 
     Raises:
         SourceError: naming both widths.
     """
-    ours, theirs = (records.read_json(folder / "config.json").get("vocab_size") for folder in (policy, guard))
-    if ours != theirs:
+    if policy != guard:
         raise SourceError(
-            f"models.hub: the policy gives {ours} logits, the guard {theirs}; the MRM scores the policy's tokens one by one: "
+            f"models.hub: the policy gives {policy} logits, the guard {guard}; the MRM scores the policy's tokens one by one: "
             "take a guard (models.hub.guard) of as many"
         )
+
+
+def _config(folder: Path, role: str) -> dict[str, Any]:
+    """A model's ``config.json``, if it describes what can be read here."""
+    try:
+        config: dict[str, Any] = records.read_json(folder / "config.json")
+    except records.RecordError as error:
+        raise SourceError(f"models.hub.{role}: {error.args[0].partition(';')[0]}; check the revision or mirror") from None
+    with _refusing(role):
+        checkpoint.check_config(config)
+    return config
+
+
+@contextlib.contextmanager
+def _refusing(role: str) -> Iterator[None]:
+    """Name the model of a refusal."""
+    try:
+        yield
+    except ValueError as error:
+        raise SourceError(f"models.hub.{role}: {error}") from None
 
 
 def _words(tokenizer: Any) -> dict[str, int]:
@@ -148,7 +173,7 @@ def load_tokenizer(folder: Path, key: str) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SourceError(
             f"{key}: no readable tokenizer in {folder} ({str(error).splitlines()[0]}); check the revision or mirror"
@@ -180,28 +205,36 @@ def _link(file: HubFile, job: ModelJob, layout: Layout) -> None:
             f"models.hub.{role}: {source} lacks config.json or model*.safetensors; only safetensors weights are read: "
             "check the revision or mirror"
         )
+    config = _config(source, role)
     model = _drivable(source, role)
+    with _refusing(role):
+        checkpoint.check_class(config, model)
     try:
-        check_weights(source, {name: tuple(parameter.shape) for name, parameter in model.named_parameters()})
+        names = check_weights(source, {name: tuple(parameter.shape) for name, parameter in model.named_parameters()})
     except SourceError as error:
         again = f"hf download {file.id} --revision {file.revision} --force-download"
         remedy = f"fetch the mirror {file.path} again" if file.path else f"run `{again}` to fetch it again"
         raise SourceError(f"models.hub.{role}: {error}; {remedy}") from None
+    every = dict(model.named_parameters(remove_duplicate=False))
+    with _refusing(role):
+        checkpoint.check_keys(names, dict(model.named_parameters()), every)
     with records.replacing_folder(target) as folder:
         for path in files:
             os.symlink(path.resolve(), folder / path.name)
     records.write_json(beside(target), as_dict(job))
 
 
-def check_weights(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+def check_weights(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> set[str]:
     """Refuse weights that would not load, or not all of them, once a GPU has been waited for; reads no tensor.
 
     A mirror that was cut short, git without its large files, and a hub's cache filled in part all look like a model.
 
     Args:
         folder: of the model.
-        shapes: of the tensors it must hold, by name; a tied lm_head is not among them. Others are ignored, as by
-            transformers.
+        shapes: of the tensors it must hold, by name; a tied lm_head is not among them.
+
+    Returns:
+        The names of all tensors that it holds.
 
     Raises:
         SourceError: naming the file and what is wrong with it.
@@ -223,6 +256,7 @@ def check_weights(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
     for name, shape in shapes.items():
         if found[name] != shape:
             raise SourceError(f"{name} in {folder} is of shape {found[name]}, its config.json says {shape}")
+    return set(found)
 
 
 def _weight_files(folder: Path) -> list[Path]:

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 
 from saffron import records
 from saffron.config import ConfigError, Runtime
+from saffron.models import checkpoint
 
 if TYPE_CHECKING:
     import torch
@@ -75,25 +76,28 @@ def load_lm(
     if not (folder / "config.json").exists():
         raise ModelError(f"{folder}: no model here; run the stage that makes it")
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, PreTrainedConfig
 
     from saffron.models import device
 
     place, dtype = device_of(runtime), getattr(torch, runtime.dtype)
     free = device.free_bytes(place)
     with _readable(folder, "model"):
+        checkpoint.check_config(PreTrainedConfig.get_config_dict(folder)[0])
         check_fits(folder, dtype, free)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
             attn_implementation=attn,
             local_files_only=True,
+            trust_remote_code=False,
             device_map={"": place} if device_map == "auto" else None,
             output_loading_info=True,
         )
         model, found = loaded
         if found["missing_keys"]:  # transformers would go on with random weights
             raise ValueError(f"tensors {sorted(found['missing_keys'])[:3]} are missing")
+        checkpoint.check_keys(found["unexpected_keys"], (), ())  # which it would leave out
     return model.to(place).eval().requires_grad_(False)
 
 
@@ -124,7 +128,8 @@ def skeleton(folder: Path) -> PreTrainedModel:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     with init_empty_weights():
-        model: Any = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder, local_files_only=True))
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     model.tie_weights()
     return model.eval()
 
@@ -171,8 +176,8 @@ def _read_tokenizer(folder: Path, modified: int) -> PreTrainedTokenizerFast:
     from transformers import AutoTokenizer
 
     with _readable(folder, "tokenizer"):
-        tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(folder, local_files_only=True)  # type: ignore[assignment]
-    return tokenizer
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    return tokenizer  # type: ignore[no-any-return]
 
 
 def save_mrm_head(folder: str | Path, bias: Tensor, unseen_mask: Tensor) -> None:
