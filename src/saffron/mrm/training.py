@@ -25,12 +25,17 @@ from saffron.jobs import TrainJob, beside
 from saffron.layout import Layout
 from saffron.mrm.model import MultifurcationRewardModel, squared_error
 from saffron.mrm.targets import Batch, Targets, collate, schedule, steps
+from saffron.safety4m.build import check_finite
 
 log = logging.getLogger(__name__)
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
 #: Points of a stored loss curve at most; longer trainings are averaged over equal windows.
 CURVE = 2000
+
+
+class TrainingError(ValueError):
+    """A training that has left what can be computed; names the step and the remedy."""
 
 
 def train(job: TrainJob, layout: Layout) -> None:
@@ -40,7 +45,8 @@ def train(job: TrainJob, layout: Layout) -> None:
     processes (``mrm.processes``) the rows of each step are divided among them; the result differs by rounding only.
 
     Raises:
-        RecordError: if labels, mask or models are missing, or the labels have no train split.
+        RecordError: if labels, mask or models are missing, the labels have no train split, or a reward is not finite.
+        TrainingError: if the loss is not finite.
         ReleaseError: if ``mrm.from`` is ``released`` and the release does not fit.
     """
     settings, seed = job.mrm, job.seed
@@ -55,6 +61,7 @@ def train(job: TrainJob, layout: Layout) -> None:
     formats = ChatFormats.load(layout.tokenizer)
     labels = layout.safety4m(seed) / "labels.parquet"
     table = records.read_table(labels, records.SAFETY4M)
+    check_finite(table, labels)
     targets = Targets(table[table["split"] == "train"], formats, settings.order)
     if not len(targets):
         raise records.RecordError(f"{labels}: no labels in the train split; nothing to train the MRM on")
@@ -98,6 +105,9 @@ def fit(
 
     Returns:
         The loss curve, as records.LOSSES.
+
+    Raises:
+        TrainingError: if a loss is not finite, at the next checkpoint or the end.
     """
     total = steps(len(targets), settings.batch_size, settings.epochs)
     device = accelerator.device
@@ -125,11 +135,24 @@ def fit(
         done = step + 1
         if done % settings.checkpoint_every == 0 and done < total:
             reduced = accelerator.reduce(losses, reduction="mean")
+            _check_losses(reduced[:done])
             if accelerator.is_main_process:
                 store(checkpoint, parameters, optimizer, reduced, done)
                 bar.set_postfix(loss=f"{float(reduced[max(first, done - 100) : done].mean()):.3f}")
     bar.close()
-    return _curve(accelerator.reduce(losses, reduction="mean").cpu(), settings)
+    losses = accelerator.reduce(losses, reduction="mean").cpu()
+    _check_losses(losses)
+    return _curve(losses, settings)
+
+
+def _check_losses(losses: Tensor) -> None:
+    bad = (~torch.isfinite(losses)).nonzero()
+    if len(bad):
+        step = int(bad[0])
+        raise TrainingError(
+            f"MRM training: the loss is {float(losses[step])} at step {step} of {len(losses)} so far; lower mrm.learning_rate, "
+            "or use runtime.dtype float32"
+        )
 
 
 def learning_rate(settings: MRM, step: int, total: int) -> float:

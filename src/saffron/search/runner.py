@@ -33,7 +33,7 @@ from saffron.methods import discovery
 from saffron.methods.base import Block, Result, SearchPrompt
 from saffron.methods.random import RandomKey
 from saffron.methods.verdicts import judge
-from saffron.models import device
+from saffron.models import device, sense
 from saffron.search import experiments
 from saffron.search.inputs import AttackedPrompt, Inputs, Loaded
 from saffron.sources import oracle
@@ -52,6 +52,7 @@ def run(job: SearchJob, layout: Layout, shard: int, loaded: Loaded | None = None
 
     Raises:
         RecordError: if something it reads is missing or not what it should be.
+        ModelError: if a model's rewards are not finite, or cannot be right.
     """
     blocks = _Blocks.of(job, layout, loaded)
     mine = blocks.of_shard(shard)
@@ -210,6 +211,7 @@ class _Blocks:
             some = slice(start, start + size)
             judge_ids = [prompt.judge_ids for prompt in prompts[some]]
             rewards += judge(self.inputs.models, judge_ids, [result.output_ids for result in results[some]])
+        self._check_finite(prompts, results, rewards)
         rows = []
         for prompt, result, judged in zip(prompts, results, rewards, strict=True):
             text = self.inputs.decode(result.output_ids)
@@ -238,6 +240,17 @@ class _Blocks:
                 }
             )
         return rows
+
+    def _check_finite(self, prompts: list[AttackedPrompt], results: list[Result], judged: list[float]) -> None:
+        """Refuse rewards that are not finite; of a method's own, the model is the MRM if it reads one."""
+        job, layout = self.job, self.layout
+        guard = layout.model("guard", job.seed)
+        own = guard if job.mrm is None else layout.mrm(job.seed, job.mrm)
+        for prompt, result, reward in zip(prompts, results, judged, strict=True):
+            output = f"{self.name} at budget {result.budget} on prompt {prompt.prompt_id} of {job.dataset}"
+            sense.require_finite([reward], f"the output of {output}", guard)
+            if result.reward is not None:
+                sense.require_finite([result.reward], f"{output}, its own,", own)
 
     def batch_sizes(self, blocks: Sequence[int]) -> dict[str, int]:
         """Batch sizes noted with this run's finished blocks, by block (none on a CPU)."""
