@@ -370,7 +370,9 @@ class MRM(Section):
 
     origin: Literal["train", "released"] = Field("train", alias="from", description="train it, or load the authors' release")
     released: str | None = Field(
-        None, description="local folder of the authors' release (adapter, lm_head_bias.pt, unseen_mask.pt)"
+        None,
+        description="local folder of the authors' release (adapter, lm_head_bias.pt, unseen_mask.pt); the adapter is merged at "
+        "the scale that its adapter_config.json describes",
     )
     released_bias: bool = Field(False, description="add the release's bias, an untrained initialisation never used by its code")
     released_unseen: int = Field(92_013, ge=0, description="unseen tokens the release's mask must have")

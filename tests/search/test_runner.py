@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -21,11 +22,11 @@ from saffron import assessment, jobs, records
 from saffron import config as configs
 from saffron.analysis import tries
 from saffron.chat import ChatFormat, ChatFormats
-from saffron.config import Config
+from saffron.config import Config, Runtime
 from saffron.layout import Layout
 from saffron.methods import discovery
 from saffron.methods.base import Block, Result
-from saffron.models import load_lm, save_mrm_head
+from saffron.models import ModelError, load_lm, save_mrm_head
 from saffron.records import RecordError
 from saffron.search import gathering, runner, trees
 from saffron.search.inputs import Inputs
@@ -415,3 +416,58 @@ def test_an_assessment_has_the_second_judges_rewards_and_the_policys_likelihoods
                 verdict = judge(torch.tensor([question])).logits[0, -1]
                 assert values.independent_reward == pytest.approx((verdict[9] - verdict[10]).item(), abs=1e-4)
     assert not np.allclose(found["independent_reward"], table["judge_reward"], atol=1e-2)
+
+
+# ---------------------------------------------------------------------------------------------------- models and numbers
+def own(layout: Layout, role: str, change: Any) -> None:
+    """A model of this test's own in place of the shared one, changed."""
+    model = load_lm(layout.model(role, 0), Runtime(device="cpu", dtype="float32"))
+    with torch.no_grad():
+        change(model)
+    shared = layout.model(role, 0).parent.parent
+    target = shared.resolve()
+    shared.unlink()
+    shutil.copytree(target, shared)
+    model.save_pretrained(layout.model(role, 0))
+
+
+def damage(model: Any) -> None:
+    model.model.embed_tokens.weight[1:9] = torch.nan  # w0 alone is in the built-in exchanges, 3 to 8 around them
+
+
+@pytest.mark.parametrize(
+    ("role", "change", "message"),
+    [
+        ("guard", lambda model: model.lm_head.weight.zero_(), r"models/seed0/guard: the reward of all 8 built-in exchanges is 0"),
+        ("guard", damage, r"models/seed0/guard: the reward of the built-in exchange .* is nan"),
+        ("policy", damage, r"models/seed0/policy: logits of a short prompt are not finite at token 0"),
+    ],
+)
+def test_a_model_that_makes_no_sense_is_refused_before_a_search(layout: Layout, role: str, change: Any, message: str) -> None:
+    own(layout, role, change)
+    config = make_config(**experiment({"method": "best_of_n", "budgets": [1]}))
+    with pytest.raises(ModelError, match=message):
+        run_all(config, layout)
+    assert not list(layout.data.rglob(".blocks/*/*.parquet"))
+
+
+def test_a_judges_reward_that_is_not_finite_names_prompt_and_model(layout: Layout) -> None:
+    def odd(model: Any) -> None:
+        model.model.embed_tokens.weight[11:] = torch.nan
+
+    own(layout, "guard", odd)
+    config = make_config(**experiment({"method": "no_defense", "budgets": [0]}))
+    with pytest.raises(
+        ModelError, match=r"guard: the reward of the output of tiny/no_defense-default at budget 0 on prompt \d+ of tiny"
+    ):
+        run_all(config, layout)
+
+
+def test_an_infinite_reward_in_a_table_is_refused_on_gathering(layout: Layout) -> None:
+    config = make_config(**experiment({"method": "no_defense", "budgets": [0]}))
+    run_all(config, layout)
+    path = layout.search_run(0, "tiny", "no_defense-default", 0)
+    table = records.read_table(path, records.SEARCH)
+    records.write_table(path, table.assign(judge_reward=np.inf), records.SEARCH)
+    with pytest.raises(RecordError, match="column judge_reward: not a number at prompt 0"):
+        gathering.gather(jobs.gather(config, 0, "tiny"), layout)
