@@ -182,6 +182,22 @@ def test_tokens_beyond_the_embedding_are_refused_with_a_remedy(run: tuple[Config
     assert not layout.tokenizer.exists()
 
 
+def test_code_of_a_checkpoint_is_never_run(run: tuple[Config, Layout, Path], tmp_path: Path) -> None:
+    settings, layout, folder = run
+    ran = tmp_path / "ran"
+    for role in ("policy", "guard"):
+        (folder / role / "code.py").write_text(f"open({str(ran)!r}, 'w')\nclass Mine:\n    pass\n")
+    path = folder / "policy/tokenizer_config.json"
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps({**values, "tokenizer_class": "Mine", "auto_map": {"AutoTokenizer": ["code.Mine", None]}}))
+    with pytest.raises(SourceError, match=r"^models\.hub\.policy: no readable tokenizer in "):
+        making.tokenizer(jobs.model(settings, "tokenizer"), layout)
+    describe(model_type="mine", architectures=["MineForCausalLM"], auto_map={"AutoConfig": "code.Mine"})(folder / "guard")
+    with pytest.raises(SourceError, match=r"^models\.hub\.guard: auto_map says that the model needs code of its own"):
+        making.guard(jobs.model(settings, "guard", 0), layout)
+    assert not ran.exists()
+
+
 @pytest.mark.parametrize(
     ("part", "name"),
     [

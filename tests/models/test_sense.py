@@ -14,7 +14,7 @@ from replica import other_family
 from transformers import LlamaForCausalLM
 
 from saffron.chat import ChatFormats
-from saffron.models import ModelError, formats, sense
+from saffron.models import ModelError, formats, require_finite, sense
 
 HERE = Path("data/x/models/seed0/guard")
 
@@ -129,6 +129,6 @@ def test_penalties_of_a_checkpoint_do_not_count(tokenizer: Any, spoken: ChatForm
 
 
 def test_rewards_that_are_not_finite_are_named() -> None:
-    sense.require_finite([1.0, -2.0], "conversation 3", HERE)
+    require_finite([1.0, -2.0], "conversation 3", HERE)
     with pytest.raises(ModelError, match=rf"^{HERE}: the reward of conversation 3 at response token 1 is inf; its weights"):
-        sense.require_finite([1.0, float("inf"), float("nan")], "conversation 3", HERE, each="response token")
+        require_finite([1.0, float("inf"), float("nan")], "conversation 3", HERE, each="response token")

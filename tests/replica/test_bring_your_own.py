@@ -70,6 +70,13 @@ def test_the_end_of_a_turn_within_a_text_ends_none(finished: tuple[Config, Layou
         assert sum(id in control for id in between) == sum(id in control for id in formats.policy.infix)
 
 
+def test_a_plan_before_the_tokenizer_is_made_takes_the_papers_lengths(finished: tuple[Config, Layout], tmp_path: Path) -> None:
+    settings, layout = finished
+    run = settings.search.experiments["scaling"].runs[0]
+    planned, known = (plan.lengths_of(settings, of, run, 10.0) for of in (Layout("mine", tmp_path), layout))
+    assert planned.guard_suffix == 56 != known.guard_suffix == len(ChatFormats.load(layout.tokenizer).guard.suffix)
+
+
 def test_formats_of_another_family_are_refused(finished: tuple[Config, Layout]) -> None:
     settings, layout = finished
     section = settings.models.hub

@@ -44,12 +44,12 @@ def tokenizer(job: ModelJob, layout: Layout) -> None:
         ChatFormatError: if a chat format is not these tokenizers'.
     """
     hub = _section(job)
+    own = hub.chat_formats
+    stored = None if isinstance(own, ChatTexts) else ChatFormats.load(own or CHAT_FORMATS, policy=hub.policy_format)
     folders = {role: _folder(file, role, TOKENIZER_PATTERNS) for role, file in _roles(hub).items()}
     tokenizers = {role: load_tokenizer(folder, f"models.hub.{role}") for role, folder in folders.items()}
-    if isinstance(hub.chat_formats, ChatTexts):
-        formats = of_texts(hub.chat_formats, tokenizers["policy"], tokenizers["guard"])
-    else:
-        formats = ChatFormats.load(hub.chat_formats or CHAT_FORMATS, policy=hub.policy_format)
+    formats = of_texts(own, tokenizers["policy"], tokenizers["guard"]) if isinstance(own, ChatTexts) else stored
+    assert formats is not None
     formats = replace(formats, control_tokens_in_text=hub.control_tokens_in_text)
     check_one_vocabulary(tokenizers["policy"], tokenizers["guard"], formats)
     widths: dict[str, Any] = {role: _config(folder, role).get("vocab_size") for role, folder in folders.items()}

@@ -6,7 +6,7 @@ torch is imported inside the functions, as the tokenizer's job needs none.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 HEAD = "head.safetensors"
+OVERFLOW = "its weights are damaged, or overflow in this dtype: try runtime.dtype float32, then another checkpoint"
 
 
 class ModelError(ValueError):
@@ -219,3 +220,24 @@ def load_mrm(
         raise ModelError(f"{folder}: {HEAD} is for {len(bias)} tokens, the model has {layer.out_features}; rerun the stage mrm")
     layer.bias = nn.Parameter(bias.to(layer.weight), requires_grad=False)
     return model, unseen.to(layer.weight.device)
+
+
+def require_finite(values: Iterable[Any], what: str, model: object, *, each: str = "number") -> None:
+    """Refuse rewards that are no numbers, before any of them is stored.
+
+    Args:
+        values: rewards.
+        what: they are of, for the message.
+        model: which gave them.
+        each: what a value belongs to within that; their number is said with it where there are several.
+
+    Raises:
+        ModelError: naming the first, what it belongs to and the model.
+    """
+    import numpy as np
+
+    array = np.asarray(values, dtype=np.float64)
+    bad = np.flatnonzero(~np.isfinite(array))
+    if len(bad):
+        place = f" at {each} {bad[0]}" if len(array) > 1 else ""
+        raise ModelError(f"{model}: the reward of {what}{place} is {array[bad[0]]}; {OVERFLOW}")

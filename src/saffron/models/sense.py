@@ -8,7 +8,7 @@ weights that overflow. Where nothing can be right, the job ends here; where numb
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from saffron.chat import ChatFormats
 from saffron.engine.trie import ROOT, TokenTrie
-from saffron.models.loading import ModelError
+from saffron.models.loading import OVERFLOW, ModelError, require_finite
 
 log = logging.getLogger(__name__)
 
@@ -45,26 +45,6 @@ TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3, torch.bfloat16: 0.1}
 MASS = 0.1
 #: Tokens of the policy's continuation.
 NEW_TOKENS = 8
-OVERFLOW = "its weights are damaged, or overflow in this dtype: try runtime.dtype float32, then another checkpoint"
-
-
-def require_finite(values: Iterable[Any], what: str, model: object, *, each: str = "number") -> None:
-    """Refuse rewards that are no numbers, before any of them is stored.
-
-    Args:
-        values: rewards.
-        what: they are of, for the message.
-        model: which gave them.
-        each: what a value belongs to within that; their number is said with it where there are several.
-
-    Raises:
-        ModelError: naming the first, what it belongs to and the model.
-    """
-    array = np.asarray(values, dtype=np.float64)
-    bad = np.flatnonzero(~np.isfinite(array))
-    if len(bad):
-        place = f" at {each} {bad[0]}" if len(array) > 1 else ""
-        raise ModelError(f"{model}: the reward of {what}{place} is {array[bad[0]]}; {OVERFLOW}")
 
 
 @torch.inference_mode()
@@ -113,9 +93,8 @@ def check_guard(guard: Any, formats: ChatFormats, tokenizer: Any, folder: Path) 
             "round, or is its chat format another?",
             *(folder, unsafe, len(rewards), numbers),
         )
-    mass = float(np.median(masses))
-    if mass < MASS:
-        most = max(likeliest, key=likeliest.count)
+    mass, most = float(np.median(masses)), max(likeliest, key=likeliest.count)
+    if mass < MASS and most not in (formats.safe_id, formats.unsafe_id):
         log.warning(
             "%s gives both verdicts together a probability of %.2g where they are read (median of %d built-in exchanges), and "
             "would rather say %r: does its chat format end where the verdict comes, and are these its words?",

@@ -16,7 +16,7 @@ from saffron.config import as_dict
 from saffron.engine.compute import ModelShape
 from saffron.jobs import EvaluateJob, beside
 from saffron.layout import Layout
-from saffron.models import device, sense
+from saffron.models import device
 from saffron.mrm import card
 from saffron.mrm.model import observed_rewards
 from saffron.mrm.targets import Targets, collate
@@ -48,7 +48,7 @@ def evaluate(job: EvaluateJob, layout: Layout) -> None:
     model, _ = models.load_mrm(folder, job.runtime, device_map=job.device_map)
     points, batch_size = predictions(model, held_out, ChatFormats.load(layout.tokenizer), job.mrm.evaluation_prefixes, seed)
     for conversation, part in points.groupby("conversation_id", sort=False):
-        sense.require_finite(part["mrm_reward"], f"conversation {conversation}", folder, each="held-out prefix")
+        models.require_finite(part["mrm_reward"], f"conversation {conversation}", folder, each="held-out prefix")
     record = statistics(points)
     record["held_out_prefixes"] = int(held_out["rewards"].map(len).sum())
     record["batch_size"], record["device"] = batch_size, device.name(model.device)

@@ -25,7 +25,6 @@ from saffron.jobs import TrainJob, beside
 from saffron.layout import Layout
 from saffron.mrm.model import MultifurcationRewardModel, squared_error
 from saffron.mrm.targets import Batch, Targets, collate, schedule, steps
-from saffron.safety4m.build import check_finite
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +60,7 @@ def train(job: TrainJob, layout: Layout) -> None:
     formats = ChatFormats.load(layout.tokenizer)
     labels = layout.safety4m(seed) / "labels.parquet"
     table = records.read_table(labels, records.SAFETY4M)
-    check_finite(table, labels)
+    records.check_rewards(table, labels)
     targets = Targets(table[table["split"] == "train"], formats, settings.order)
     if not len(targets):
         raise records.RecordError(f"{labels}: no labels in the train split; nothing to train the MRM on")

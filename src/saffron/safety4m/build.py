@@ -74,7 +74,7 @@ def gather(job: LabelJob, layout: Layout) -> None:
             f"{layout.safety4m(seed)}: the shards are not those of {layout.conversations} with {settings.shards} shard(s); "
             "label them again"
         )
-    check_finite(labels, layout.safety4m(seed))
+    records.check_rewards(labels, layout.safety4m(seed))
     labels = labels.sort_values("conversation_id", key=lambda ids: ids.map(rank)).reset_index(drop=True)
     guard = records.read_json(layout.model("guard", seed) / "config.json")
     mask = unseen_mask(labels, int(guard["vocab_size"]))
@@ -83,25 +83,6 @@ def gather(job: LabelJob, layout: Layout) -> None:
     with records.replacing(folder / "unseen_mask.safetensors") as temporary:
         save_file({"unseen_mask": mask}, temporary)
     card.write(folder, card.summarise(job, layout, counts, labels, mask))
-
-
-def check_finite(labels: pd.DataFrame, where: Path) -> None:
-    """Refuse labels that hold a reward which is not finite.
-
-    Args:
-        labels: a records.SAFETY4M table.
-        where: its file or folder, for the message.
-
-    Raises:
-        RecordError: naming conversation and position.
-    """
-    for conversation, rewards in zip(labels["conversation_id"], labels["rewards"], strict=True):
-        bad = np.flatnonzero(~np.isfinite(rewards))
-        if len(bad):
-            raise records.RecordError(
-                f"{where}: column rewards: the guard's reward of conversation {conversation} at response token {bad[0]} is "
-                f"{rewards[bad[0]]}; delete its blocks and label them again with a guard that gives finite rewards"
-            )
 
 
 def blocks_folder(job: LabelJob, layout: Layout) -> Path:
@@ -146,7 +127,7 @@ def _label_blocks(job: LabelJob, layout: Layout, blocks: dict[int, list[Response
             )
         for (response, _), values in zip(inside, rewards, strict=True):
             what = f"conversation {response.conversation_id}"
-            sense.require_finite(values, what, layout.model("guard", job.seed), each="response token")
+            models.require_finite(values, what, layout.model("guard", job.seed), each="response token")
         rows = [_row(response, item, values) for (response, item), values in zip(inside, rewards, strict=True)]
         records.write_table(_block(folder, index), rows, records.SAFETY4M)
 

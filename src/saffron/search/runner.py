@@ -33,7 +33,7 @@ from saffron.methods import discovery
 from saffron.methods.base import Block, Result, SearchPrompt
 from saffron.methods.random import RandomKey
 from saffron.methods.verdicts import judge
-from saffron.models import device, sense
+from saffron.models import device, require_finite
 from saffron.search import experiments
 from saffron.search.inputs import AttackedPrompt, Inputs, Loaded
 from saffron.sources import oracle
@@ -248,9 +248,9 @@ class _Blocks:
         own = guard if job.mrm is None else layout.mrm(job.seed, job.mrm)
         for prompt, result, reward in zip(prompts, results, judged, strict=True):
             output = f"{self.name} at budget {result.budget} on prompt {prompt.prompt_id} of {job.dataset}"
-            sense.require_finite([reward], f"the output of {output}", guard)
+            require_finite([reward], f"the output of {output}", guard)
             if result.reward is not None:
-                sense.require_finite([result.reward], f"{output}, its own,", own)
+                require_finite([result.reward], f"{output}, its own,", own)
 
     def batch_sizes(self, blocks: Sequence[int]) -> dict[str, int]:
         """Batch sizes noted with this run's finished blocks, by block (none on a CPU)."""
