@@ -52,7 +52,7 @@ def outputs(config: Config, layout: Layout, seed: int) -> None:
                 (table["method"] == run.method) & (table["settings_id"] == run.settings_id) & (table["budget"] == budget)
             ]
             texts = [prompts[prompt_id] for prompt_id in rows["prompt_id"]]
-            prompt_ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
+            prompt_ids = formats.encode(tokenizer, texts)
             answers = [TokenisedResponse(ids, list(out)) for ids, out in zip(prompt_ids, rows["output_ids"], strict=True)]
             found[f"{run.key}/{budget}"] = compare(guard, mrm, unseen, formats, answers)
     records.write_json(layout.mrm(seed) / "outputs.json", found)

@@ -1,8 +1,12 @@
 """How each model is spoken to: prompt formats as token ids, so that no text is ever decoded and encoded again in between.
 
 A format is three id sequences around the prompt and the response: ``prefix + prompt + infix + response + suffix``. The
-ids are data (``chat_formats.json``, beside every tokenizer); the paper's are those of its released code
-(``data/reference/paper/chat_formats.json``), and a tokenizer has to agree with them before a run starts.
+ids are data (``chat_formats.json``, beside every tokenizer), made once by the tokenizer's job: from the config's text or a
+tokenizer's own chat template (:mod:`saffron.models.formats`), or those of the paper's released code
+(``data/reference/paper/chat_formats.json``). A tokenizer has to agree with them before a run starts.
+
+Prompts and answers are text of users and datasets. What reads like a control token in them (``<|eot_id|>``) stays text:
+:meth:`ChatFormats.encode` is the one way from such text to ids.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -63,6 +68,9 @@ class ChatFormats:
     safe_id: int
     unsafe_id: int
     eos_id: int
+    safe: str = "safe"  # what the verdict tokens read as
+    unsafe: str = "unsafe"
+    control_tokens_in_text: bool = False  # whether a control token's name in a prompt or an answer becomes that token
 
     @classmethod
     def load(cls, path: str | Path, *, policy: str = "policy") -> ChatFormats:
@@ -81,6 +89,8 @@ class ChatFormats:
             ) from None
         except json.JSONDecodeError as error:
             raise ChatFormatError(f"{path}: not JSON ({error}); run the stage models again") from None
+        if not isinstance(values, dict):
+            raise ChatFormatError(f"{path}: holds a {type(values).__name__}, not formats by name; run the stage models again")
         return cls.of(values, where=str(path), policy=policy)
 
     @classmethod
@@ -94,7 +104,24 @@ class ChatFormats:
         safe_id, unsafe_id = (_id(values.get("verdict", {}), name, f"{where}: verdict") for name in ("safe", "unsafe"))
         if safe_id == unsafe_id:
             raise ChatFormatError(f"{where}: verdict.safe and verdict.unsafe are both {safe_id}; a verdict needs two tokens")
-        return cls(spoken, guard, mrm, safe_id=safe_id, unsafe_id=unsafe_id, eos_id=_id(values, "eos", where))
+        if not guard.suffix:
+            raise ChatFormatError(
+                f"{where}: guard.suffix is empty, but the verdict is read behind it; give it the ids of the text after which the "
+                "guard answers, which is at least the header of its turn"
+            )
+        words = values.get("words")
+        words = words if isinstance(words, Mapping) else {}
+        return cls(
+            spoken,
+            guard,
+            mrm,
+            safe_id=safe_id,
+            unsafe_id=unsafe_id,
+            eos_id=_id(values, "eos", where),
+            safe=str(words.get("safe", "safe")),
+            unsafe=str(words.get("unsafe", "unsafe")),
+            control_tokens_in_text=bool(values.get("control_tokens_in_text", False)),
+        )
 
     def save(self, path: str | Path) -> None:
         """Write ``chat_formats.json``, to this file or into this folder."""
@@ -102,7 +129,9 @@ class ChatFormats:
         formats = {"policy": self.policy, "guard": self.guard, "mrm": self.mrm}
         record = {
             "verdict": {"safe": self.safe_id, "unsafe": self.unsafe_id},
+            "words": {"safe": self.safe, "unsafe": self.unsafe},
             "eos": self.eos_id,
+            "control_tokens_in_text": self.control_tokens_in_text,
             **{
                 name: {part: list(getattr(value, part)) for part in ("prefix", "infix", "suffix")}
                 for name, value in formats.items()
@@ -113,12 +142,12 @@ class ChatFormats:
     def verify(self, tokenizer: Tokenizer) -> None:
         """Check the formats against a tokenizer: decoded and encoded again, every id sequence must come back.
 
-        A vocabulary whose words stand at other ids can pass that, so the verdict tokens must also read safe and unsafe.
+        A vocabulary whose words stand at other ids can pass that, so the verdict tokens must also read as the verdicts' words.
 
         Raises:
             ChatFormatError: naming the first sequence that does not come back, or the verdict that reads otherwise.
         """
-        remedy = f"check the pinned revisions of the models, or write {FILE} for this model family"
+        remedy = "check the pinned revisions of the models, or write models.hub.chat_formats for this model family"
         for name, ids in self._sequences():
             text, again = _text(tokenizer, ids), _round_trip(tokenizer, ids)
             if again != list(ids):
@@ -126,10 +155,34 @@ class ChatFormats:
                     f"chat format {name}: ids {_short(ids)} read {text[:40]!r} in this tokenizer, which encodes that as "
                     f"{_short(again)}; the formats are not this tokenizer's: {remedy}"
                 )
-        for word, id in (("safe", self.safe_id), ("unsafe", self.unsafe_id)):
+        for name, word, id in (("safe", self.safe, self.safe_id), ("unsafe", self.unsafe, self.unsafe_id)):
             text = _text(tokenizer, (id,))
-            if text.strip() != word:
-                raise ChatFormatError(f"verdict.{word}: id {id} reads {text!r} in this tokenizer, not {word!r}; {remedy}")
+            if text.strip() != word.strip():
+                raise ChatFormatError(f"verdict.{name}: id {id} reads {text!r} in this tokenizer, not {word!r}; {remedy}")
+
+    def encode(self, tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+        """Texts of users and datasets as ids, without anything around them.
+
+        No id is that of a control token, whatever a text says, unless ``control_tokens_in_text``.
+
+        Args:
+            tokenizer: a fast tokenizer of Hugging Face.
+            texts: prompts or answers.
+
+        Raises:
+            ChatFormatError: if the tokenizer's vocabulary itself reads a part of a text as a control token.
+        """
+        if not texts:
+            return []
+        split = not self.control_tokens_in_text
+        found = tokenizer(list(texts), add_special_tokens=False, split_special_tokens=split)["input_ids"]
+        if not split:
+            return [list(ids) for ids in found]
+        control = control_ids(tokenizer)
+        return [
+            list(ids) if control.isdisjoint(ids) else _plain(tokenizer, text, control)
+            for text, ids in zip(texts, found, strict=True)
+        ]
 
     @property
     def ids(self) -> set[int]:
@@ -143,6 +196,41 @@ class ChatFormats:
         ]
         single = [("verdict.safe", (self.safe_id,)), ("verdict.unsafe", (self.unsafe_id,)), ("eos", (self.eos_id,))]
         return [(name, ids) for name, ids in [*parts, *single] if ids]
+
+
+@lru_cache(maxsize=4)
+def control_ids(tokenizer: Any) -> frozenset[int]:
+    """Ids that no text may become: tokens added to the vocabulary, special or not, but for runs of blanks (GPT-NeoX has such)."""
+    return frozenset(id for id, token in tokenizer.added_tokens_decoder.items() if token.special or token.content.strip())
+
+
+@lru_cache(maxsize=2)
+def _without_added_tokens(tokenizer: Any) -> Any:
+    """The tokenizer's backend, to which every control token is special, as only those can be told to be read as text."""
+    from tokenizers import Tokenizer as Backend
+
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    control = control_ids(tokenizer)
+    for token in content["added_tokens"]:
+        token["special"] = token["id"] in control
+    backend = Backend.from_str(json.dumps(content))
+    backend.encode_special_tokens = True
+    backend.no_truncation()
+    backend.no_padding()
+    return backend
+
+
+def _plain(tokenizer: Any, text: str, control: frozenset[int]) -> list[int]:
+    """Ids of a text that holds the name of an added token which is not special (Qwen's ``<tool_call>``), read as text."""
+    ids: list[int] = _without_added_tokens(tokenizer).encode(text, add_special_tokens=False).ids
+    left = [id for id in ids if id in control]
+    if left:
+        raise ChatFormatError(
+            f"a text holds {tokenizer.convert_ids_to_tokens(left[0])!r}, which the tokenizer's vocabulary reads as the control "
+            f"token {left[0]} however it is asked; remove it from the prompt or the conversation, or let it be one: "
+            "models.hub.control_tokens_in_text: true"
+        )
+    return ids
 
 
 def _text(tokenizer: Tokenizer, ids: Sequence[int]) -> str:

@@ -21,6 +21,8 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     create_model,
     field_serializer,
     field_validator,
@@ -227,6 +229,56 @@ class SandboxModels(Section):
     deepalign_training: Optimisation = Field(..., description="safety-recovery tuning of the DeepAlign policy (section 5.6)")
 
 
+class ChatText(Section):
+    """One model's chat format as text; a control token stands by its name (``<|im_start|>``)."""
+
+    template: bool = Field(
+        False,
+        description="take what stands around prompt and response from the tokenizer's own chat template (the guard's: around an "
+        "exchange, with the header of the answer that follows)",
+    )
+    prefix: str = Field("", description="text before the prompt, the control token that begins a text included")
+    infix: str = Field("", description="text between prompt and response")
+    suffix: str = Field("", description="text after the response, up to where the verdict comes; with template: text after it")
+
+    @model_validator(mode="after")
+    def _said_once(self) -> ChatText:
+        if self.template and (self.prefix or self.infix):
+            raise ValueError("template: true says what prefix and infix would; remove one or the other")
+        return self
+
+
+class ChatTexts(Section):
+    """The chat formats of policy, guard and MRM as text, and the guard's verdicts."""
+
+    policy: ChatText = Field(..., description="the policy's format")
+    guard: ChatText = Field(..., description="the guard's format")
+    mrm: ChatText | None = Field(None, description="the MRM's format (null: the guard's without its suffix)")
+    safe: str = Field("safe", min_length=1, description='the guard\'s word for a safe answer, one token; it may be " safe"')
+    unsafe: str = Field("unsafe", min_length=1, description="the guard's word for an unsafe answer, one token")
+    eos: str | None = Field(None, min_length=1, description="token that ends the policy's answer (null: the tokenizer's own)")
+
+    @model_validator(mode="after")
+    def _verdict_can_be_asked(self) -> ChatTexts:
+        if not (self.guard.template or self.guard.suffix):
+            raise ValueError(
+                "guard.suffix is empty, but the verdict is read behind it: write the text after which the guard answers, as "
+                r'"<|im_end|>\n<|im_start|>assistant\n", or set guard.template: true'
+            )
+        if self.safe == self.unsafe:
+            raise ValueError(f"safe and unsafe are both {self.safe!r}; a verdict needs two words")
+        return self
+
+
+def _texts_or_file(value: Any, inner: ValidatorFunctionWrapHandler) -> Any:
+    """A mapping is formats as text, and what is wrong in it is said of its own keys alone."""
+    if isinstance(value, dict):
+        return ChatTexts.model_validate(value)
+    if value is None or isinstance(value, (str, ChatTexts)):
+        return inner(value)
+    raise ValueError(f"formats are text (policy, guard, mrm, safe, unsafe) or the name of a file of token ids, not {value!r}")
+
+
 class HubModels(Section):
     """The paper's models."""
 
@@ -238,7 +290,14 @@ class HubModels(Section):
         description="auto: accelerate puts weights straight on the GPU (null: by way of host memory); either way a model that "
         "one GPU does not hold is refused",
     )
-    chat_formats: str | None = Field(None, description="chat_formats.json of another model family (null: the paper's)")
+    chat_formats: Annotated[str | ChatTexts | None, WrapValidator(_texts_or_file)] = Field(
+        None, description="chat formats of another model family: as text, or a file of token ids (null: the paper's)"
+    )
+    control_tokens_in_text: bool = Field(
+        False,
+        description="true: what reads like a control token (<|eot_id|>) in prompts and answers becomes one, as in the released "
+        "code; false: it stays text",
+    )
 
 
 class Models(Section):
@@ -291,7 +350,9 @@ class MRM(Section):
 
     origin: Literal["train", "released"] = Field("train", alias="from", description="train it, or load the authors' release")
     released: str | None = Field(
-        None, description="local folder of the authors' release (adapter, lm_head_bias.pt, unseen_mask.pt)"
+        None,
+        description="local folder of the authors' release (adapter, lm_head_bias.pt, unseen_mask.pt); the adapter is merged at "
+        "the scale that its adapter_config.json describes",
     )
     released_bias: bool = Field(False, description="add the release's bias, an untrained initialisation never used by its code")
     released_unseen: int = Field(92_013, ge=0, description="unseen tokens the release's mask must have")

@@ -183,14 +183,14 @@ def fetch(file: HubFile, key: str, kind: Kind, patterns: Sequence[str], *, endpo
 
 
 #: Files up to this size are read whole for :func:`contents`; of larger ones so many windows of so many bytes.
-WHOLE, WINDOWS, WINDOW = 1 << 26, 64, 1 << 16
+WHOLE, WINDOWS, WINDOW = 1 << 26, 1 << 10, 1 << 12
 
 
 def contents(path: Path) -> str:
     """16 hex digits of what a local file or folder holds, all folders below it included.
 
-    Weights take gigabytes, and every dry run asks: of a large file its size and windows spread over all of it are read. Weights
-    that were trained on differ in every window.
+    Weights take gigabytes, and every dry run asks: of a large file its size and windows spread over all of it are read, so close
+    that a matrix of a large model does not fit between two. Weights that were trained on differ in every window.
     """
     files = sorted(item for item in path.rglob("*") if item.is_file()) if path.is_dir() else [path]
     digest = hashlib.sha256()

@@ -121,7 +121,7 @@ def _content(config: Config, section: str, *keys: str) -> dict[str, str]:
 # ------------------------------------------------------------------------------------------------------------- models
 #: Keys of models.sandbox and models.hub that each model reads.
 READ_BY_MODEL = {
-    "tokenizer": ("vocab_size", "guard_question", "policy", "policy_format", "guard", "chat_formats"),
+    "tokenizer": ("vocab_size", "guard_question", "policy", "policy_format", "guard", "chat_formats", "control_tokens_in_text"),
     "policy": ("policy", "policy_pretraining", "policy_safety"),
     "guard": ("guard", "guard_training", "guard_outcome_share"),
     "other_guard": ("guard", "guard_training", "guard_outcome_share"),
@@ -149,7 +149,7 @@ def model(config: Config, which: str, seed: int | None = None) -> ModelJob:
         keys = list(READ_BY_SANDBOX_TOKENIZER)
     content = _content(config, "models", *keys)
     own = getattr(section, "chat_formats", None) if "chat_formats" in keys else None
-    if own is not None and Path(own).exists():
+    if isinstance(own, str) and Path(own).exists():
         content["models.hub.chat_formats"] = hub.contents(Path(own))
     return ModelJob(
         code=code.digest("saffron.models.making"),

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from saffron import records, workflow
 from saffron.chat import ChatFormats
-from saffron.config import Config, Experiment, Run, SandboxModels
+from saffron.config import ChatTexts, Config, Experiment, Run, SandboxModels
 from saffron.engine.compute import ModelShape
 from saffron.judges.discovery import kind
 from saffron.layout import Layout
@@ -119,7 +119,10 @@ def _formats(config: Config, layout: Layout) -> ChatFormats:
         return ChatFormats.load(layout.tokenizer)
     reference = REFERENCE / "chat_formats.json"
     if config.models.hub is not None and config.models.origin == "hub":
-        return ChatFormats.load(config.models.hub.chat_formats or reference, policy=config.models.hub.policy_format)
+        own = config.models.hub.chat_formats
+        if isinstance(own, ChatTexts):  # how many tokens they are, the models stage will know; the paper's stand in until then
+            return ChatFormats.load(reference, policy="llama3_policy")
+        return ChatFormats.load(own or reference, policy=config.models.hub.policy_format)
     return ChatFormats.load(reference, policy="llama3_policy")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import secrets
 import shutil
 import stat
@@ -145,6 +146,25 @@ def read_table(path: str | Path, schema: pa.Schema | None = None, columns: list[
         return frame
     _check_schema(path, found, schema)
     return frame[columns or schema.names]
+
+
+def check_rewards(labels: pd.DataFrame, where: Path) -> None:
+    """Refuse labels that hold a reward which is not finite.
+
+    Args:
+        labels: a :data:`SAFETY4M` table.
+        where: its file or folder, for the message.
+
+    Raises:
+        RecordError: naming conversation and position.
+    """
+    for conversation, rewards in zip(labels["conversation_id"], labels["rewards"], strict=True):
+        for position, reward in enumerate(rewards):
+            if not math.isfinite(reward):
+                raise RecordError(
+                    f"{where}: column rewards: the guard's reward of conversation {conversation} at response token {position} is "
+                    f"{reward}; delete its blocks and label them again with a guard that gives finite rewards"
+                )
 
 
 def _check_schema(path: Path, found: pa.Schema, schema: pa.Schema) -> None:

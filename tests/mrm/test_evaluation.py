@@ -115,3 +115,15 @@ def test_evaluation_reads_the_test_split_only_and_is_the_same_for_every_variant(
     card = (layout.mrm(0) / "README.md").read_text()
     assert f"{record['mae']:.4f}" in card
     assert str(layout.root) not in card
+
+
+def test_an_mrm_that_gives_no_number_is_refused_by_conversation(layout):
+    config = config_with()
+    mrm.train(jobs.train(config, 0), layout)
+    head = records.read_tensors(layout.mrm(0) / models.HEAD)
+    models.save_mrm_head(layout.mrm(0), torch.full_like(head["lm_head_bias"], torch.inf), head["unseen_mask"])
+    with pytest.raises(
+        models.ModelError, match=r"mrm/seed0/default: the reward of conversation \S+( at held-out prefix 0)? is inf"
+    ):
+        mrm.evaluate(jobs.evaluate(config, 0), layout)
+    assert not (layout.mrm(0) / "evaluation.json").exists()

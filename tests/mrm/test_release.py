@@ -154,6 +154,42 @@ def _other_rank(folder: Path) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), "r": 8}))
 
 
+def _described(**fields: object) -> Callable[[Path], object]:
+    """Other fields in the adapter's description."""
+
+    def spoil(folder: Path) -> None:
+        path = folder / release.ADAPTER_CONFIG
+        path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("fields", "scale"),
+    [
+        ({}, 1.0),
+        ({"use_rslora": True}, 2.0),  # alpha / sqrt(r) in place of alpha / r
+        ({"alpha_pattern": {"q_proj": 12, "v_proj": 12}}, 3.0),
+        ({"inference_mode": False, "init_lora_weights": "gaussian", "rank_pattern": {}, "modules_to_save": None}, 1.0),
+    ],
+)
+def test_an_adapter_is_merged_at_the_scale_that_it_describes(
+    run: tuple[Layout, Path], fields: dict[str, object], scale: float
+) -> None:
+    layout, source = run
+    _described(**fields)(source)
+    mrm.train(jobs.train(config_for(source), 0), layout)
+    merged = load_file(layout.mrm(0) / "merged/model.safetensors")
+    guard = load_file(layout.model("guard", 0) / "model.safetensors")
+    adapter = load_file(source / release.ADAPTER)
+    name = LAST.removeprefix("base_model.model.").removesuffix(".lora_B.weight")
+    change = adapter[LAST] @ adapter[LAST.replace("lora_B", "lora_A")]
+    torch.testing.assert_close(merged[f"{name}.weight"], guard[f"{name}.weight"] + scale * change, rtol=1e-5, atol=1e-5)
+    assert merged.keys() == guard.keys()
+    changed = {key for key in guard if not torch.equal(merged[key], guard[key])}
+    assert changed == {f"model.layers.{n}.self_attn.{module}.weight" for n in range(LAYERS) for module in ("q_proj", "v_proj")}
+
+
 def _pickled(folder: Path) -> None:
     (folder / release.MASK).write_bytes(pickle.dumps(Path("x")))
 
@@ -168,6 +204,26 @@ def _pickled(folder: Path) -> None:
         ),
         (_edit(lambda tensors: tensors.update({LAST: tensors[LAST].half()})), r"lora_B\.weight is torch\.float16 of shape"),
         (_edit(lambda tensors: tensors.update({"other": tensors.pop(LAST)})), r"lora_B\.weight is missing, expected float32"),
+        *(
+            (
+                _described(**{name: value}),
+                rf"adapter_config\.json: {name} is .*, which is not read here: an MRM is the guard's own",
+            )
+            for name, value in [
+                ("use_dora", True),
+                ("bias", "lora_only"),
+                ("modules_to_save", ["lm_head"]),
+                ("rank_pattern", {"q_proj": 8}),
+                ("layers_to_transform", [0]),
+                ("fan_in_fan_out", True),
+                ("lora_bias", True),
+                ("init_lora_weights", "pissa"),
+                ("a_field_of_tomorrow", 1),
+            ]
+        ),
+        (_described(peft_type="IA3"), r"peft_type is IA3, but only LORA can be merged"),
+        (_described(target_modules=["q_proj"]), r"target_modules does not fit base_model.*v_proj.* in adapter_model"),
+        (lambda folder: (folder / release.ADAPTER_CONFIG).write_text("[]"), r"peft_type is list, but only LORA"),
         (_other_rank, r"adapter_config\.json: r is 8, but mrm\.lora_rank is 4; make them agree"),
         (
             lambda folder: (folder / release.ADAPTER).write_bytes((folder / release.ADAPTER).read_bytes()[:500]),

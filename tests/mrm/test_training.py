@@ -189,3 +189,23 @@ def test_processes_that_share_a_step_add_up_to_its_loss(rows, world):
             share, weight = training._share(targets, indices, rank, world)
             parts.append(weight * squared_error(mrm_model(share), share, counted))
     assert float(sum(parts)) / world == pytest.approx(float(whole), rel=1e-12)
+
+
+def test_labels_that_are_not_finite_are_refused_by_conversation_and_position(layout):
+    path = layout.safety4m(0) / "labels.parquet"
+    table = records.read_table(path, records.SAFETY4M)
+    table["rewards"] = [rewards.copy() for rewards in table["rewards"]]
+    table["rewards"][2][1] = np.nan
+    records.write_table(path, table, records.SAFETY4M)
+    name = table["conversation_id"][2]
+    with pytest.raises(records.RecordError, match=rf"labels\.parquet: .* conversation {name} at response token 1 is nan"):
+        mrm.train(jobs.train(config_with(), 0), layout)
+    assert not (layout.mrm(0) / "merged").exists()
+
+
+@pytest.mark.parametrize("checkpoint_every", [2, 1000])
+def test_a_training_that_overflows_ends_with_its_step(layout, checkpoint_every):
+    config = config_with(epochs=4.0, learning_rate=1e30, checkpoint_every=checkpoint_every)
+    with pytest.raises(training.TrainingError, match=r"the loss is (nan|inf) at step \d+ of .*; lower mrm\.learning_rate"):
+        mrm.train(jobs.train(config, 0), layout)
+    assert not (layout.mrm(0) / "merged").exists()

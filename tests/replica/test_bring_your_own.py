@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from saffron.chat import ChatFormatError, ChatFormats
 from saffron.config import Config
 from saffron.layout import Layout
 from saffron.models import making
+from saffron.search.inputs import Inputs
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 YAML = re.compile(r"```yaml\n(.*?)```", re.S)
@@ -44,14 +44,38 @@ def test_the_judge_reads_the_formats_that_were_brought(finished: tuple[Config, L
     settings, layout = finished
     tokenizer = models.load_tokenizer(layout.tokenizer)
     formats = ChatFormats.load(layout.tokenizer)
-    assert formats == other_family.chat_formats(tokenizer)
+    read = {name: tokenizer.decode(getattr(formats.guard, name)) for name in ("prefix", "infix", "suffix")}
+    assert read == other_family.CHAT_FORMATS["guard"]
+    assert tokenizer.decode([formats.safe_id]) == " fine" and tokenizer.decode([formats.unsafe_id]) == " harmful"
     guard = models.load_lm(layout.model("guard", 0), settings.runtime)
     prompts = records.read_table(layout.prompts("harmful_hexphi"), records.PROMPTS).set_index("prompt_id")["prompt"]
     judged = records.read_table(layout.judgements(0, "guard", "scaling"), records.JUDGEMENTS)
     for row in records.read_table(layout.search(0, "scaling"), records.SEARCH).assign(score=judged["score"]).itertuples():
-        prompt = tokenizer.encode(prompts[row.prompt_id], add_special_tokens=False)
+        (prompt,) = formats.encode(tokenizer, [prompts[row.prompt_id]])
         logits = guard(torch.tensor([formats.guard.render(prompt, list(row.output_ids))])).logits[0, -1]
         assert row.score == pytest.approx(float(logits[formats.safe_id] - logits[formats.unsafe_id]), abs=1e-3)
+
+
+def test_the_end_of_a_turn_within_a_text_ends_none(finished: tuple[Config, Layout]) -> None:
+    settings, layout = finished
+    tokenizer, formats = models.load_tokenizer(layout.tokenizer), ChatFormats.load(layout.tokenizer)
+    control = {tokenizer.convert_tokens_to_ids(name) for name in other_family.SPECIAL}
+    labels = records.read_table(layout.safety4m(0) / "labels.parquet", records.SAFETY4M)
+    read = [list(ids[: -1 if ids[-1] == formats.eos_id else None]) for ids in labels["input_ids"]]
+    assert sum("<|im_end|>" in tokenizer.decode(ids) for ids in read) >= 4
+    assert control.isdisjoint(id for ids in read for id in ids)
+    job = jobs.search(settings, 0, "scaling", "saffron-default")
+    for prompt in Inputs(job, layout).prompts:
+        between = prompt.search.policy_ids[len(formats.policy.prefix) :]
+        assert "<|im_end|>" in prompt.text and control.isdisjoint(prompt.prefill_ids)
+        assert sum(id in control for id in between) == sum(id in control for id in formats.policy.infix)
+
+
+def test_a_plan_before_the_tokenizer_is_made_takes_the_papers_lengths(finished: tuple[Config, Layout], tmp_path: Path) -> None:
+    settings, layout = finished
+    run = settings.search.experiments["scaling"].runs[0]
+    planned, known = (plan.lengths_of(settings, of, run, 10.0) for of in (Layout("mine", tmp_path), layout))
+    assert planned.guard_suffix == 56 != known.guard_suffix == len(ChatFormats.load(layout.tokenizer).guard.suffix)
 
 
 def test_formats_of_another_family_are_refused(finished: tuple[Config, Layout]) -> None:
@@ -60,7 +84,9 @@ def test_formats_of_another_family_are_refused(finished: tuple[Config, Layout]) 
     assert section is not None
     paper = section.model_copy(update={"chat_formats": None, "policy_format": "llama3_policy"})
     changed = settings.model_copy(update={"models": settings.models.model_copy(update={"hub": paper})})
-    with pytest.raises(ChatFormatError, match=r"chat format policy\.prefix: .*write chat_formats\.json for this model family"):
+    with pytest.raises(
+        ChatFormatError, match=r"chat format policy\.prefix: .*write models\.hub\.chat_formats for this model family"
+    ):
         making.tokenizer(jobs.model(changed, "tokenizer"), Layout("other", layout.root))
 
 
@@ -75,9 +101,8 @@ def test_the_page_names_files_and_keys_that_exist() -> None:
         for block in YAML.findall(page)
     ]
     models_block, sources_block = blocks
-    configs.Models.model_validate(models_block["models"])
+    assert isinstance(configs.Models.model_validate(models_block["models"]).hub.chat_formats, configs.ChatTexts)  # type: ignore[union-attr]
     configs.Sources.model_validate(sources_block["sources"])
-    ChatFormats.of(json.loads(re.search(r"```json\n(.*?)```", page, re.S)[1]), where="the page")  # type: ignore[index]
 
 
 def test_prompts_written_as_on_the_page_are_a_prompt_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,12 +9,14 @@ import pytest
 import torch
 import yaml
 from safetensors.numpy import load_file
+from transformers import LlamaForCausalLM
 
 from saffron import config as configuration
 from saffron import jobs, models, records, safety4m
 from saffron.chat import ChatFormats
 from saffron.config import Config, ConfigError
 from saffron.layout import Layout
+from saffron.models import sense
 from saffron.models.device import DeviceMemoryError
 from saffron.safety4m import build
 from saffron.safety4m import verdicts as engine
@@ -212,3 +214,47 @@ def test_the_real_conversations_are_labelled_and_every_row_accounted_for(layout)
     assert card["source_rows"]["total"] == len(table) == 2312
     assert len(labels) > 0
     assert labels["rewards"].map(lambda rewards: bool(np.isfinite(rewards).all())).all()
+
+
+def spoil(layout, token):
+    """Damage the guard's embedding of one token, which no built-in exchange holds."""
+    folder = layout.model("guard", 0)
+    guard = LlamaForCausalLM.from_pretrained(folder)
+    with torch.no_grad():
+        guard.model.embed_tokens.weight[token] = torch.nan
+    guard.save_pretrained(folder)
+
+
+def test_a_reward_that_is_not_finite_ends_labelling_before_it_is_stored(layout):
+    config = config_with()
+    tokenizer, formats = models.load_tokenizer(layout.tokenizer), ChatFormats.load(layout.tokenizer)
+    texts = [text for exchange in (*sense.HARMLESS, *sense.REFUSED) for text in exchange]
+    known = {id for ids in formats.encode(tokenizer, texts) for id in ids} | formats.ids
+    token = next(id for id in formats.encode(tokenizer, [" rope press"])[0] if id not in known)
+    spoil(layout, token)
+    with pytest.raises(
+        models.ModelError, match=r"models/seed0/guard: the reward of conversation \S+ at response token \d+ is nan"
+    ):
+        run(config, layout)
+    assert not layout.safety4m_shard(0, 0).exists()
+
+
+def test_a_guard_that_makes_no_sense_is_refused_before_labelling(layout):
+    guard = LlamaForCausalLM.from_pretrained(layout.model("guard", 0))
+    with torch.no_grad():
+        guard.lm_head.weight.zero_()
+    guard.save_pretrained(layout.model("guard", 0))
+    with pytest.raises(models.ModelError, match=r"models/seed0/guard: the reward of all 8 built-in exchanges is 0"):
+        run(config_with(), layout)
+
+
+def test_stored_rewards_that_are_not_finite_are_refused_on_gathering(layout):
+    config = config_with()
+    run(config, layout)
+    path = layout.safety4m_shard(0, 0)
+    table = records.read_table(path, records.SAFETY4M)
+    table["rewards"] = [rewards if row != 3 else np.full_like(rewards, np.inf) for row, rewards in enumerate(table["rewards"])]
+    records.write_table(path, table, records.SAFETY4M)
+    name = table["conversation_id"][3]
+    with pytest.raises(records.RecordError, match=rf"column rewards: .* conversation {name} at response token 0 is inf; delete"):
+        safety4m.gather(jobs.label(config, 0), layout)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import placed
 import pytest
@@ -106,8 +108,10 @@ def test_the_batch_is_sized_from_the_free_memory_of_the_guards_gpu(monkeypatch):
 class Characters:
     """A tokenizer of one id per character."""
 
-    def __call__(self, texts, *, add_special_tokens):
-        assert not add_special_tokens
+    added_tokens_decoder: ClassVar = {}
+
+    def __call__(self, texts, *, add_special_tokens, split_special_tokens):
+        assert not add_special_tokens and split_special_tokens
         return {"input_ids": [[ord(letter) for letter in text] for text in texts]}
 
 
@@ -121,11 +125,11 @@ class Characters:
     ],
 )
 def test_prompt_and_response_together_are_cut_to_the_window(prompt, response, expected):
-    (item,) = tokenise(Characters(), [Response("train", 0, "chosen", 0, prompt, response)], max_tokens=6)
+    (item,) = tokenise(Characters(), FORMATS, [Response("train", 0, "chosen", 0, prompt, response)], max_tokens=6)
     assert (item.prompt_ids, item.response_ids) == tuple([ord(letter) for letter in text] for text in expected)
 
 
 def test_eos_ends_a_response_that_fits_with_it():
     responses = [Response("train", 0, "chosen", 0, "ab", text) for text in ("cd", "cde", "cdef", "cdefg")]
-    items = tokenise(Characters(), responses, max_tokens=6, eos_id=0)
+    items = tokenise(Characters(), FORMATS, responses, max_tokens=6, eos_id=0)
     assert [item.response_ids[-1] for item in items] == [0, 0, ord("f"), ord("f")]

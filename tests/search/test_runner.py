@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -21,12 +22,13 @@ from saffron import config as configs
 from saffron import jobs, records
 from saffron.analysis import tries
 from saffron.chat import ChatFormat, ChatFormats
-from saffron.config import Config
+from saffron.config import Config, Runtime
 from saffron.judges import stage
+from saffron.judges.base import JudgeError
 from saffron.layout import Layout
 from saffron.methods import discovery
 from saffron.methods.base import Block, Result
-from saffron.models import load_lm, save_mrm_head
+from saffron.models import ModelError, load_lm, save_mrm_head
 from saffron.records import RecordError
 from saffron.search import gathering, runner, trees
 from saffron.search.inputs import Inputs
@@ -437,10 +439,64 @@ def test_another_guard_and_the_policys_likelihood_are_of_each_output_by_itself(l
                 output, before = row.output_ids.tolist(), len(prompt.search.policy_ids)
                 logits = policy(torch.tensor([[*prompt.search.policy_ids, *output]])).logits[0, before - 1 : -1].log_softmax(-1)
                 assert likelihood["score"][row.Index] == pytest.approx(logits[range(len(output)), output].mean().item(), abs=1e-5)
-                asked = inputs.formats.guard.prompt(inputs.tokenizer.encode(prompt.text, add_special_tokens=False))
+                asked = inputs.formats.guard.prompt(inputs.formats.encode(inputs.tokenizer, [prompt.text])[0])
                 verdict = guard(torch.tensor([[*asked, *output, *inputs.formats.guard.suffix]])).logits[0, -1]
                 assert other["score"][row.Index] == pytest.approx((verdict[9] - verdict[10]).item(), abs=1e-4)
                 assert row.prefill_ids.tolist() == prompt.prefill_ids
                 assert row.response == inputs.decode([*prompt.prefill_ids, *output])
     assert likelihood["success"].isna().all() and other["success"].notna().all()
     assert not np.allclose(other["score"], judged(config, layout)["score"], atol=1e-2)
+
+
+# ---------------------------------------------------------------------------------------------------- models and numbers
+def own(layout: Layout, role: str, change: Any) -> None:
+    """A model of this test's own in place of the shared one, changed."""
+    model = load_lm(layout.model(role, 0), Runtime(device="cpu", dtype="float32"))
+    with torch.no_grad():
+        change(model)
+    shared = layout.model(role, 0).parent.parent
+    target = shared.resolve()
+    shared.unlink()
+    shutil.copytree(target, shared)
+    model.save_pretrained(layout.model(role, 0))
+
+
+def damage(model: Any) -> None:
+    model.model.embed_tokens.weight[1:9] = torch.nan  # w0 alone is in the built-in exchanges, 3 to 8 around them
+
+
+@pytest.mark.parametrize(
+    ("role", "change", "message"),
+    [
+        ("guard", lambda model: model.lm_head.weight.zero_(), r"models/seed0/guard: the reward of all 8 built-in exchanges is 0"),
+        ("guard", damage, r"models/seed0/guard: the reward of the built-in exchange .* is nan"),
+        ("policy", damage, r"models/seed0/policy: logits of a short prompt are not finite at token 0"),
+    ],
+)
+def test_a_model_that_makes_no_sense_is_refused_before_a_search(layout: Layout, role: str, change: Any, message: str) -> None:
+    own(layout, role, change)
+    config = make_config(**experiment({"method": "best_of_n", "budgets": [1]}))
+    with pytest.raises(ModelError, match=message):
+        run_all(config, layout)
+    assert not list(layout.data.rglob(".blocks/*/*.parquet"))
+
+
+def test_a_judges_reward_that_is_not_finite_names_prompt_and_model(layout: Layout) -> None:
+    def odd(model: Any) -> None:
+        model.model.embed_tokens.weight[11:] = torch.nan
+
+    own(layout, "guard", odd)
+    config = make_config(**experiment({"method": "no_defense", "budgets": [0]}))
+    run_all(config, layout)
+    with pytest.raises(JudgeError, match=r"guard/tiny.parquet: column score: nan for \d+ outputs, first no_defense"):
+        judged(config, layout)
+
+
+def test_an_infinite_reward_in_a_table_is_refused_on_gathering(layout: Layout) -> None:
+    config = make_config(**experiment({"method": "no_defense", "budgets": [0]}))
+    run_all(config, layout)
+    path = layout.search_run(0, "tiny", "no_defense-default", 0)
+    table = records.read_table(path, records.SEARCH)
+    records.write_table(path, table.assign(flops_policy=np.inf), records.SEARCH)
+    with pytest.raises(RecordError, match="column flops_policy: not a number at prompt 0"):
+        gathering.gather(jobs.gather(config, 0, "tiny"), layout)

@@ -9,7 +9,7 @@ Shapes: B prompts, R rows (new nodes or chains per prompt), L tokens per row, V 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -256,6 +256,17 @@ def sliding_window(config: Any) -> int | None:
     return int(window)
 
 
+def _passed_by(model: Any) -> Iterator[tuple[str, Any]]:
+    """Modules whose ``forward`` the engine replaces, at least at times, with their names."""
+    yield from (("the model", model), ("the decoder", model.model), ("the last norm", model.model.norm))
+    yield from (("rotary_emb", model.model.rotary_emb), ("the lm_head", model.get_output_embeddings()))
+    for number, layer in enumerate(model.model.layers):
+        yield f"layer {number}", layer
+        yield f"layer {number}.self_attn", layer.self_attn
+        yield f"layer {number}.input_layernorm", layer.input_layernorm
+        yield f"layer {number}.post_attention_layernorm", layer.post_attention_layernorm
+
+
 def check_model(model: Any) -> None:
     """Refuse what the engine cannot drive.
 
@@ -280,6 +291,12 @@ def check_model(model: Any) -> None:
         )
     if model.training:
         raise TrieError("the model is in training mode; call model.eval() first")
+    for name, module in _passed_by(model):
+        if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
+            raise TrieError(
+                f"{name} has a forward hook or a forward of its own, which the engine passes by, since it drives the parts of a "
+                "layer one by one; remove it, or merge what it adds into the weights"
+            )
     rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
     if rope not in ROPE_TYPES:
         raise TrieError(f"rotary embedding {rope!r} depends on the sequence's length; known: {', '.join(ROPE_TYPES)}")

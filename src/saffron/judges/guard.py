@@ -25,10 +25,10 @@ def judge(answers: Sequence[Answer], settings: Settings, models: Models) -> list
 
 def verdicts(guard: Any, answers: Sequence[Answer], settings: Settings, models: Models) -> list[Judgement]:
     """A guard's verdicts on whole answers; the score is R = logit(safe) − logit(unsafe)."""
+    prompts = models.formats.encode(models.tokenizer, [answer.prompt for answer in answers])
     asked = [
-        models.formats.guard.prompt(models.tokenizer.encode(answer.prompt, add_special_tokens=False))
-        + (answer.prefill_ids if settings.reads_prefill else [])
-        for answer in answers
+        models.formats.guard.prompt(prompt) + (answer.prefill_ids if settings.reads_prefill else [])
+        for prompt, answer in zip(prompts, answers, strict=True)
     ]
     scores = rewards(guard, models.formats, asked, [answer.output_ids for answer in answers])
     return [Judgement(score < settings.threshold, score) for score in scores]

@@ -13,10 +13,10 @@ def judge(answers: Sequence[Answer], settings: Any, models: Models) -> list[Judg
     import torch
     from torch.nn.functional import log_softmax
 
-    policy, encode = models.lm("policy"), models.tokenizer.encode
+    policy, prompts = models.lm("policy"), models.formats.encode(models.tokenizer, [answer.prompt for answer in answers])
     rows = [
-        [*models.formats.policy.prompt(encode(answer.prompt, add_special_tokens=False)), *answer.prefill_ids, *answer.output_ids]
-        for answer in answers
+        [*models.formats.policy.prompt(prompt), *answer.prefill_ids, *answer.output_ids]
+        for prompt, answer in zip(prompts, answers, strict=True)
     ]
     longest = max(map(len, rows))
     ids = torch.tensor([[*row, *([0] * (longest - len(row)))] for row in rows], device=policy.device)

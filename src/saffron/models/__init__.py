@@ -9,6 +9,7 @@ from saffron.models.loading import (
     load_mrm,
     load_tokenizer,
     require_device,
+    require_finite,
     save_mrm_head,
     skeleton,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "load_mrm",
     "load_tokenizer",
     "require_device",
+    "require_finite",
     "save_mrm_head",
     "skeleton",
 ]

@@ -7,9 +7,11 @@ come back from both tokenizers unchanged.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +19,19 @@ from safetensors import SafetensorError, safe_open
 
 from saffron import chat, records
 from saffron.chat import ChatFormats
-from saffron.config import HubFile, HubModels, as_dict
+from saffron.config import ChatTexts, HubFile, HubModels, as_dict
 from saffron.engine.forward import TrieError, check_model
 from saffron.hub import SourceError, fetch
 from saffron.jobs import ModelJob, beside
 from saffron.layout import Layout
+from saffron.models import checkpoint as checks
+from saffron.models.formats import of_texts
 from saffron.models.loading import skeleton
 
 #: The chat formats of the paper's models: part of the project, not of a run.
 CHAT_FORMATS = Path(__file__).resolve().parents[3] / "data" / "reference" / "paper" / chat.FILE
-TOKENIZER_PATTERNS = ["tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt", "config.json"]
+TOKENIZER_PATTERNS = ["tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt"]
+TOKENIZER_PATTERNS += ["chat_template*.jinja", "config.json"]
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 MODEL_PATTERNS = ["config.json", "generation_config.json", "model*.safetensors", INDEX]
 
@@ -39,11 +44,19 @@ def tokenizer(job: ModelJob, layout: Layout) -> None:
         ChatFormatError: if a chat format is not these tokenizers'.
     """
     hub = _section(job)
-    formats = ChatFormats.load(hub.chat_formats or CHAT_FORMATS, policy=hub.policy_format)
+    own = hub.chat_formats
+    stored = None if isinstance(own, ChatTexts) else ChatFormats.load(own or CHAT_FORMATS, policy=hub.policy_format)
     folders = {role: _folder(file, role, TOKENIZER_PATTERNS) for role, file in _roles(hub).items()}
     tokenizers = {role: load_tokenizer(folder, f"models.hub.{role}") for role, folder in folders.items()}
+    formats = of_texts(own, tokenizers["policy"], tokenizers["guard"]) if isinstance(own, ChatTexts) else stored
+    assert formats is not None
+    formats = replace(formats, control_tokens_in_text=hub.control_tokens_in_text)
     check_one_vocabulary(tokenizers["policy"], tokenizers["guard"], formats)
-    check_one_width(folders["policy"], folders["guard"])
+    widths: dict[str, Any] = {role: _config(folder, f"models.hub.{role}").get("vocab_size") for role, folder in folders.items()}
+    check_one_width(widths["policy"], widths["guard"])
+    for role, one in tokenizers.items():
+        with _refusing(f"models.hub.{role}"):
+            checks.check_tokens(one.get_vocab(), widths[role])
     for one in tokenizers.values():
         formats.verify(one)
     with records.replacing_folder(layout.tokenizer) as target:
@@ -112,18 +125,37 @@ def check_one_vocabulary(policy: Any, guard: Any, formats: ChatFormats) -> None:
         raise SourceError(f"models.hub: {len(differing)} tokens differ between policy and guard, first {first}; {remedy}")
 
 
-def check_one_width(policy: Path, guard: Path) -> None:
+def check_one_width(policy: int, guard: int) -> None:
     """Both models must have as many logits: one tokenizer may stand over lm_heads padded to different widths.
 
     Raises:
         SourceError: naming both widths.
     """
-    ours, theirs = (records.read_json(folder / "config.json").get("vocab_size") for folder in (policy, guard))
-    if ours != theirs:
+    if policy != guard:
         raise SourceError(
-            f"models.hub: the policy gives {ours} logits, the guard {theirs}; the MRM scores the policy's tokens one by one: "
+            f"models.hub: the policy gives {policy} logits, the guard {guard}; the MRM scores the policy's tokens one by one: "
             "take a guard (models.hub.guard) of as many"
         )
+
+
+def _config(folder: Path, key: str) -> dict[str, Any]:
+    """A model's ``config.json``, if it describes what can be read here."""
+    try:
+        config: dict[str, Any] = records.read_json(folder / "config.json")
+    except records.RecordError as error:
+        raise SourceError(f"{key}: {error.args[0].partition(';')[0]}; check the revision or mirror") from None
+    with _refusing(key):
+        checks.check_config(config)
+    return config
+
+
+@contextlib.contextmanager
+def _refusing(key: str) -> Iterator[None]:
+    """Name the model of a refusal."""
+    try:
+        yield
+    except ValueError as error:
+        raise SourceError(f"{key}: {error}") from None
 
 
 def _words(tokenizer: Any) -> dict[str, int]:
@@ -141,7 +173,7 @@ def load_tokenizer(folder: Path, key: str) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SourceError(
             f"{key}: no readable tokenizer in {folder} ({str(error).splitlines()[0]}); check the revision or mirror"
@@ -182,25 +214,33 @@ def _whole(file: HubFile, key: str) -> tuple[Path, list[Path]]:
             f"{key}: {source} lacks config.json or model*.safetensors; only safetensors weights are read: "
             "check the revision or mirror"
         )
+    config = _config(source, key)
     model = _drivable(source, key)
+    with _refusing(key):
+        checks.check_class(config, model)
     try:
-        check_weights(source, {name: tuple(parameter.shape) for name, parameter in model.named_parameters()})
+        names = check_weights(source, {name: tuple(parameter.shape) for name, parameter in model.named_parameters()})
     except SourceError as error:
         again = f"hf download {file.id} --revision {file.revision} --force-download"
         remedy = f"fetch the mirror {file.path} again" if file.path else f"run `{again}` to fetch it again"
         raise SourceError(f"{key}: {error}; {remedy}") from None
+    every = dict(model.named_parameters(remove_duplicate=False))
+    with _refusing(key):
+        checks.check_keys(names, dict(model.named_parameters()), every)
     return source, files
 
 
-def check_weights(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+def check_weights(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> set[str]:
     """Refuse weights that would not load, or not all of them, once a GPU has been waited for; reads no tensor.
 
     A mirror that was cut short, git without its large files, and a hub's cache filled in part all look like a model.
 
     Args:
         folder: of the model.
-        shapes: of the tensors it must hold, by name; a tied lm_head is not among them. Others are ignored, as by
-            transformers.
+        shapes: of the tensors it must hold, by name; a tied lm_head is not among them.
+
+    Returns:
+        The names of all tensors that it holds.
 
     Raises:
         SourceError: naming the file and what is wrong with it.
@@ -222,6 +262,7 @@ def check_weights(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
     for name, shape in shapes.items():
         if found[name] != shape:
             raise SourceError(f"{name} in {folder} is of shape {found[name]}, its config.json says {shape}")
+    return set(found)
 
 
 def _weight_files(folder: Path) -> list[Path]:

@@ -6,7 +6,7 @@ torch is imported inside the functions, as the tokenizer's job needs none.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 
 from saffron import records
 from saffron.config import ConfigError, Runtime
+from saffron.models import checkpoint
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 HEAD = "head.safetensors"
+OVERFLOW = "its weights are damaged, or overflow in this dtype: try runtime.dtype float32, then another checkpoint"
 
 
 class ModelError(ValueError):
@@ -75,25 +77,28 @@ def load_lm(
     if not (folder / "config.json").exists():
         raise ModelError(f"{folder}: no model here; run the stage that makes it")
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, PreTrainedConfig
 
     from saffron.models import device
 
     place, dtype = device_of(runtime), getattr(torch, runtime.dtype)
     free = device.free_bytes(place)
     with _readable(folder, "model"):
+        checkpoint.check_config(PreTrainedConfig.get_config_dict(folder)[0])
         check_fits(folder, dtype, free)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
             attn_implementation=attn,
             local_files_only=True,
+            trust_remote_code=False,
             device_map={"": place} if device_map == "auto" else None,
             output_loading_info=True,
         )
         model, found = loaded
         if found["missing_keys"]:  # transformers would go on with random weights
             raise ValueError(f"tensors {sorted(found['missing_keys'])[:3]} are missing")
+        checkpoint.check_keys(found["unexpected_keys"], (), ())  # which it would leave out
     return model.to(place).eval().requires_grad_(False)
 
 
@@ -124,7 +129,8 @@ def skeleton(folder: Path) -> PreTrainedModel:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     with init_empty_weights():
-        model: Any = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder, local_files_only=True))
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     model.tie_weights()
     return model.eval()
 
@@ -171,8 +177,8 @@ def _read_tokenizer(folder: Path, modified: int) -> PreTrainedTokenizerFast:
     from transformers import AutoTokenizer
 
     with _readable(folder, "tokenizer"):
-        tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(folder, local_files_only=True)  # type: ignore[assignment]
-    return tokenizer
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    return tokenizer  # type: ignore[no-any-return]
 
 
 def save_mrm_head(folder: str | Path, bias: Tensor, unseen_mask: Tensor) -> None:
@@ -214,3 +220,24 @@ def load_mrm(
         raise ModelError(f"{folder}: {HEAD} is for {len(bias)} tokens, the model has {layer.out_features}; rerun the stage mrm")
     layer.bias = nn.Parameter(bias.to(layer.weight), requires_grad=False)
     return model, unseen.to(layer.weight.device)
+
+
+def require_finite(values: Iterable[Any], what: str, model: object, *, each: str = "number") -> None:
+    """Refuse rewards that are no numbers, before any of them is stored.
+
+    Args:
+        values: rewards.
+        what: they are of, for the message.
+        model: which gave them.
+        each: what a value belongs to within that; their number is said with it where there are several.
+
+    Raises:
+        ModelError: naming the first, what it belongs to and the model.
+    """
+    import numpy as np
+
+    array = np.asarray(values, dtype=np.float64)
+    bad = np.flatnonzero(~np.isfinite(array))
+    if len(bad):
+        place = f" at {each} {bad[0]}" if len(array) > 1 else ""
+        raise ModelError(f"{model}: the reward of {what}{place} is {array[bad[0]]}; {OVERFLOW}")

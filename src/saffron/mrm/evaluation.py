@@ -34,6 +34,7 @@ def evaluate(job: EvaluateJob, layout: Layout) -> None:
 
     Raises:
         RecordError: if labels or weights are missing, or the labels have no test split.
+        ModelError: if the MRM gives a reward that is not finite.
         DeviceMemoryError: if not even one response fits on the GPU.
     """
     seed = job.seed
@@ -46,6 +47,8 @@ def evaluate(job: EvaluateJob, layout: Layout) -> None:
     folder = layout.mrm(seed, job.variant)
     model, _ = models.load_mrm(folder, job.runtime, device_map=job.device_map)
     points, batch_size = predictions(model, held_out, ChatFormats.load(layout.tokenizer), job.mrm.evaluation_prefixes, seed)
+    for conversation, part in points.groupby("conversation_id", sort=False):
+        models.require_finite(part["mrm_reward"], f"conversation {conversation}", folder, each="held-out prefix")
     record = statistics(points)
     record["held_out_prefixes"] = int(held_out["rewards"].map(len).sum())
     record["batch_size"], record["device"] = batch_size, device.name(model.device)

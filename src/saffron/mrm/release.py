@@ -28,6 +28,11 @@ log = logging.getLogger(__name__)
 ADAPTER, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 BIAS, MASK = "lm_head_bias.pt", "unseen_mask.pt"
 FILES = (ADAPTER_CONFIG, ADAPTER, BIAS, MASK)
+#: Fields of an adapter's description that are checked here, that peft's merge reads, or that matter in training alone.
+HONOURED = (
+    *("peft_type", "task_type", "base_model_name_or_path", "revision", "auto_mapping", "peft_version", "inference_mode"),
+    *("r", "lora_alpha", "target_modules", "use_rslora", "alpha_pattern", "lora_dropout"),
+)
 
 
 class ReleaseError(ValueError):
@@ -46,14 +51,14 @@ def load(job: TrainJob, layout: Layout) -> None:
     adapter = read_adapter(source, guard, settings)
     vocabulary = guard.get_output_embeddings().out_features
     unseen, bias = read_mask(source, vocabulary, settings.released_unseen), read_bias(source, vocabulary)
-    merge(guard, adapter, settings.lora_alpha / settings.lora_rank)
+    merged = merge(guard, source, adapter)
     folder = layout.mrm(job.seed, job.variant)
     with records.replacing_folder(folder / "adapter") as temporary:
         save_file(adapter, temporary / ADAPTER, {"format": "pt"})
         described = records.read_json(source / ADAPTER_CONFIG)
         records.write_json(temporary / ADAPTER_CONFIG, {**described, "base_model_name_or_path": job.base})
     with records.replacing_folder(folder / "merged") as temporary:
-        guard.save_pretrained(temporary)
+        merged.save_pretrained(temporary)
     models.save_mrm_head(folder, bias if settings.released_bias else torch.zeros_like(bias), unseen)
     records.write_json(beside(folder), as_dict(job))
     log.info("released MRM: %d tensors merged, bias %s", len(adapter), "added" if settings.released_bias else "left out")
@@ -117,6 +122,7 @@ def read_adapter(source: Path, guard: Any, settings: MRM) -> dict[str, Tensor]:
         raise ReleaseError(
             f"mrm.released: {source} lacks a readable {ADAPTER_CONFIG} or {ADAPTER} ({error}); fetch it again"
         ) from None
+    check_description(described, source / ADAPTER_CONFIG)
     for name, value in (("r", settings.lora_rank), ("lora_alpha", settings.lora_alpha)):
         if described.get(name) != value:
             key = {"r": "lora_rank", "lora_alpha": "lora_alpha"}[name]
@@ -168,15 +174,51 @@ def read_bias(source: Path, vocabulary: int) -> Tensor:
     return bias.detach().float()
 
 
-def merge(guard: Any, adapter: dict[str, Tensor], scale: float) -> None:
-    """Add ``scale * B A`` to each adapted weight, in place, summed in float32."""
-    for number, layer in enumerate(guard.model.layers):
-        for module in LORA_MODULES:
-            name = f"base_model.model.model.layers.{number}.self_attn.{module}"
-            weight = getattr(layer.self_attn, module).weight
-            change = scale * (adapter[f"{name}.lora_B.weight"] @ adapter[f"{name}.lora_A.weight"])
-            with torch.no_grad():
-                weight.copy_(weight.float() + change.to(weight.device))
+def check_description(described: Any, path: Path) -> None:
+    """Refuse an adapter that is more than LoRA on some linear layers, and one that a newer peft describes in fields of its own.
+
+    What scales LoRA (``use_rslora``, ``alpha_pattern``) is peft's to read, which merges it.
+
+    Args:
+        described: content of ``adapter_config.json``.
+        path: its file, for messages.
+
+    Raises:
+        ReleaseError: naming the field.
+    """
+    from peft import LoraConfig
+
+    if not isinstance(described, dict) or described.get("peft_type") != "LORA":
+        kind = described.get("peft_type") if isinstance(described, dict) else type(described).__name__
+        raise ReleaseError(f"{path}: peft_type is {kind}, but only LORA can be merged into the guard; take a LoRA adapter")
+    plain = LoraConfig().to_dict()
+    for name, value in described.items():
+        if name in HONOURED or not value or value in (plain.get(name), "gaussian"):
+            continue
+        raise ReleaseError(
+            f"{path}: {name} is {value!r}, which is not read here: an MRM is the guard's own weights with LoRA of one rank on "
+            f"{' and '.join(LORA_MODULES)}; take a release of that kind, or train with mrm.from: train"
+        )
+
+
+def merge(guard: Any, source: Path, adapter: dict[str, Tensor]) -> Any:
+    """The guard with the adapter merged in as peft does it, with the scale that ``adapter_config.json`` describes.
+
+    Raises:
+        ReleaseError: if a tensor has no place.
+    """
+    from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
+
+    config = LoraConfig.from_pretrained(str(source))
+    config.base_model_name_or_path = guard.name_or_path  # what it is merged into, as peft would otherwise warn
+    with torch.random.fork_rng():  # layers are initialised before their tensors are read
+        adapted = get_peft_model(guard, config)
+    found: Any = set_peft_model_state_dict(adapted, adapter)
+    left = [name for name in found.missing_keys if "lora_" in name]
+    if found.unexpected_keys or left:
+        name = [*found.unexpected_keys, *left][0]
+        raise ReleaseError(f"{source / ADAPTER_CONFIG}: target_modules does not fit {name} in {ADAPTER}; fetch both again")
+    return adapted.merge_and_unload()
 
 
 def _read_pickled(path: Path) -> Tensor:

@@ -33,6 +33,10 @@ BETAS, EPSILON = (0.9, 0.999), 1e-8
 CURVE = 2000
 
 
+class TrainingError(ValueError):
+    """A training that has left what can be computed; names the step and the remedy."""
+
+
 def train(job: TrainJob, layout: Layout) -> None:
     """Train one variant, or load the released one: writes ``adapter/``, ``merged/``, ``head.safetensors`` and ``losses.parquet``.
 
@@ -40,7 +44,8 @@ def train(job: TrainJob, layout: Layout) -> None:
     processes (``mrm.processes``) the rows of each step are divided among them; the result differs by rounding only.
 
     Raises:
-        RecordError: if labels, mask or models are missing, or the labels have no train split.
+        RecordError: if labels, mask or models are missing, the labels have no train split, or a reward is not finite.
+        TrainingError: if the loss is not finite.
         ReleaseError: if ``mrm.from`` is ``released`` and the release does not fit.
     """
     settings, seed = job.mrm, job.seed
@@ -55,6 +60,7 @@ def train(job: TrainJob, layout: Layout) -> None:
     formats = ChatFormats.load(layout.tokenizer)
     labels = layout.safety4m(seed) / "labels.parquet"
     table = records.read_table(labels, records.SAFETY4M)
+    records.check_rewards(table, labels)
     targets = Targets(table[table["split"] == "train"], formats, settings.order)
     if not len(targets):
         raise records.RecordError(f"{labels}: no labels in the train split; nothing to train the MRM on")
@@ -98,6 +104,9 @@ def fit(
 
     Returns:
         The loss curve, as records.LOSSES.
+
+    Raises:
+        TrainingError: if a loss is not finite, at the next checkpoint or the end.
     """
     total = steps(len(targets), settings.batch_size, settings.epochs)
     device = accelerator.device
@@ -125,11 +134,24 @@ def fit(
         done = step + 1
         if done % settings.checkpoint_every == 0 and done < total:
             reduced = accelerator.reduce(losses, reduction="mean")
+            _check_losses(reduced[:done])
             if accelerator.is_main_process:
                 store(checkpoint, parameters, optimizer, reduced, done)
                 bar.set_postfix(loss=f"{float(reduced[max(first, done - 100) : done].mean()):.3f}")
     bar.close()
-    return _curve(accelerator.reduce(losses, reduction="mean").cpu(), settings)
+    losses = accelerator.reduce(losses, reduction="mean").cpu()
+    _check_losses(losses)
+    return _curve(losses, settings)
+
+
+def _check_losses(losses: Tensor) -> None:
+    bad = (~torch.isfinite(losses)).nonzero()
+    if len(bad):
+        step = int(bad[0])
+        raise TrainingError(
+            f"MRM training: the loss is {float(losses[step])} at step {step} of {len(losses)} so far; lower mrm.learning_rate, "
+            "or use runtime.dtype float32"
+        )
 
 
 def learning_rate(settings: MRM, step: int, total: int) -> float:

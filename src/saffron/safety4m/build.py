@@ -74,6 +74,7 @@ def gather(job: LabelJob, layout: Layout) -> None:
             f"{layout.safety4m(seed)}: the shards are not those of {layout.conversations} with {settings.shards} shard(s); "
             "label them again"
         )
+    records.check_rewards(labels, layout.safety4m(seed))
     labels = labels.sort_values("conversation_id", key=lambda ids: ids.map(rank)).reset_index(drop=True)
     guard = records.read_json(layout.model("guard", seed) / "config.json")
     mask = unseen_mask(labels, int(guard["vocab_size"]))
@@ -104,7 +105,7 @@ def _label_blocks(job: LabelJob, layout: Layout, blocks: dict[int, list[Response
 
     from saffron import models
     from saffron.chat import ChatFormats
-    from saffron.models import device
+    from saffron.models import device, sense
     from saffron.safety4m.verdicts import tokenise, verdicts
 
     settings = job.safety4m
@@ -112,10 +113,11 @@ def _label_blocks(job: LabelJob, layout: Layout, blocks: dict[int, list[Response
     guard = models.load_lm(layout.model("guard", job.seed), job.runtime, device_map=job.device_map)
     tokenizer = models.load_tokenizer(layout.tokenizer)
     formats = ChatFormats.load(layout.tokenizer)
+    sense.check_guard(guard, formats, tokenizer, layout.model("guard", job.seed))
     eos_id = formats.eos_id if settings.end_of_sequence else None
     size = settings.batch_size
     for index, responses in tqdm(blocks.items(), desc="safety4m", unit="block", mininterval=1):
-        tokens = tokenise(tokenizer, responses, settings.max_tokens, eos_id)
+        tokens = tokenise(tokenizer, formats, responses, settings.max_tokens, eos_id)
         inside = [(response, item) for response, item in zip(responses, tokens, strict=True) if item.response_ids]
         texts = [item for _, item in inside]
         rewards, size = verdicts(guard, formats, texts, batch_size=settings.batch_size, at_most=size)
@@ -123,6 +125,9 @@ def _label_blocks(job: LabelJob, layout: Layout, blocks: dict[int, list[Response
             records.write_json(
                 _block(folder, index).with_suffix(".json"), {"device": device.name(guard.device), "batch_size": size}
             )
+        for (response, _), values in zip(inside, rewards, strict=True):
+            what = f"conversation {response.conversation_id}"
+            models.require_finite(values, what, layout.model("guard", job.seed), each="response token")
         rows = [_row(response, item, values) for (response, item), values in zip(inside, rewards, strict=True)]
         records.write_table(_block(folder, index), rows, records.SAFETY4M)
 

@@ -33,20 +33,18 @@ class TokenisedResponse:
 
 
 def tokenise(
-    tokenizer: Any, responses: Sequence[Response], max_tokens: int, eos_id: int | None = None
+    tokenizer: Any, formats: ChatFormats, responses: Sequence[Response], max_tokens: int, eos_id: int | None = None
 ) -> list[TokenisedResponse]:
     """Prompt and response as token ids, prompt + response cut to the first ``max_tokens``.
 
     They are encoded apart, because the chat formats join them as ids. ``response_ids`` is empty where the prompt alone
     fills the window, and ends with ``eos_id`` (unless that is None) where the whole response and EOS fit into it.
     """
-    if not responses:
-        return []
-    prompts = tokenizer([r.prompt for r in responses], add_special_tokens=False)["input_ids"]
-    answers = tokenizer([r.response for r in responses], add_special_tokens=False)["input_ids"]
+    prompts = formats.encode(tokenizer, [response.prompt for response in responses])
+    answers = formats.encode(tokenizer, [response.response for response in responses])
     end = [] if eos_id is None else [eos_id]
     return [
-        TokenisedResponse(list(prompt[:max_tokens]), [*answer, *end][: max(0, max_tokens - len(prompt))])
+        TokenisedResponse(prompt[:max_tokens], [*answer, *end][: max(0, max_tokens - len(prompt))])
         for prompt, answer in zip(prompts, answers, strict=True)
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from saffron import records
@@ -48,7 +49,7 @@ def _check(table: pd.DataFrame, paths: list[Path], budgets: list[int], search_se
     where = str(paths[0]) if len(paths) == 1 else f"{paths[0]} and its {len(paths) - 1} other shards"
     remedy = "delete it and run the search again"
     for column in ("flops_policy", "flops_reward"):
-        bad = table[table[column].isna()]
+        bad = table[~np.isfinite(table[column].astype(float))]
         if len(bad):
             row = bad.iloc[0]
             raise records.RecordError(

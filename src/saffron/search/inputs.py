@@ -16,6 +16,7 @@ from saffron.jobs import SearchJob
 from saffron.layout import Layout
 from saffron.methods.base import Rewarded, SearchModels, SearchPrompt
 from saffron.methods.discovery import method
+from saffron.models import sense
 from saffron.search import experiments
 
 
@@ -91,19 +92,28 @@ class Inputs:
 
     @cached_property
     def models(self) -> SearchModels:
-        """Policy, guard and, if the run reads one, MRM."""
+        """Policy, guard and, if the run reads one, MRM.
+
+        Raises:
+            ModelError: if a model is missing or cannot be read, or what it says cannot be right.
+        """
         job, mrm, unseen = self.job, None, None
         if job.mrm:
             load_mrm = partial(models.load_mrm, runtime=job.runtime, device_map=job.device_map)
             mrm, unseen = self.loaded.mrm(self.layout.mrm(job.seed, job.mrm), load_mrm)
-        load = partial(models.load_lm, runtime=job.runtime, device_map=job.device_map)
         return SearchModels(
-            policy=self.loaded.lm(self.layout.model(job.policy, job.seed), load),
-            guard=self.loaded.lm(self.layout.model("guard", job.seed), load),
+            policy=self.loaded.lm(self.layout.model(job.policy, job.seed), partial(self._load, sense.check_policy)),
+            guard=self.loaded.lm(self.layout.model("guard", job.seed), partial(self._load, sense.check_guard)),
             formats=self.formats,
             mrm=mrm,
             unseen=None if unseen is None else unseen.to(self.device),
         )
+
+    def _load(self, check: Callable[[Any, ChatFormats, Any, Path], None], folder: Path) -> Any:
+        """A model, once it has been seen to make sense."""
+        model = models.load_lm(folder, runtime=self.job.runtime, device_map=self.job.device_map)
+        check(model, self.formats, self.tokenizer, folder)
+        return model
 
     @cached_property
     def prompts(self) -> list[AttackedPrompt]:
@@ -122,10 +132,10 @@ class Inputs:
         return [self._attacked(*row) for row in table[["prompt_id", "prompt", "reference"]].itertuples(index=False)]
 
     def _attacked(self, prompt_id: int, text: str, reference: str | None) -> AttackedPrompt:
-        ids = self.tokenizer.encode(text, add_special_tokens=False)
+        (ids,) = self.formats.encode(self.tokenizer, [text])
         prefill: list[int] = []
         if self.job.attack and reference is not None:
-            prefill = self.tokenizer.encode(reference, add_special_tokens=False)[: self.job.prefill_tokens]
+            prefill = self.formats.encode(self.tokenizer, [reference])[0][: self.job.prefill_tokens]
         rewarded = prefill if isinstance(self.settings, Rewarded) and self.settings.reward_reads_prefill else []
         prompt = SearchPrompt(
             prompt_id=int(prompt_id),

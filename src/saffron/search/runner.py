@@ -32,7 +32,7 @@ from saffron.layout import Layout
 from saffron.methods import discovery
 from saffron.methods.base import Block, Result, SearchPrompt
 from saffron.methods.random import RandomKey
-from saffron.models import device
+from saffron.models import device, require_finite
 from saffron.search import experiments
 from saffron.search.inputs import AttackedPrompt, Inputs, Loaded
 
@@ -50,6 +50,7 @@ def run(job: SearchJob, layout: Layout, shard: int, loaded: Loaded | None = None
 
     Raises:
         RecordError: if something it reads is missing or not what it should be.
+        ModelError: if a model's rewards are not finite, or cannot be right.
     """
     blocks = _Blocks.of(job, layout, loaded)
     mine = blocks.of_shard(shard)
@@ -201,6 +202,7 @@ class _Blocks:
 
     def _rows(self, prompts: list[AttackedPrompt], results: list[Result], search_seed: int) -> list[dict[str, Any]]:
         """One row per prompt: the result and its text."""
+        self._check_finite(prompts, results)
         rows = []
         for prompt, result in zip(prompts, results, strict=True):
             rows.append(
@@ -227,6 +229,15 @@ class _Blocks:
                 }
             )
         return rows
+
+    def _check_finite(self, prompts: list[AttackedPrompt], results: list[Result]) -> None:
+        """Refuse a method's own rewards that are not finite; the model is the MRM if it reads one, else the guard."""
+        job, layout = self.job, self.layout
+        own = layout.model("guard", job.seed) if job.mrm is None else layout.mrm(job.seed, job.mrm)
+        for prompt, result in zip(prompts, results, strict=True):
+            if result.reward is not None:
+                output = f"{self.name} at budget {result.budget} on prompt {prompt.prompt_id} of {job.dataset}"
+                require_finite([result.reward], f"{output}, its own,", own)
 
     def batch_sizes(self, blocks: Sequence[int]) -> dict[str, int]:
         """Batch sizes noted with this run's finished blocks, by block (none on a CPU)."""

@@ -1,0 +1,113 @@
+"""What a checkpoint must be, said and checked before any work: from its ``config.json`` and the headers of its weights.
+
+A checkpoint is a causal language model with plain weights, every tensor of which has a place in the model that it names.
+transformers is more generous: it reads a classifier's body as a language model, leaves out what it has no place for, and
+fills in what is missing. Each of these runs to the end with numbers that mean nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+CAUSAL = "ForCausalLM"
+#: Tensors that old checkpoints hold though no model has a place for them: what the config says anyway.
+DERIVED = ("rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")
+
+
+def check_config(config: Any) -> None:
+    """Refuse a ``config.json`` that describes another kind of model than can be read here.
+
+    Args:
+        config: its content.
+
+    Raises:
+        ValueError: naming the field and the remedy.
+    """
+    if not isinstance(config, Mapping):
+        raise ValueError(f"config.json holds a {type(config).__name__}, not a model's fields; fetch it again")
+    named = config.get("architectures")
+    if not isinstance(named, list) or not named:
+        raise ValueError(
+            "config.json has no architectures, so what the weights are is not known; if they are a causal language model, add "
+            'its class: "architectures": ["LlamaForCausalLM"]'
+        )
+    for name in named:
+        if not str(name).endswith(CAUSAL):
+            raise ValueError(
+                f"architectures is {name}: no causal language model, so it has no logits of next tokens to read; take a "
+                f"checkpoint whose architecture ends in {CAUSAL}"
+            )
+    if config.get("quantization_config"):
+        how = config["quantization_config"]
+        method = how.get("quant_method", "unknown") if isinstance(how, Mapping) else "unknown"
+        raise ValueError(
+            f"quantization_config says that the weights are quantised ({method}), which is not read here; take the checkpoint "
+            "that was quantised, or store it plain: model.dequantize().save_pretrained(folder)"
+        )
+    if config.get("auto_map"):
+        raise ValueError(
+            "auto_map says that the model needs code of its own, and no code out of a checkpoint is ever run; take a checkpoint "
+            "of a class that transformers has"
+        )
+
+
+def check_class(config: Mapping[str, Any], model: Any) -> None:
+    """Refuse a checkpoint whose architecture is another class than the one that its ``model_type`` is loaded as.
+
+    Raises:
+        ValueError: naming both.
+    """
+    named, loaded = config["architectures"][0], type(model).__name__
+    if named.lower() != loaded.lower():
+        raise ValueError(
+            f"architectures is {named}, but model_type {config.get('model_type')} is loaded as {loaded}; correct one"
+        )
+
+
+def check_keys(found: Collection[str], expected: Iterable[str], tied: Iterable[str]) -> None:
+    """Refuse tensors that the model has no place for, as transformers would leave them out without a word.
+
+    Args:
+        found: names in the weights.
+        expected: names that the model has, without tied ones.
+        tied: names that stand for a tensor of another name.
+
+    Raises:
+        ValueError: naming the first such tensor, and what it means.
+    """
+    known = {*expected, *tied}
+    strange = sorted(name for name in found if name not in known and not name.endswith(DERIVED))
+    if not strange:
+        return
+    first = strange[0]
+    if "lm_head.bias" in strange:
+        first, why = "lm_head.bias", "this class of model has no lm_head bias, so that its logits would be others"
+    elif first.startswith(("score.", "classifier.")):
+        why = "it is the head of a classifier: take the causal language model"
+    elif ".lora_" in first or first.startswith("base_model."):
+        why = "it is an adapter's: merge it first (peft's merge_and_unload())"
+    elif first.endswith(".bias"):
+        why = "config.json says that this layer has no bias (attention_bias, mlp_bias)"
+    else:
+        why = "config.json describes another model than these weights"
+    raise ValueError(f"the weights hold {len(strange)} tensors that the model has no place for, first {first}: {why}")
+
+
+def check_tokens(vocabulary: Mapping[str, int], rows: int) -> None:
+    """Refuse a tokenizer with ids that the model has no embedding for.
+
+    Args:
+        vocabulary: ids by token, added ones included.
+        rows: of the embedding.
+
+    Raises:
+        ValueError: naming the first such token and the remedy.
+    """
+    beyond = sorted((id, token) for token, id in vocabulary.items() if id >= rows)
+    if beyond:
+        id, token = beyond[0]
+        raise ValueError(
+            f"the tokenizer has {len(beyond)} tokens beyond the {rows} rows of the embedding, first {token!r} at {id}; remove "
+            "them from tokenizer.json, or give the model rows for them: model.resize_token_embeddings(len(tokenizer))"
+        )
