@@ -22,6 +22,7 @@ from saffron import config as configs
 from saffron import jobs
 from saffron.config import Config, ConfigError, Group
 from saffron.layout import Layout
+from saffron.sources import files
 
 ConfigPath = Annotated[Path, typer.Option("--config", metavar="FILE", help="Config file, for instance config/sandbox.yaml.")]
 Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Root of data/ and figures/.")]
@@ -130,7 +131,7 @@ def sources(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
     """Write conversations and attack prompts."""
     settings, layout = _open(config, out)
     with _job(layout, "sources", "build_sources"):
-        from saffron import sources as stage
+        from saffron.sources import stage
 
         stage.build(jobs.sources(settings), layout)
 
@@ -473,6 +474,7 @@ def plan(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
 def validate(config: ConfigPath = DEFAULT_CONFIG) -> None:
     """Check a config and say what it would run."""
     settings = configs.load(config)
+    files.require_local(settings)
     runs = sum(len(experiment.runs) for experiment in settings.search.experiments.values())
     typer.echo(
         f"{config}: valid; {len(settings.train_seeds)} training seed(s), "

@@ -116,12 +116,12 @@ def _measured(study: Study, results: ExperimentResults, values: pd.Series) -> di
 
 
 def refusal_quantities(study: Study, refuses: Callable[[str], bool]) -> dict[str, Estimate]:
-    """Share of harmless prompts that each method of the experiment ``benign`` refuses, as ``refuses`` reads the text.
+    """Share of harmless prompts that each method of the role ``benign`` refuses, as ``refuses`` reads the text.
 
     Raises:
         RecordError: if the results are missing or incomplete.
     """
-    results = study.results("benign")
+    results = study.of("benign")
     found = _measured(study, results, results.frame["text"].map(refuses))
     return {f"refused/benign/{key.method}": estimate for key, estimate in found.items()}
 
@@ -134,10 +134,11 @@ def benign_rows(study: Study, refuses: Callable[[str], bool]) -> list[dict[str, 
         RecordError: if the results are missing or incomplete.
     """
     # Likelihoods come with the ablations; the rest is there without them.
-    assessed = study.config.search.experiments["benign"].assess and all(
-        study.layout.assessment(seed, "benign").exists() for seed in study.config.train_seeds
+    name = study.name("benign")
+    assessed = study.config.search.experiments[name].assess and all(
+        study.layout.assessment(seed, name).exists() for seed in study.config.train_seeds
     )
-    results = _assessed(study, "benign") if assessed else study.results("benign")
+    results = _assessed(study, name) if assessed else study.results(name)
     refused = _measured(study, results, results.frame["text"].map(refuses))
     likelihood = _measured(study, results, results.frame["log_likelihood"]) if assessed else None
     boot = study.bootstrap(results.cells())
@@ -177,7 +178,7 @@ def independent_rows(study: Study, name: str) -> list[dict[str, Any]]:
 
 
 def seed_rows(study: Study) -> list[dict[str, Any]]:
-    """Attack success of the experiment ``search_seeds`` by search seed, and standard deviations over seeds of either kind.
+    """Attack success of the role ``search_seeds`` by search seed, and standard deviations over seeds of either kind.
 
     ``search_deviation`` is the root mean square over training seeds of the deviation over search seeds at a fixed model;
     ``train_deviation`` is over training seeds of their means over search seeds (None for one training seed).
@@ -185,7 +186,7 @@ def seed_rows(study: Study) -> list[dict[str, Any]]:
     Raises:
         RecordError: if the results are missing or incomplete.
     """
-    results = study.results("search_seeds")
+    results = study.of("search_seeds")
     found = []
     for key in results.cell_keys():
         rates = results.rows(key).groupby(["train_seed", "search_seed"])["asr"].mean().unstack()

@@ -13,14 +13,13 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from saffron import records, workflow
+from saffron import records, roles, workflow
 from saffron.analysis import scaling
 from saffron.config import Config
 from saffron.layout import Layout
 from saffron.records import RecordError
 
 CRITERIA = Path("data/reference/sandbox/criteria.yaml")
-BENIGN = "benign"
 
 #: How a bound is written, and when a value satisfies it.
 BOUNDS = {
@@ -66,7 +65,7 @@ def quantities(config: Config, layout: Layout, seed: int, refuses: Callable[[str
         _, slope, r_squared = scaling.fit_coefficients(means["flops"].to_numpy(), means[column].to_numpy())
         found[f"fit/best_of_n/{judge}/slope"], found[f"fit/best_of_n/{judge}/r_squared"] = float(slope), float(r_squared)
     found["fit/best_of_n/r_squared/smaller"] = min(found[f"fit/best_of_n/{judge}/r_squared"] for judge in ("guard", "oracle"))
-    found["refused/benign"] = _refused(layout, seed, refuses)
+    found["refused/benign"] = _refused(config, layout, seed, refuses)
     return found | _mrm(layout, seed)
 
 
@@ -74,15 +73,18 @@ def _development(config: Config, layout: Layout, seed: int) -> pd.DataFrame:
     """Search rows of all experiments on the development split, one cell once."""
     tables = [records.read_table(layout.search(seed, name), records.SEARCH) for name in workflow.on_development(config)]
     if not tables:
-        raise RecordError(f"config {config.name}: no experiment on the prompt set development; see config/sandbox.yaml")
+        raise RecordError(f"config {config.name}: no experiment has the role development; see config/sandbox.yaml")
     rows = pd.concat(tables, ignore_index=True)
     rows["run"] = rows["method"] + "-" + rows["settings_id"]
     return rows.drop_duplicates(["run", "budget", "prompt_id", "search_seed"])
 
 
-def _refused(layout: Layout, seed: int, refuses: Callable[[str], bool]) -> float:
+def _refused(config: Config, layout: Layout, seed: int, refuses: Callable[[str], bool]) -> float:
     """Share of harmless prompts that the policy alone refuses or turns back from."""
-    rows = records.read_table(layout.search(seed, BENIGN), records.SEARCH)
+    name = roles.holder(config.search, "benign")
+    if name is None:
+        raise RecordError(f"config {config.name}: no experiment has the role benign; see config/sandbox.yaml")
+    rows = records.read_table(layout.search(seed, name), records.SEARCH)
     return float(rows.loc[rows["method"] == "no_defense", "text"].map(refuses).mean())
 
 
