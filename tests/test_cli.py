@@ -60,7 +60,7 @@ def test_startup_loads_no_heavy_library() -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        "saffron.sources",
+        "saffron.sources.stage",
         "saffron.models.sandbox.vocabulary",
         "saffron.safety4m",
         "saffron.search.gathering",

@@ -140,8 +140,10 @@ def test_a_mirror_replaced_in_place_changes_the_jobs_that_read_it(tmp_path: Path
         (tmp_path / name).mkdir()
         (tmp_path / name / "model.safetensors").write_bytes(b"one")
         values["models"]["hub"][name]["path"] = str(tmp_path / name)
-    (tmp_path / "prompts").mkdir()
-    values["sources"]["hub"]["harmful_hexphi"]["path"] = str(tmp_path / "prompts")
+    prompts = tmp_path / "prompts/data/safety_bench/Harmful-HEx-PHI.jsonl"
+    prompts.parent.mkdir(parents=True)
+    prompts.write_bytes(b"one")
+    values["sources"]["prompts"]["harmful_hexphi"]["path"] = str(tmp_path / "prompts")
     values["models"]["hub"]["chat_formats"] = str(formats)
     formats.write_text("{}")
     config = configs.parse(values, "test")
@@ -158,7 +160,9 @@ def test_a_mirror_replaced_in_place_changes_the_jobs_that_read_it(tmp_path: Path
     assert changes(tmp_path / "policy/model.safetensors") == {"policy", "tokenizer"}
     assert changes(tmp_path / "guard/model.safetensors") == {"guard", "tokenizer"}
     assert changes(formats) == {"tokenizer"}
-    assert changes(tmp_path / "prompts/rows.jsonl") == {"sources"}
+    assert changes(prompts) == {"sources"}
+    prompts.write_bytes(b"one")  # as long, under the same name
+    assert changes(prompts) == {"sources"}
 
 
 def test_jobs_are_what_is_stored(config: Config) -> None:

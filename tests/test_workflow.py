@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from saffron import code, jobs, records, workflow
+from saffron import code, jobs, workflow
 from saffron import config as configs
-from saffron.config import Config, ConfigError
-from saffron.layout import Layout
+from saffron.config import Config
 
 ROOT = Path(__file__).parents[1]
 
@@ -155,19 +154,16 @@ def test_every_run_is_in_one_job_and_none_waits_for_a_run_of_its_own_job_or_of_o
     assert all(part == "matched" and other != "matched" for part, other in waits)
 
 
-def test_a_prompt_set_is_the_sources_or_a_file_of_ones_own(tmp_path: Path) -> None:
-    layout = Layout("sandbox", tmp_path)
-    workflow.require_prompt_sets(sandbox(), layout)
-    config = sandbox(search__experiments__scaling__dataset="guild_c")
-    with pytest.raises(ConfigError) as error:
-        workflow.require_prompt_sets(config, layout)
-    message = str(error.value)
-    assert message.startswith("search.experiments.scaling.dataset: no prompt set guild_c; the sources write guild_a, guild_b, ")
-    path = tmp_path / "data/sandbox/sources/prompts/guild_c.parquet"
-    assert f"is read from {path}" in message
-    path.parent.mkdir(parents=True)
-    records.write_table(path, [], records.PROMPTS)
-    workflow.require_prompt_sets(config, layout)
+def test_experiments_are_found_by_role_under_any_name() -> None:
+    values = yaml.safe_load((ROOT / "config/sandbox.yaml").read_text())
+    values["search"]["experiments"] = {f"my_{name}": item for name, item in values["search"]["experiments"].items()}
+    for ablation in values["analysis"]["ablations"].values():
+        ablation["experiment"] = "my_ablations"
+    config = configs.parse(values, "test")
+    shipped = configs.load(ROOT / "config/sandbox.yaml")
+    assert workflow.shown(config, workflow.TABLES) == workflow.shown(shipped, workflow.TABLES) == list(workflow.TABLES)
+    assert [f"my_{name}" for name in workflow.before_benchmarks(shipped)] == workflow.before_benchmarks(config)
+    assert workflow.recorded_prompts(config) == "guild_a"
 
 
 def test_groups_pick_their_experiments_and_mrm_variants() -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from saffron import analysis, jobs, mrm, safety4m, sources, workflow
+from saffron import analysis, jobs, mrm, safety4m, workflow
 from saffron.config import Config
 from saffron.layout import Layout
 from saffron.models import making
 from saffron.search import runner
 from saffron.search.gathering import gather
 from saffron.search.trees import trees
+from saffron.sources import stage
 
 
 def run(config: Config, layout: Layout) -> None:
     """Run every stage up to the analysis, without the ablations."""
-    sources.build(jobs.sources(config), layout)
+    stage.build(jobs.sources(config), layout)
     making.tokenizer(jobs.model(config, "tokenizer"), layout)
     for seed in config.train_seeds:
         making.policy(jobs.model(config, "policy", seed), layout)

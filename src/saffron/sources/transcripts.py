@@ -32,19 +32,24 @@ def completed(text: str) -> str:
     return "\n\n" + text.lstrip() if is_transcript(text) else text
 
 
-def answered(transcript: str) -> str:
-    """The transcript itself.
+def require_answer(*endings: str) -> None:
+    """Refuse a conversation none of whose endings has anything to label.
 
     Raises:
-        Dropped: if no assistant turn with text follows a human one.
+        Dropped: if in none an assistant turn with text follows a human one.
     """
-    turns = split_turns(transcript)
+    found = [split_turns(ending) for ending in endings]
+    if not any(map(_is_answered, found)):
+        raise Dropped("no answer: no turn headed Assistant: after one headed Human:" if any(found) else "no turn headed Human:")
+
+
+def _is_answered(turns: Sequence[tuple[str, str]]) -> bool:
     asked = False
     for role, text in turns:
         if role == "Assistant" and asked and text:
-            return transcript
+            return True
         asked = asked or (role == "Human" and bool(text))
-    raise Dropped("no answer: no turn headed Assistant: after one headed Human:" if turns else "no turn headed Human:")
+    return False
 
 
 def questions(transcript: str) -> list[str]:

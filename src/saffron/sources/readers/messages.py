@@ -19,7 +19,9 @@ class Settings(Section):
 
 def conversation(row: Row, settings: Settings) -> Conversation:
     """The chat as one transcript; it has one ending."""
-    return Conversation(transcripts.answered(transcripts.joined(_turns(row, settings))))
+    whole = transcripts.joined(_turns(row, settings))
+    transcripts.require_answer(whole)
+    return Conversation(whole)
 
 
 def prompt(row: Row, settings: Settings) -> Prompt:

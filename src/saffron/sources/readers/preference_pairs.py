@@ -26,8 +26,9 @@ class Settings(Section):
 
 def conversation(row: Row, settings: Settings) -> Conversation:
     """Both endings as whole transcripts."""
-    both = [transcripts.answered(_whole(row, settings, side)) for side in (settings.chosen, settings.rejected)]
-    return Conversation(*both)
+    chosen, rejected = (_whole(row, settings, side) for side in (settings.chosen, settings.rejected))
+    transcripts.require_answer(chosen, rejected)
+    return Conversation(chosen, rejected)
 
 
 def prompt(row: Row, settings: Settings) -> Prompt:
