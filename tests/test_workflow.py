@@ -41,6 +41,7 @@ def sandbox(**edits: Any) -> Config:
     experiments = values["search"]["experiments"]
     values["search"]["experiments"] = {name: item for name, item in experiments.items() if item.get("group") != "ablations"}
     del values["mrm"]["variants"], values["analysis"]
+    del values["search"]["experiments"]["deepalign"]["role"]  # which ties its prompts to those of the experiment scaling
     for path, value in edits.items():
         at: Any = values
         *parents, last = path.split("__")
@@ -71,7 +72,7 @@ def sandbox(**edits: Any) -> Config:
         ("models__sandbox__guard__hidden_size", 32, {"guard", "judge"}),
         ("search__max_new_tokens", 20, SEARCHES | {"trees"}),
         ("search__seeds", [3], SEARCHES | {"trees", "analysis"}),
-        ("search__experiments__scaling__seeds", [3], {"scaling/saffron", "scaling/best_of_n", "analysis"}),
+        ("search__experiments__scaling__seeds", [0, 3], {"scaling/saffron", "scaling/best_of_n", "analysis"}),
         ("search__experiments__scaling__assess", True, set()),
         ("search__methods", {"rebase": {"reward_reads_prefill": True}}, {"analysis"}),
         ("search__methods", {"saffron": {"top_p": 0.7}}, {"scaling/saffron", "matched/saffron", "trees", "analysis"}),
@@ -112,8 +113,8 @@ def test_of_two_runs_of_the_matched_method_the_first_is_the_reference_and_the_ot
         {"method": "best_of_n", "budgets": [8]},
         {"method": "best_of_n", "settings_id": "reads_prefill", "budgets": [2, 4], "settings": {"reward_reads_prefill": True}},
     ]
-    matched = {"dataset": "guild_b", "match": {"method": "best_of_n", "budget": 8}, "runs": runs}
-    config = sandbox(search__experiments__matched=matched)
+    matched = {"dataset": "guild_b", "role": "matched", "match": {"method": "best_of_n", "budget": 8}, "runs": runs}
+    config = sandbox(search__experiments={"matched": matched})
     assert workflow.references(config, "matched", "best_of_n-reads_prefill") == ["best_of_n-default"]
     assert workflow.run_order(config, "matched")[0] == "best_of_n-default"
 
@@ -192,15 +193,15 @@ def test_only_saffron_with_its_own_model_loads_an_mrm() -> None:
 
 # ------------------------------------------------------------------------------------------------------------- floors
 FLOORS = {
-    **dict.fromkeys(["section", "config", "records", "layout", "chat", "code", "fingerprint", "hub"], 0),
+    **dict.fromkeys(["section", "config", "records", "layout", "chat", "code", "fingerprint", "hub", "roles"], 0),
     **dict.fromkeys(["engine", "jobs"], 1),
     **dict.fromkeys(["models", "sources"], 2),
     "methods": 3,
     **dict.fromkeys(["safety4m", "mrm", "search"], 4),
     "analysis": 5,
 }
-#: What only describes the methods: the config is built from it.
-DESCRIPTIONS = ("saffron.methods.base", "saffron.methods.discovery")
+#: What only describes methods and readers, from which the config is built, and where files lie, which every job record says.
+DESCRIPTIONS = ("saffron.methods.base", "saffron.methods.discovery", "saffron.sources.reading", "saffron.sources.files")
 
 
 def floor(name: str) -> int | None:

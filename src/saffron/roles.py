@@ -151,9 +151,7 @@ def _matched_apart(search: Search) -> list[str]:
     one, other = search.experiments[once], search.experiments[per_model]
     assert one.match is not None and other.match is not None  # they are told apart by it
     differing = [name for name in ("dataset", "prompts") if getattr(one, name) != getattr(other, name)]
-    differing += [
-        f"match.{name}" for name in ("method", "budget", "tolerance") if getattr(one.match, name) != getattr(other.match, name)
-    ]
+    differing += [f"match.{name}" for name in ("method", "budget") if getattr(one.match, name) != getattr(other.match, name)]
     differing += ["seeds"] if search.seeds_of(one) != search.seeds_of(other) else []
     return [f"{per_model}: {name} differs from {once}'s, whose rows complete its own; give both the same" for name in differing]
 

@@ -116,5 +116,5 @@ def _conversations(table: pd.DataFrame) -> Iterable[tuple[str, int, str, str]]:
     columns = (ordered[name].tolist() for name in ("split", "source_row", *SIDES))
     for split, source_row, *sides in zip(*columns, strict=True):
         for side, conversation in zip(SIDES, sides, strict=True):
-            if conversation is not None:  # one that has a single ending
+            if isinstance(conversation, str):  # a conversation with one ending has no other
                 yield split, int(source_row), side, conversation

@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +148,7 @@ def local_digests(rows: Rows, key: str) -> dict[str, str]:
     if rows.origin not in ("path", "package") and not (rows.origin == "hub" and rows.path):
         return {}
     try:
-        return {file.name: _digest(file.path) for file in _matching(place(rows, key), rows, key)}
+        return {file.name: sha256(file.path) for file in _matching(place(rows, key), rows, key)}
     except SourceError:  # said by the job itself, and by `saffron validate`
         return {}
 
@@ -169,16 +168,6 @@ def count(rows: Rows, key: str) -> int | None:
         return sum(selected(row, rows.where) for file in found for row in read(file, key))
     except SourceError:
         return None
-
-
-def _digest(path: Path) -> str:
-    stat = path.stat()
-    return _digest_of(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
-
-
-@cache
-def _digest_of(path: Path, size: int, changed: int, inode: int) -> str:
-    return sha256(path)
 
 
 def _matching(folder: Path, rows: Rows, key: str) -> list[File]:
