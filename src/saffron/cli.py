@@ -474,7 +474,7 @@ def plan(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
 def validate(config: ConfigPath = DEFAULT_CONFIG) -> None:
     """Check a config and say what it would run."""
     settings = configs.load(config)
-    files.require_local(settings)
+    files.require_local(settings, models=True)
     runs = sum(len(experiment.runs) for experiment in settings.search.experiments.values())
     typer.echo(
         f"{config}: valid; {len(settings.train_seeds)} training seed(s), "

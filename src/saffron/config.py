@@ -246,6 +246,14 @@ class Rows(Section):
     licence: str | None = Field(None, description="licence of the data, for cards (null: not stated)")
     split: str | None = Field(None, description="the entry of sources.splits, for from: split")
 
+    @field_validator("files")
+    @classmethod
+    def _lie_below(cls, files: list[str]) -> list[str]:
+        for pattern in files:
+            if not pattern or pattern.startswith("/") or ".." in pattern.split("/"):
+                raise ValueError(f"{pattern!r} must be a path below the folder; write no leading / and no ..")
+        return files
+
     @field_validator("revision")
     @classmethod
     def _is_a_commit(cls, revision: str | None) -> str | None:

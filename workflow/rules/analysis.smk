@@ -26,7 +26,7 @@ rule analyse:
         runtime=60,
     params:
         config=RESOLVED,
-        job=jobs.analyse(CONFIG).line,
+        job=lambda wildcards: jobs.analyse(CONFIG).line,
     shell:
         "saffron analysis --config {params.config} > {log} 2>&1"
 

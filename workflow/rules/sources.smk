@@ -18,7 +18,7 @@ rule build_sources:
         runtime=120,
     params:
         config=RESOLVED,
-        job=jobs.sources(CONFIG).line,
+        job=lambda wildcards: jobs.sources(CONFIG).line,
     shell:
         "saffron sources --config {params.config} > {log} 2>&1"
 

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from saffron.analysis.study import BASELINE, LABELS
-from saffron.config import SANDBOX_SETS, Config, Models, Sources, as_dict
+from saffron.config import Config, Models, Sources, as_dict
 from saffron.methods.discovery import methods
 
 #: Standard deviations within which a number is as expected.
@@ -158,12 +158,7 @@ def same_world(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -
 
 def _world(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Both sections with the defaults of this version, without the seeds."""
-    values = settings["sources"]
-    if values.get("from") == "sandbox":  # as published before prompt sets had names of their own
-        values = {"sandbox": values["sandbox"], "conversations": {"from": "sandbox"}} | {
-            "prompts": {name: {"from": "sandbox"} for name in SANDBOX_SETS}
-        }
-    found = Sources.model_validate(values)
+    found = Sources.model_validate(settings["sources"])
     sources = as_dict(found)
     for key in ("world_seed", "benchmark_seed"):
         (sources["sandbox"] or {}).pop(key, None)

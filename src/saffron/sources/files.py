@@ -15,8 +15,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from saffron import hub
 from saffron.config import Config, Rows
-from saffron.hub import fetch
 from saffron.sources.reading import Row, SourceError
 
 #: Endings of the files that are read where none are named; a folder's json files are seldom rows.
@@ -92,7 +92,7 @@ def find(rows: Rows, key: str) -> Found:
         file = rows.hub_file
         if file.path is not None:
             file = file.model_copy(update={"path": str(expanded(file.path, key))})
-        folder = fetch(file, key, "dataset", rows.files)
+        folder = hub.fetch(file, key, "dataset", rows.files)
         revision = None if rows.path is not None else (rows.revision or folder.name)  # a snapshot's folder is its commit
     else:
         folder = place(rows, key)
@@ -125,13 +125,21 @@ def _package(name: str, key: str) -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
-def require_local(config: Config) -> None:
+def require_local(config: Config, *, models: bool = False) -> None:
     """Refuse a config whose local files are not there; a run asks before its first job, and so does `saffron validate`.
+
+    Args:
+        config: any.
+        models: whether mirrors of models must be there too, which a run whose models are made can do without.
 
     Raises:
         SourceError: naming every such key and the remedy.
     """
-    missing = []
+    missing = [
+        f"{key}.path: no folder {file.path}; put the mirror of {file.id} there, or remove the key to use the hub"
+        for key, kind, file in hub.files(config)
+        if models and kind == "model" and file.path is not None and not Path(file.path).is_dir()
+    ]
     for name, rows in config.sources.all_rows():
         key = f"sources.{name}"
         if rows.origin in ("path", "package") or (rows.origin == "hub" and rows.path is not None):
