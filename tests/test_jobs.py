@@ -150,7 +150,7 @@ def test_a_mirror_replaced_in_place_changes_the_jobs_that_read_it(tmp_path: Path
 
     def lines() -> dict[str, str]:
         found = {which: jobs.model(config, which, 0).line for which in ("tokenizer", "policy", "guard")}
-        return {**found, "sources": jobs.sources(config).line}
+        return {**found, "sources": jobs.sources(config).line, "prompts": jobs.prompts(config, "harmful_hexphi").line}
 
     def changes(path: Path) -> set[str]:
         before = lines()
@@ -160,9 +160,9 @@ def test_a_mirror_replaced_in_place_changes_the_jobs_that_read_it(tmp_path: Path
     assert changes(tmp_path / "policy/model.safetensors") == {"policy", "tokenizer"}
     assert changes(tmp_path / "guard/model.safetensors") == {"guard", "tokenizer"}
     assert changes(formats) == {"tokenizer"}
-    assert changes(prompts) == {"sources"}
+    assert changes(prompts) == {"prompts"}
     prompts.write_bytes(b"one")  # as long, under the same name
-    assert changes(prompts) == {"sources"}
+    assert changes(prompts) == {"prompts"}
 
 
 def test_jobs_are_what_is_stored(config: Config) -> None:

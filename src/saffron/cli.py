@@ -127,13 +127,24 @@ def _shard(shard: int, shards: int) -> int:
 
 # ------------------------------------------------------------------------------------------------------------ sources
 @app.command()
-def sources(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
+def sources(
+    config: ConfigPath = DEFAULT_CONFIG,
+    out: Out = HERE,
+    prompts: Annotated[str | None, typer.Option("--prompts", help="Only this prompt set, which has its own source.")] = None,
+    shared: Annotated[bool, typer.Option("--shared", help="Only what does not have a source of its own.")] = False,
+) -> None:
     """Write conversations and attack prompts."""
     settings, layout = _open(config, out)
-    with _job(layout, "sources", "build_sources"):
-        from saffron.sources import stage
+    from saffron import workflow
+    from saffron.sources import stage
 
-        stage.build(jobs.sources(settings), layout)
+    if prompts is None:
+        with _job(layout, "sources", "build_sources"):
+            stage.build(jobs.sources(settings), layout)
+    own = [] if shared else workflow.own_prompts(settings)
+    for name in own if prompts is None else [prompts]:
+        with _job(layout, "sources", f"build_prompts.{name}"):
+            stage.build_prompts(jobs.prompts(settings, name), layout)
 
 
 # ------------------------------------------------------------------------------------------------------------- models

@@ -27,6 +27,7 @@ from saffron.config import (
     Match,
     Models,
     MRMVariant,
+    PromptSet,
     Report,
     Run,
     Runtime,
@@ -89,24 +90,53 @@ class ConfigJob(Job):
 
 
 # ------------------------------------------------------------------------------------------------------------ sources
-class SourcesJob(Job):
-    """Writing conversations and prompt sets."""
+class PromptsJob(Job):
+    """Writing a prompt set that has a source of its own."""
 
-    sources: Sources
+    name: str
+    rows: SkipValidation[PromptSet]
+    attacked: bool = Field(..., description="whether references are prefilled, so that none may be missing")
+    content: dict[str, str] = Field(..., description="sha256 of every local file that is read, by name")
+
+
+class SourcesJob(Job):
+    """Writing the conversations, and the prompt sets that are parts of a split or of the sandbox's world."""
+
+    sources: SkipValidation[Sources]
     attacked: list[str] = Field(..., description="prompt sets whose references are prefilled, so that none may be missing")
     content: dict[str, dict[str, str]] = Field(..., description="sha256 of every local file that is read, by key and name")
 
 
 def sources(config: Config) -> SourcesJob:
-    """The sources of a config."""
-    section = config.sources
+    """The sources of a config, without prompt sets that have a source of their own."""
+    shared = {name: rows for name, rows in config.sources.prompts.items() if name not in workflow.own_prompts(config)}
+    section = config.sources.model_copy(update={"prompts": shared})
     read = sorted({rows.reader for _, rows in section.all_rows() if rows.reader is not None})
     found = {f"sources.{key}": files.local_digests(rows, f"sources.{key}") for key, rows in section.all_rows()}
     return SourcesJob(
         code=code.digest("saffron.sources.stage", *(module for name in read for module in reading.modules(name))),
         sources=section,
-        attacked=workflow.attacked(config),
+        attacked=[name for name in workflow.attacked(config) if name in shared],
         content={key: digests for key, digests in found.items() if digests},
+    )
+
+
+def prompts(config: Config, name: str) -> PromptsJob:
+    """One prompt set that has a source of its own.
+
+    Raises:
+        ConfigError: if there is none of this name.
+    """
+    if name not in workflow.own_prompts(config):
+        own = ", ".join(workflow.own_prompts(config)) or "none"
+        raise ConfigError(f"sources.prompts: no set {name} with a source of its own; there are: {own}")
+    rows = config.sources.prompts[name]
+    return PromptsJob(
+        code=code.digest("saffron.sources.stage", *reading.modules(str(rows.reader))),
+        name=name,
+        rows=rows,
+        attacked=name in workflow.attacked(config),
+        content=files.local_digests(rows, f"sources.prompts.{name}"),
     )
 
 

@@ -221,7 +221,7 @@ def _budgets(run: Run, experiment: Experiment, measured: dict[tuple[str, str, in
 
 def _sources(config: Config) -> Row:
     pairs = _pairs(config)
-    return Row("sources", 1, 0.0, pairs * 1.2e3, 4e9, note=f"{pairs:,} preference pairs")
+    return Row("sources", 1 + len(workflow.own_prompts(config)), 0.0, pairs * 1.2e3, 4e9, note=f"{pairs:,} preference pairs")
 
 
 def _pairs(config: Config) -> int:

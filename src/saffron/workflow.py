@@ -50,6 +50,11 @@ def prompt_sets(config: Config) -> list[str]:
     return list(config.sources.prompts)
 
 
+def own_prompts(config: Config) -> list[str]:
+    """Prompt sets with a source of their own, each of which is a job: one more runs nothing else again."""
+    return [name for name, rows in config.sources.prompts.items() if rows.reader is not None]
+
+
 def attacked(config: Config) -> list[str]:
     """Prompt sets that a run attacks by prefilling the beginning of their references."""
     items = config.search.experiments.values()

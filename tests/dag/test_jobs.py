@@ -219,7 +219,13 @@ def test_a_prompt_file_replaced_by_one_of_the_same_size_and_time_is_read_again(p
     stat = rows.stat()
     rows.write_text("prompt,reference\nWhy?,So\n")
     os.utime(rows, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert "build_sources" in project.jobs("sources")
+    assert project.jobs("sources") == {"build_prompts": 1, "sources": 1}
+    (project.root / "config/smoke.yaml").write_text(
+        (project.root / "config/smoke.yaml")
+        .read_text()
+        .replace("    mine:", "    other: {from: path, path: my_rows.csv, reader: columns}\n    mine:")
+    )
+    assert project.jobs("sources") == {"build_prompts": 2, "sources": 1}  # one more set runs nothing else again
 
 
 def test_a_release_that_is_not_there_ends_the_run_before_its_first_job(project: Project) -> None:

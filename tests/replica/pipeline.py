@@ -15,6 +15,8 @@ from saffron.sources import stage
 def run(config: Config, layout: Layout) -> None:
     """Run every stage up to the analysis, without the ablations."""
     stage.build(jobs.sources(config), layout)
+    for name in workflow.own_prompts(config):
+        stage.build_prompts(jobs.prompts(config, name), layout)
     making.tokenizer(jobs.model(config, "tokenizer"), layout)
     for seed in config.train_seeds:
         making.policy(jobs.model(config, "policy", seed), layout)

@@ -99,6 +99,7 @@ def test_the_pages_own_data_become_conversations_and_prompt_sets(tmp_path: Path,
     files.require_local(config)
     layout = Layout("page", tmp_path)
     stage.build(jobs.sources(config), layout)
+    stage.build_prompts(jobs.prompts(config, "second_benchmark"), layout)
     conversations = records.read_table(layout.conversations, records.CONVERSATIONS)
     assert conversations["split"].value_counts().to_dict() == {"train": 3, "test": 1}
     kept, counts = collect(conversations, "last")

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from replica import datasets
 
 from saffron import config as configs
-from saffron import jobs, records
+from saffron import jobs, records, workflow
 from saffron.config import Config, PromptSet
 from saffron.layout import Layout
 from saffron.sources import files, stage
@@ -50,7 +50,12 @@ def with_conversations(rows: dict[str, Any], splits: dict[str, Any] | None = Non
 def build(config: Config, folder: Path) -> dict[str, Any]:
     layout = Layout("out", folder)
     stage.build(jobs.sources(config), layout)
-    return records.read_json(layout.sources_record)
+    record = records.read_json(layout.sources_record)
+    for name in workflow.own_prompts(config):
+        stage.build_prompts(jobs.prompts(config, name), layout)
+        for part, values in records.read_json(layout.prompts_record(name)).items():
+            record[part] |= values
+    return record
 
 
 def prompts(folder: Path, name: str = "mine") -> pd.DataFrame:
@@ -188,14 +193,15 @@ def test_rows_in_an_installed_package(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_file_replaced_by_one_of_the_same_size_and_time_is_another_job(tmp_path: Path) -> None:
     path = write(tmp_path, "jsonl")
     config = with_prompts(path=str(path))
-    before, stat = jobs.sources(config), path.stat()
-    assert before.content == {"sources.prompts.mine": {path.name: records.sha256(path)}}
+    before, shared, stat = jobs.prompts(config, "mine"), jobs.sources(config).line, path.stat()
+    assert before.content == {path.name: records.sha256(path)}
     other = path.read_text().replace("item 3?", "item 8?")
     path.unlink()
     path.write_text(other)
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert path.stat().st_size == stat.st_size
-    assert jobs.sources(config).line != before.line
+    assert jobs.prompts(config, "mine").line != before.line
+    assert jobs.sources(config).line == shared  # what reads the conversations does not run again
 
 
 # ------------------------------------------------------------------------------------------------------------ conversations

@@ -11,7 +11,7 @@ from typing import Any
 
 from saffron import records
 from saffron.config import Conversations, PromptSet, Rows, Sources, Split, as_dict
-from saffron.jobs import SourcesJob, beside
+from saffron.jobs import PromptsJob, SourcesJob, beside
 from saffron.layout import Layout
 from saffron.sources import files
 from saffron.sources.division import Divided, Read, divide
@@ -42,7 +42,7 @@ class Account:
 
 
 def build(job: SourcesJob, layout: Layout) -> None:
-    """Write ``data/<config>/sources``: conversations, every prompt set, in the sandbox the corpus, and ``sources.json``.
+    """Write conversations, in the sandbox the corpus, the prompt sets that are parts of either or of a split, and their record.
 
     ``sources.json`` says of every table where it came from (id, revision, licence, files by sha256), where every row went, and
     has the sha256 of the tables.
@@ -78,6 +78,28 @@ def build(job: SourcesJob, layout: Layout) -> None:
     records.write_json(beside(layout.sources_record), as_dict(job))
 
 
+def build_prompts(job: PromptsJob, layout: Layout) -> None:
+    """Write one prompt set that has a source of its own, and beside it the same record as of :func:`build`.
+
+    Raises:
+        SourceError: as :func:`build`.
+    """
+    key = f"prompts.{job.name}"
+    found = {key: files.find(job.rows, f"sources.{key}")}
+    stage = _Stage(None, found, frozenset({job.name} if job.attacked else ()))
+    rows = stage.prompts(job.name, job.rows)
+    path = layout.prompts(job.name)
+    records.write_table(path, rows, records.PROMPTS)
+    facts = {
+        "counts": {job.name: len(rows)},
+        "origins": {key: _identity(None, job.rows, found[key], "prompts")},
+        "rows": stage.accounts,
+        "sha256": {path.relative_to(layout.sources).as_posix(): records.sha256(path)},
+    }
+    records.write_json(layout.prompts_record(job.name), facts)
+    records.write_json(beside(path), as_dict(job))
+
+
 def _origin(section: Sources, rows: Rows, key: str, found: dict[str, files.Found]) -> dict[str, Any]:
     """What a card says of a table's source; a part of a split is named with it."""
     if rows.split is None:
@@ -86,10 +108,10 @@ def _origin(section: Sources, rows: Rows, key: str, found: dict[str, files.Found
     return _identity(section, section.splits[rows.split], found[whole], "a split") | {"split": rows.split}
 
 
-def _identity(section: Sources, rows: Rows, found: files.Found | None, what: str) -> dict[str, Any]:
+def _identity(section: Sources | None, rows: Rows, found: files.Found | None, what: str) -> dict[str, Any]:
     """What a card says of a source: its name, revision and licence, and the sha256 of every file read."""
     if rows.origin == "sandbox":
-        assert section.sandbox is not None  # checked by config.Sources
+        assert section is not None and section.sandbox is not None  # checked by config.Sources
         name = f"{what} of the sandbox world, seed {section.sandbox.world_seed}"
         return {"from": "sandbox", "name": name, "licence": SANDBOX_LICENCE, "licence_id": "mit"}
     assert found is not None  # every source with a reader was found, and so was a split
@@ -111,7 +133,7 @@ def _licence_id(licence: str | None) -> str:
 class _Stage:
     """Everything that is read for one config; what several tables share is read once."""
 
-    def __init__(self, section: Sources, found: dict[str, files.Found], attacked: frozenset[str]) -> None:
+    def __init__(self, section: Sources | None, found: dict[str, files.Found], attacked: frozenset[str]) -> None:
         self.section, self.found, self.attacked = section, found, attacked
         self.accounts: dict[str, dict[str, Any]] = {}
         self._divided: dict[str, Divided] = {}
@@ -123,7 +145,7 @@ class _Stage:
         if self._world is None:
             from saffron.sources import sandbox
 
-            assert self.section.sandbox is not None  # checked by config.Sources
+            assert self.section is not None and self.section.sandbox is not None  # checked by config.Sources
             self._world = sandbox.build(self.section.sandbox)
         return self._world
 
@@ -177,6 +199,7 @@ class _Stage:
 
     def _split(self, name: str) -> Divided:
         if name not in self._divided:
+            assert self.section is not None  # a split is a part of the sources
             rows = self.section.splits[name]
             self._divided[name] = self._divide(f"splits.{name}", rows, rows.parts)
         return self._divided[name]
