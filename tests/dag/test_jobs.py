@@ -33,6 +33,8 @@ def expected(name: str) -> dict[str, int]:
         "figure": len(workflow.shown(config, workflow.FIGURES)),
         "table": len(workflow.shown(config, workflow.TABLES)),
     }
+    if workflow.own_prompts(config):
+        jobs["build_prompts"] = len(workflow.own_prompts(config))
     jobs |= dict.fromkeys(["train_mrm", "evaluate_mrm"], seeds * len(workflow.variants(config)))
     if config.search.jobs == "seeds":
         jobs["search_replicate"] = seeds
@@ -220,11 +222,7 @@ def test_a_prompt_file_replaced_by_one_of_the_same_size_and_time_is_read_again(p
     rows.write_text("prompt,reference\nWhy?,So\n")
     os.utime(rows, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert project.jobs("sources") == {"build_prompts": 1, "sources": 1}
-    (project.root / "config/smoke.yaml").write_text(
-        (project.root / "config/smoke.yaml")
-        .read_text()
-        .replace("    mine:", "    other: {from: path, path: my_rows.csv, reader: columns}\n    mine:")
-    )
+    project.edit("config/smoke.yaml", "    mine:", "    other: {from: path, path: my_rows.csv, reader: columns}\n    mine:")
     assert project.jobs("sources") == {"build_prompts": 2, "sources": 1}  # one more set runs nothing else again
 
 

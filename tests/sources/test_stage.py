@@ -155,8 +155,11 @@ def test_a_file_that_is_not_what_it_should_be_is_refused(
 
 
 def test_a_digest_and_max_rows(tmp_path: Path) -> None:
-    path = write(tmp_path, "jsonl")
-    build(with_prompts(path=str(tmp_path), sha256={path.name: records.sha256(path)}, max_rows=3, rows=40), tmp_path / "out")
+    (tmp_path / "in").mkdir()
+    path = write(tmp_path / "in", "jsonl")
+    build(
+        with_prompts(path=str(tmp_path / "in"), sha256={path.name: records.sha256(path)}, max_rows=3, rows=40), tmp_path / "out"
+    )
     assert len(prompts(tmp_path / "out")) == 3
 
 
