@@ -51,7 +51,7 @@ def config(name: str = "made", *, seeds: tuple[int, ...] = (0,), prompts: int = 
 
 def _number_of_prompts(config: Config, dataset: str) -> int:
     assert config.sources.sandbox is not None
-    return int(getattr(config.sources.sandbox, dataset))
+    return int(getattr(config.sources.sandbox, config.sources.prompts[dataset].part or dataset))
 
 
 def _rows(config: Config, experiment: Experiment, run: Run, budget: int, seed: int, search_seed: int) -> list[dict[str, Any]]:
@@ -158,7 +158,7 @@ def write_verdicts(layout: Layout, seed: int, judge: str, name: str, success: An
 
 def write(config: Config, layout: Layout) -> None:
     """Write everything the analysis and the figures read."""
-    for dataset in ("guild_a", "guild_b", "development", "benign"):
+    for dataset in config.sources.prompts:
         n = _number_of_prompts(config, dataset)
         rows = [
             {"dataset": dataset, "prompt_id": i, "prompt": f"How do I make item {i}?", "reference": f"First take item {i}."}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from typer.testing import CliRunner
 
 from saffron import cli, gpus, models
@@ -61,7 +62,7 @@ def test_startup_loads_no_heavy_library() -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        "saffron.sources",
+        "saffron.sources.stage",
         "saffron.models.sandbox.vocabulary",
         "saffron.safety4m",
         "saffron.search.gathering",
@@ -107,6 +108,20 @@ def test_a_config_error_is_one_message_and_exit_code_2(tmp_path: Path) -> None:
     assert result.stdout == ""
     assert "serach: unknown key" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_validating_says_which_local_path_is_missing(tmp_path: Path) -> None:
+    values = yaml.safe_load(Path("config/paper.yaml").read_text())
+    values["sources"]["prompts"]["ai2_refusals"] = {"from": "path", "path": str(tmp_path / "rows.csv"), "reader": "columns"}
+    values["models"]["hub"]["guard"] = {"id": "a/b", "path": str(tmp_path / "guard")}
+    (tmp_path / "x.yaml").write_text(yaml.safe_dump(values))
+    result = run("validate", "--config", str(tmp_path / "x.yaml"))
+    assert result.returncode == 2
+    assert f"sources.prompts.ai2_refusals.path: no file or folder {tmp_path}/rows.csv" in result.stderr
+    assert f"models.hub.guard.path: no folder {tmp_path}/guard" in result.stderr
+    (tmp_path / "rows.csv").touch()
+    (tmp_path / "guard").mkdir()
+    assert run("validate", "--config", str(tmp_path / "x.yaml")).returncode == 0
 
 
 def test_a_missing_input_is_one_message_and_exit_code_2(tmp_path: Path) -> None:

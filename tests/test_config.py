@@ -80,7 +80,36 @@ def test_resolved_config_reads_back_as_the_same(path: Path) -> None:
         ),
         ("search.experiments.scaling.runs.2.method", "best_of_n", ["runs ['best_of_n-default'] stand twice", "settings_id"]),
         ("search.experiments.matched_paper.match.method", "rebase", ["match.method rebase is not among the runs: add it"]),
-        ("sources.from", "hub", ["sources.from is hub: add the section sources.hub"]),
+        ("sources.from", "hub", ["sources.from: unknown key"]),
+        ("sources.sandbox", None, ["sources: conversations.from is sandbox: add the section sources.sandbox"]),
+        ("sources.prompts.guild_a", {"from": "hub", "id": "a/b"}, ["from is hub: add files, reader"]),
+        ("sources.prompts.guild_a", {"from": "path", "path": "x", "reader": "pdf"}, ["no reader 'pdf'; there are columns, "]),
+        (
+            "sources.prompts.guild_a",
+            {"from": "path", "path": "x", "reader": "columns", "settings": {"promt": "a"}},
+            ["settings.promt: unknown key"],
+        ),
+        ("sources.prompts.guild_a", {"from": "sandbox", "path": "x"}, ["from is sandbox, which has no path: remove that"]),
+        ("sources.prompts.other", {"from": "sandbox"}, ["prompts.other: no prompt set other there; set part to one of guild_a"]),
+        ("sources.prompts.other", {"from": "split", "split": "x"}, ["prompts.other.split: no entry x of sources.splits"]),
+        ("sources.prompts", {"a/b": {"from": "sandbox", "part": "guild_a"}}, ["prompts: 'a/b' is no name of a file"]),
+        ("sources.prompts", {"{x}": {"from": "sandbox", "part": "guild_a"}}, ["prompts: '{x}' is no name of a file"]),
+        (
+            "search.experiments.exploration.dataset",
+            "a/b",
+            ["exploration.dataset: no prompt set a/b; sources.prompts has guild_a, "],
+        ),
+        (
+            "search.experiments.exploration.dataset",
+            "{x}",
+            ["exploration.dataset: no prompt set {x}; sources.prompts has guild_a, "],
+        ),
+        (
+            "search.experiments.a/b",
+            {"dataset": "guild_a", "runs": [{"method": "no_defense", "budgets": [0]}]},
+            ["'a/b' is no name"],
+        ),
+        ("search.experiments.scaling.runs.1.budgets", [1, 10**12], ["budgets of best_of_n must be at most 100,000"]),
         ("models.from", "hub", ["models.from is hub: add the section models.hub"]),
         ("mrm.from", "released", ["mrm.from is released: set mrm.released"]),
         ("mrm.variants", {"other": {}}, ["mrm.variants needs the entry default"]),
@@ -159,7 +188,7 @@ def _refusals() -> list[tuple[str, Callable[[dict[str, Any]], None], str]]:
         return values["search"]["experiments"]["scaling"]
 
     return [
-        ("attack", lambda v: experiment(v).update(dataset="benign"), "set attack: false"),
+        ("attack", lambda v: v["search"]["experiments"]["ablations"].update(dataset="benign"), "set attack: false"),
         ("budget", lambda v: experiment(v)["runs"][1].update(budgets=[0]), "must be 1 or more"),
         ("no_defense", lambda v: experiment(v)["runs"][0].update(budgets=[5]), r"budgets must be \[0\]"),
         ("match", lambda v: v["search"]["experiments"]["matched"]["match"].update(budget=31), "match.budget 31 is not among"),

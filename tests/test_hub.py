@@ -17,7 +17,6 @@ from saffron import cli
 from saffron import config as configs
 from saffron.config import Config, HubFile
 from saffron.hub import SourceError, current_pins, fetch, files, require_pins
-from saffron.sources import hub as sources
 
 ROOT = Path(__file__).parents[1]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -146,7 +145,7 @@ def test_an_unpinned_id_is_refused_without_a_look_at_the_hub() -> None:
 def config_of(**changes: dict[str, object]) -> Config:
     """The paper's config with other values for some hub ids, by the last part of their key."""
     values = yaml.safe_load((ROOT / "config/paper.yaml").read_text())
-    for section in (values["sources"]["hub"], values["models"]["hub"]):
+    for section in (values["sources"], values["sources"]["prompts"], values["models"]["hub"]):
         for name in section.keys() & changes.keys():
             section[name] = {**section[name], **changes[name]}
     return configs.parse(values, "test")
@@ -158,8 +157,8 @@ def test_a_config_without_a_commit_is_refused_with_every_key_and_the_command_tha
         require_pins(unpinned, "config/mine.yaml")
     message = str(caught.value)
     assert message.startswith("config/mine.yaml: 2 hub id(s) without a commit:")
-    assert "sources.hub.harmful_hexphi.revision: Unispac/" in message and "models.hub.guard.revision: meta-llama/" in message
-    assert "hh_rlhf" not in message
+    assert "sources.prompts.harmful_hexphi.revision: Unispac/" in message and "models.hub.guard.revision: meta-llama/" in message
+    assert "conversations" not in message
     assert "saffron pin --config config/mine.yaml" in message
     require_pins(config_of(harmful_hexphi={"sha256": {}, "path": "mirror"}), "x")
     require_pins(config_of(harmful_hexphi={"sha256": {}, "revision": COMMIT}), "x")
@@ -212,7 +211,8 @@ def test_the_current_commits_are_printed_beside_what_the_config_has(api: dict[st
     assert len(lines) == 5
     guard = config_of().models.hub.guard.revision  # type: ignore[union-attr]
     assert (
-        lines[1] == f"sources.hub.harmful_hexphi.revision: {COMMIT}  # Unispac/shallow-vs-deep-safety-alignment-dataset, now null"
+        lines[1]
+        == f"sources.prompts.harmful_hexphi.revision: {COMMIT}  # Unispac/shallow-vs-deep-safety-alignment-dataset, now null"
     )
     assert lines[4] == f"models.hub.guard.revision: {'f' * 40}  # meta-llama/Llama-Guard-3-1B, now {guard}"
     assert all(line.endswith(", as pinned") for line in (lines[0], lines[2], lines[3]))
@@ -241,14 +241,14 @@ def test_a_hub_that_does_not_answer_leaves_one_message(
 
 @pytest.mark.parametrize(("name", "message"), [("expired", NOT_VALID), ("crowded", "wait some minutes"), ("gated", "is gated")])
 def test_pinning_says_why_the_hub_refused(hub: str, name: str, message: str) -> None:
-    with pytest.raises(SourceError, match=rf"^sources\.hub\.hh_rlhf: .*{message}") as caught:
-        current_pins(config_of(hh_rlhf={"id": f"someone/{name}"}), endpoint=hub)
+    with pytest.raises(SourceError, match=rf"^sources\.conversations: .*{message}") as caught:
+        current_pins(config_of(conversations={"id": f"someone/{name}"}), endpoint=hub)
     assert TOKEN not in str(caught.value)
 
 
 def test_an_id_the_hub_does_not_know_is_named(hub: str) -> None:
-    with pytest.raises(SourceError, match=r"sources\.hub\.hh_rlhf: the hub shows no dataset someone/absent: correct sources"):
-        current_pins(config_of(hh_rlhf={"id": "someone/absent"}), endpoint=hub)
+    with pytest.raises(SourceError, match=r"sources\.conversations: the hub shows no dataset someone/absent: correct sources"):
+        current_pins(config_of(conversations={"id": "someone/absent"}), endpoint=hub)
 
 
 @pytest.mark.parametrize("name", ["paper", "paper-1b"])
@@ -257,7 +257,7 @@ def test_every_shipped_id_is_pinned_by_a_commit_or_by_its_content(name: str) -> 
     require_pins(config, "x")
     by_content = [file for _, _, file in files(config) if file.revision is None]
     assert [file.id for file in by_content] == ["Unispac/shallow-vs-deep-safety-alignment-dataset"]
-    assert set(by_content[0].sha256) == {sources.HEX_PHI}  # type: ignore[attr-defined]
+    assert set(by_content[0].sha256) == {"data/safety_bench/Harmful-HEx-PHI.jsonl"}  # type: ignore[attr-defined]
     assert len({file.revision for _, _, file in files(config) if file.revision}) == 4
 
 

@@ -149,15 +149,17 @@ def test_a_mirror_replaced_in_place_changes_the_jobs_that_read_it(tmp_path: Path
         (tmp_path / name).mkdir()
         (tmp_path / name / "model.safetensors").write_bytes(b"one")
         values["models"]["hub"][name]["path"] = str(tmp_path / name)
-    (tmp_path / "prompts").mkdir()
-    values["sources"]["hub"]["harmful_hexphi"]["path"] = str(tmp_path / "prompts")
+    prompts = tmp_path / "prompts/data/safety_bench/Harmful-HEx-PHI.jsonl"
+    prompts.parent.mkdir(parents=True)
+    prompts.write_bytes(b"one")
+    values["sources"]["prompts"]["harmful_hexphi"]["path"] = str(tmp_path / "prompts")
     values["models"]["hub"]["chat_formats"] = str(formats)
     formats.write_text("{}")
     config = configs.parse(values, "test")
 
     def lines() -> dict[str, str]:
         found = {which: jobs.model(config, which, 0).line for which in ("tokenizer", "policy", "guard")}
-        return {**found, "sources": jobs.sources(config).line}
+        return {**found, "sources": jobs.sources(config).line, "prompts": jobs.prompts(config, "harmful_hexphi").line}
 
     def changes(path: Path) -> set[str]:
         before = lines()
@@ -167,7 +169,9 @@ def test_a_mirror_replaced_in_place_changes_the_jobs_that_read_it(tmp_path: Path
     assert changes(tmp_path / "policy/model.safetensors") == {"policy", "tokenizer"}
     assert changes(tmp_path / "guard/model.safetensors") == {"guard", "tokenizer"}
     assert changes(formats) == {"tokenizer"}
-    assert changes(tmp_path / "prompts/rows.jsonl") == {"sources"}
+    assert changes(prompts) == {"prompts"}
+    prompts.write_bytes(b"one")  # as long, under the same name
+    assert changes(prompts) == {"prompts"}
 
 
 def test_jobs_are_what_is_stored(config: Config) -> None:

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from saffron import code, jobs, records, workflow
+from saffron import code, jobs, workflow
 from saffron import config as configs
-from saffron.config import Config, ConfigError
-from saffron.layout import Layout
+from saffron.config import Config
 
 ROOT = Path(__file__).parents[1]
 
@@ -45,6 +44,7 @@ def sandbox(**edits: Any) -> Config:
     experiments = values["search"]["experiments"]
     values["search"]["experiments"] = {name: item for name, item in experiments.items() if item.get("group") != "ablations"}
     del values["mrm"]["variants"], values["analysis"]
+    del values["search"]["experiments"]["deepalign"]["role"]  # which ties its prompts to those of the experiment scaling
     for path, value in edits.items():
         at: Any = values
         *parents, last = path.split("__")
@@ -75,7 +75,7 @@ def sandbox(**edits: Any) -> Config:
         ("models__sandbox__guard__hidden_size", 32, {"guard", "other_guard"}),
         ("search__max_new_tokens", 20, SEARCHES | {"trees"}),
         ("search__seeds", [3], SEARCHES | {"trees", "analysis"}),
-        ("search__experiments__scaling__seeds", [3], {"scaling/saffron", "scaling/best_of_n", "analysis"}),
+        ("search__experiments__scaling__seeds", [0, 3], {"scaling/saffron", "scaling/best_of_n", "analysis"}),
         ("search__experiments__scaling__dataset", "guild_b", {"scaling/saffron", "scaling/best_of_n", "analysis"} | JUDGES),
         ("search__block_size", 3, SEARCHES | {"trees"} | JUDGES),
         ("judges__0__settings", {"threshold": 1.0}, {"judge/guard", "analysis"}),
@@ -121,8 +121,8 @@ def test_of_two_runs_of_the_matched_method_the_first_is_the_reference_and_the_ot
         {"method": "best_of_n", "budgets": [8]},
         {"method": "best_of_n", "settings_id": "reads_prefill", "budgets": [2, 4], "settings": {"reward_reads_prefill": True}},
     ]
-    matched = {"dataset": "guild_b", "match": {"method": "best_of_n", "budget": 8}, "runs": runs}
-    config = sandbox(search__experiments__matched=matched)
+    matched = {"dataset": "guild_b", "role": "matched", "match": {"method": "best_of_n", "budget": 8}, "runs": runs}
+    config = sandbox(search__experiments={"matched": matched})
     assert workflow.references(config, "matched", "best_of_n-reads_prefill") == ["best_of_n-default"]
     assert workflow.run_order(config, "matched")[0] == "best_of_n-default"
 
@@ -163,19 +163,16 @@ def test_every_run_is_in_one_job_and_none_waits_for_a_run_of_its_own_job_or_of_o
     assert all(part == "matched" and other != "matched" for part, other in waits)
 
 
-def test_a_prompt_set_is_the_sources_or_a_file_of_ones_own(tmp_path: Path) -> None:
-    layout = Layout("sandbox", tmp_path)
-    workflow.require_prompt_sets(sandbox(), layout)
-    config = sandbox(search__experiments__scaling__dataset="guild_c")
-    with pytest.raises(ConfigError) as error:
-        workflow.require_prompt_sets(config, layout)
-    message = str(error.value)
-    assert message.startswith("search.experiments.scaling.dataset: no prompt set guild_c; the sources write guild_a, guild_b, ")
-    path = tmp_path / "data/sandbox/sources/prompts/guild_c.parquet"
-    assert f"is read from {path}" in message
-    path.parent.mkdir(parents=True)
-    records.write_table(path, [], records.PROMPTS)
-    workflow.require_prompt_sets(config, layout)
+def test_experiments_are_found_by_role_under_any_name() -> None:
+    values = yaml.safe_load((ROOT / "config/sandbox.yaml").read_text())
+    values["search"]["experiments"] = {f"my_{name}": item for name, item in values["search"]["experiments"].items()}
+    for ablation in values["analysis"]["ablations"].values():
+        ablation["experiment"] = "my_ablations"
+    config = configs.parse(values, "test")
+    shipped = configs.load(ROOT / "config/sandbox.yaml")
+    assert workflow.shown(config, workflow.TABLES) == workflow.shown(shipped, workflow.TABLES) == list(workflow.TABLES)
+    assert [f"my_{name}" for name in workflow.before_benchmarks(shipped)] == workflow.before_benchmarks(config)
+    assert workflow.recorded_prompts(config) == "guild_a"
 
 
 def test_groups_pick_their_experiments_and_mrm_variants() -> None:
@@ -204,15 +201,18 @@ def test_only_saffron_with_its_own_model_loads_an_mrm() -> None:
 
 # ------------------------------------------------------------------------------------------------------------- floors
 FLOORS = {
-    **dict.fromkeys(["section", "config", "records", "layout", "chat", "code", "fingerprint", "hub"], 0),
+    **dict.fromkeys(["section", "config", "records", "layout", "chat", "code", "fingerprint", "hub", "roles"], 0),
     **dict.fromkeys(["engine", "jobs"], 1),
     **dict.fromkeys(["models", "sources"], 2),
     "methods": 3,
     **dict.fromkeys(["safety4m", "mrm", "search", "judges"], 4),
     "analysis": 5,
 }
-#: What only describes methods and judges: the config is built from it.
-DESCRIPTIONS = ("saffron.methods.base", "saffron.methods.discovery", "saffron.judges.base", "saffron.judges.discovery")
+#: What only describes methods, judges and readers, from which the config is built, and where files lie, which job records say.
+DESCRIPTIONS = (
+    *("saffron.methods.base", "saffron.methods.discovery", "saffron.judges.base", "saffron.judges.discovery"),
+    *("saffron.sources.reading", "saffron.sources.files"),
+)
 
 
 def floor(name: str) -> int | None:

@@ -11,6 +11,7 @@ from saffron.analysis.study import PROPOSED
 from saffron.analysis.view import View
 from saffron.judges.discovery import kind
 from saffron.methods.discovery import method, methods
+from saffron.roles import Role
 
 UNITS = ((1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"), (1e3, "kFLOP"), (1.0, "FLOP"))
 
@@ -33,8 +34,8 @@ def prose(text: str) -> str:
     return " ".join(text.split())
 
 
-def _n(view: View, experiment: str) -> str:
-    rows = view.cells[view.cells["experiment"] == experiment]
+def _n(view: View, role: Role) -> str:
+    rows = view.cells[view.cells["experiment"] == view.study.name(role)]
     seeds = int(rows["n_seeds"].iloc[0])
     trained = f"{seeds} training seed" + ("s" if seeds != 1 else "")
     return f"n = {int(rows['n_prompts'].iloc[0])} prompts of {rows['dataset'].iloc[0]}, {trained}"

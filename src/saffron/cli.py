@@ -22,6 +22,7 @@ from saffron import config as configs
 from saffron import jobs
 from saffron.config import Config, ConfigError, Group
 from saffron.layout import Layout
+from saffron.sources import files
 
 ConfigPath = Annotated[Path, typer.Option("--config", metavar="FILE", help="Config file, for instance config/sandbox.yaml.")]
 Out = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Root of data/ and figures/.")]
@@ -126,13 +127,24 @@ def _shard(shard: int, shards: int) -> int:
 
 # ------------------------------------------------------------------------------------------------------------ sources
 @app.command()
-def sources(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
+def sources(
+    config: ConfigPath = DEFAULT_CONFIG,
+    out: Out = HERE,
+    prompts: Annotated[str | None, typer.Option("--prompts", help="Only this prompt set, which has its own source.")] = None,
+    shared: Annotated[bool, typer.Option("--shared", help="Only what does not have a source of its own.")] = False,
+) -> None:
     """Write conversations and attack prompts."""
     settings, layout = _open(config, out)
-    with _job(layout, "sources", "build_sources"):
-        from saffron import sources as stage
+    from saffron import workflow
+    from saffron.sources import stage
 
-        stage.build(jobs.sources(settings), layout)
+    if prompts is None:
+        with _job(layout, "sources", "build_sources"):
+            stage.build(jobs.sources(settings), layout)
+    own = [] if shared else workflow.own_prompts(settings)
+    for name in own if prompts is None else [prompts]:
+        with _job(layout, "sources", f"build_prompts.{name}"):
+            stage.build_prompts(jobs.prompts(settings, name), layout)
 
 
 # ------------------------------------------------------------------------------------------------------------- models
@@ -485,6 +497,7 @@ def plan(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
 def validate(config: ConfigPath = DEFAULT_CONFIG) -> None:
     """Check a config and say what it would run."""
     settings = configs.load(config)
+    files.require_local(settings, models=True)
     runs = sum(len(experiment.runs) for experiment in settings.search.experiments.values())
     typer.echo(
         f"{config}: valid; {len(settings.train_seeds)} training seed(s), "

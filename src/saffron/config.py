@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -29,10 +30,13 @@ from pydantic import (
     model_validator,
 )
 
+from saffron import roles
 from saffron.judges.base import JudgeError
 from saffron.judges.discovery import kind
 from saffron.methods.discovery import method, methods
+from saffron.roles import Role
 from saffron.section import HubFile, Section
+from saffron.sources.reading import readers
 
 #: How FLOPs are counted: each once, or once for each loaded model.
 Convention = Literal["once", "per_model"]
@@ -146,9 +150,8 @@ class SandboxSources(Section):
 
 
 class HubDataset(HubFile):
-    """A pinned dataset with what it has to contain."""
+    """A dataset on the hub, pinned by a commit or by what its files hold."""
 
-    rows: dict[str, int] = Field(..., description="expected number of rows by split or subset")
     sha256: dict[str, str] = Field(
         default_factory=dict,
         description="expected digests by file, as in the hub's layout; where all files read are named, they pin a dataset "
@@ -156,29 +159,228 @@ class HubDataset(HubFile):
     )
 
 
-class HubSources(Section):
-    """The paper's datasets."""
+Origin = Literal["hub", "path", "package", "split", "sandbox"]
 
-    hh_rlhf: HubDataset = Field(..., description="conversations with columns chosen and rejected")
-    harmful_hexphi: HubDataset = Field(..., description="Harmful HEx-PHI: prompts with harmful answers (gated)")
-    ai2_refusals: HubDataset = Field(..., description="RewardBench; its refusals-* subsets are used")
+#: Keys that say where rows come from, by origin: those it needs, and those it may have.
+ORIGIN_KEYS: dict[Origin, tuple[frozenset[str], frozenset[str]]] = {
+    "hub": (frozenset({"id", "files", "reader"}), frozenset({"revision", "path", "sha256"})),
+    "path": (frozenset({"path", "reader"}), frozenset({"files", "sha256"})),
+    "package": (frozenset({"package", "files", "reader"}), frozenset({"sha256"})),
+    "split": (frozenset({"split"}), frozenset({"part"})),
+    "sandbox": (frozenset(), frozenset({"part"})),
+}
+_PLACES = frozenset({"id", "revision", "path", "package", "files", "sha256", "reader", "split", "part"})
+#: How rows that are read are treated; rows of the sandbox and of a split are read already.
+_READING = frozenset({"settings", "where", "rows", "count_by", "max_rows", "allow_dropped", "licence", "test"})
+
+#: Prompt sets of the sandbox's world.
+SANDBOX_SETS = ("guild_a", "guild_b", "development", "benign")
+#: The one of them whose prompts are harmless and have no answer to prefill.
+SANDBOX_BENIGN = "benign"
+
+#: A name that is a file's name, a column's value and part of a command, anywhere.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+#: Share of rows that may be dropped without a word in the config.
+ALLOW_DROPPED = 0.05
+
+
+class Rows(Section):
+    """Where rows come from and which reader turns them into records."""
+
+    origin: Origin = Field(
+        ...,
+        alias="from",
+        description="hub: a pinned dataset; path: a local file or folder; package: an installed Python package; split: a part of "
+        "sources.splits; sandbox: the world of sources.sandbox",
+    )
+    id: str | None = Field(None, pattern=r"^[\w.-]+/[\w.-]+$", description="hub id, owner/name")
+    revision: str | None = Field(
+        None, description="commit the hub id is pinned to, 40 hex digits (null: path or sha256 needed instead)"
+    )
+    path: str | None = Field(
+        None,
+        description="local file or folder, for a hub id an offline mirror; ${NAME} stands for the environment variable NAME",
+    )
+    package: str | None = Field(None, description="installed Python package whose folder holds the files")
+    files: list[str] = Field(
+        default_factory=list,
+        description="files to read, as glob patterns below repository, folder or package: jsonl, jsonl.gz, json, parquet or csv "
+        "(none, in a folder: all of these but json)",
+    )
+    sha256: dict[str, str] = Field(
+        default_factory=dict,
+        description="expected digests by file, as in the hub's layout; where all files read are named, they pin a dataset "
+        "without a revision",
+    )
+    reader: str | None = Field(
+        None, description="what turns a row into a record: preference_pairs, messages, columns or your own"
+    )
+    settings: dict[str, Any] = Field(default_factory=dict, description="of the reader (docs/bring-your-own.md)")
+    where: dict[str, str] = Field(
+        default_factory=dict, description="read only rows whose columns have these values; * stands for any text"
+    )
+    rows: int | dict[str, int] | None = Field(
+        None, description="expected number of rows: of all, or by split (by the values of count_by); null: anything"
+    )
+    count_by: str | None = Field(None, description="column by whose values rows are counted (null: the split)")
     max_rows: int | None = Field(None, ge=1, description="read only the first rows of each split (null: all)")
+    allow_dropped: float = Field(
+        ALLOW_DROPPED, ge=0, le=1, description="largest share of rows that may be dropped because they cannot be used"
+    )
+    licence: str | None = Field(None, description="licence of the data, for cards (null: not stated)")
+    split: str | None = Field(None, description="the entry of sources.splits, for from: split")
+
+    @field_validator("files")
+    @classmethod
+    def _lie_below(cls, files: list[str]) -> list[str]:
+        for pattern in files:
+            if not pattern or pattern.startswith("/") or ".." in pattern.split("/"):
+                raise ValueError(f"{pattern!r} must be a path below the folder; write no leading / and no ..")
+        return files
+
+    @field_validator("revision")
+    @classmethod
+    def _is_a_commit(cls, revision: str | None) -> str | None:
+        return HubFile._is_a_commit(revision)
+
+    @model_validator(mode="after")
+    def _keys_of_origin(self) -> Rows:
+        needed, allowed = ORIGIN_KEYS[self.origin]
+        read = "reader" in needed
+        given = {
+            name
+            for name, field in type(self).model_fields.items()
+            if getattr(self, name) != field.get_default(call_default_factory=True)
+        }
+        missing = sorted(name for name in needed if not getattr(self, name))
+        if missing:
+            raise ValueError(f"from is {self.origin}: add {', '.join(missing)}")
+        strange = sorted(given & (_PLACES - needed - allowed | (frozenset() if read else _READING)))
+        if strange:
+            raise ValueError(f"from is {self.origin}, which has no {', '.join(strange)}: remove that")
+        if read:
+            self.reader_settings()
+        return self
+
+    def reader_settings(self) -> Section:
+        """The reader's settings.
+
+        Raises:
+            ValueError: if there is no such reader, or a setting is not one of its.
+        """
+        known = readers()
+        if self.reader is None or self.reader not in known:
+            raise ValueError(f"reader: no reader {self.reader!r}; there are {', '.join(known)}")
+        try:
+            return known[self.reader].settings.model_validate(self.settings)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ValueError(f"settings.{'.'.join(map(str, first['loc']))}: {_remedy(first)}") from None
+
+    @property
+    def hub_file(self) -> HubDataset:
+        """The dataset on the hub, for ``from: hub``."""
+        assert self.id is not None  # checked above
+        return HubDataset(id=self.id, revision=self.revision, path=self.path, sha256=self.sha256)
+
+
+class Conversations(Rows):
+    """The conversations whose responses Safety4M labels and the MRM learns from."""
+
+    test: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="share of the questions held out as the test split, by the rule of sources.splits (null: files named train "
+        "and test say which rows are which)",
+    )
+    seed: int = Field(0, description="seed of that rule")
+
+    @model_validator(mode="after")
+    def _makes_conversations(self) -> Conversations:
+        if self.reader is not None and readers()[self.reader].conversation is None:
+            raise ValueError(f"reader {self.reader} makes no conversations; take another one")
+        return self
+
+
+class PromptSet(Rows):
+    """Prompts, with the answers that an attack prefills."""
+
+    part: str | None = Field(
+        None, description="which part of the split, or which prompt set of the sandbox's world (null: that of the same name)"
+    )
+
+    @model_validator(mode="after")
+    def _makes_prompts(self) -> PromptSet:
+        if self.reader is not None and readers()[self.reader].prompt is None:
+            raise ValueError(f"reader {self.reader} makes no prompts; take another one")
+        return self
+
+
+class Split(Conversations):
+    """One source of conversations divided by question: prompt sets, and conversations in which none of their prompts stands.
+
+    Different questions are put in the order of sha256(seed, question). The parts take the first ones in the order in which they
+    are written, of rows with one question and an answer. Of the other questions, the last share `test` are the test split.
+    """
+
+    parts: Annotated[dict[str, int], Field(min_length=1)] = Field(..., description="number of prompts of each part, by name")
+
+    @model_validator(mode="after")
+    def _makes_both(self) -> Split:
+        if self.origin in ("split", "sandbox"):
+            raise ValueError("from: a split reads hub, path or package")
+        if readers()[str(self.reader)].prompt is None:
+            raise ValueError(f"reader {self.reader} makes no prompts; take another one")
+        if min(self.parts.values()) < 1:
+            raise ValueError("parts: every part needs 1 prompt or more")
+        _require_names("parts", self.parts)
+        return self
+
+
+def _require_names(key: str, names: Iterable[str]) -> None:
+    for name in names:
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{key}: {name!r} is no name of a file; take letters, digits, _ and - alone")
 
 
 class Sources(Section):
-    """Conversations and attack prompts."""
+    """Conversations and prompt sets."""
 
-    origin: Literal["sandbox", "hub"] = Field(
-        ..., alias="from", description="sandbox grows its own world, hub reads the paper's datasets"
+    sandbox: SandboxSources | None = Field(None, description="settings of the sandbox's world")
+    splits: dict[str, Split] = Field(default_factory=dict, description="sources that are divided by question, by name")
+    conversations: Conversations = Field(..., description="what Safety4M labels and the MRM learns from")
+    prompts: Annotated[dict[str, PromptSet], Field(min_length=1)] = Field(
+        ..., description="prompt sets by name, which experiments call by it"
     )
-    sandbox: SandboxSources | None = Field(None, description="settings of the sandbox world")
-    hub: HubSources | None = Field(None, description="ids and revisions of the paper's datasets")
 
     @model_validator(mode="after")
-    def _section_of_origin(self) -> Sources:
-        if getattr(self, self.origin) is None:
-            raise ValueError(f"sources.from is {self.origin}: add the section sources.{self.origin}")
+    def _origins_exist(self) -> Sources:
+        _require_names("prompts", self.prompts)
+        _require_names("splits", self.splits)
+        for key, rows in self.all_rows():
+            if rows.origin == "sandbox" and self.sandbox is None:
+                raise ValueError(f"{key}.from is sandbox: add the section sources.sandbox")
+            if rows.split is not None and rows.split not in self.splits:
+                raise ValueError(f"{key}.split: no entry {rows.split} of sources.splits")
+        for name, prompts in self.prompts.items():
+            part = prompts.part or name
+            known: Iterable[str] = SANDBOX_SETS if prompts.origin == "sandbox" else ()
+            known = self.splits[prompts.split].parts if prompts.split is not None else known
+            if prompts.origin in ("sandbox", "split") and part not in known:
+                raise ValueError(f"prompts.{name}: no prompt set {part} there; set part to one of {', '.join(known)}")
         return self
+
+    def all_rows(self) -> list[tuple[str, Rows]]:
+        """Every place that rows come from, with its key below sources: conversations, prompt sets, then splits."""
+        found: list[tuple[str, Rows]] = [("conversations", self.conversations)]
+        found += [(f"prompts.{name}", rows) for name, rows in self.prompts.items()]
+        return found + [(f"splits.{name}", rows) for name, rows in self.splits.items()]
+
+    def is_benign(self, name: str) -> bool:
+        """Whether a prompt set is the sandbox's harmless one."""
+        return self.prompts[name].origin == "sandbox" and (self.prompts[name].part or name) == SANDBOX_BENIGN
 
 
 # ------------------------------------------------------------------------------------------------------------- models
@@ -405,6 +607,10 @@ else:
     Methods = create_model("Methods", __base__=Section, __doc__="Default settings of every search method.", **SETTINGS)
 
 
+#: Far above any budget that can be searched; what lies above it is a slip of the pen.
+LARGEST_BUDGET = 100_000
+
+
 class Run(Section):
     """One method at some budgets within an experiment: one Snakemake job per shard."""
 
@@ -423,6 +629,8 @@ class Run(Section):
             raise ValueError(f"{self.method} searches nothing: budgets must be [0]")
         if method(self.method).budget is not None and min(self.budgets) < 1:
             raise ValueError(f"budgets of {self.method} must be 1 or more")
+        if max(self.budgets) > LARGEST_BUDGET:
+            raise ValueError(f"budgets of {self.method} must be at most {LARGEST_BUDGET:,}: none larger was ever finished")
         if len(set(self.budgets)) < len(self.budgets):
             raise ValueError("budgets must differ")
         return self
@@ -450,7 +658,8 @@ Group = Literal["replicate", "ablations", "development"]
 class Experiment(Section):
     """Runs on one dataset, stored as one table."""
 
-    dataset: str = Field(..., description="name of a prompt set in sources/prompts/")
+    dataset: str = Field(..., description="a prompt set of sources.prompts")
+    role: Role | None = Field(None, description="what figures, tables and claims take it for (null: nothing but itself)")
     runs: Annotated[list[Run], Field(min_length=1)] = Field(..., description="methods and budgets")
     prompts: int | None = Field(None, ge=1, description="only the first prompts by id (null: all)")
     match: Match | None = Field(
@@ -512,6 +721,20 @@ class Search(Section):
         for name, experiment in self.experiments.items():
             if not _are_seeds(self.seeds_of(experiment)):
                 raise ValueError(f"search seeds of experiment {name} must be 0 or more and differ")
+        return self
+
+    @model_validator(mode="after")
+    def _roles_are_whole(self) -> Search:
+        found = roles.problems(self)
+        if found:
+            raise ValueError("; ".join(f"experiments.{line}" for line in found))
+        return self
+
+    @model_validator(mode="after")
+    def _names_are_parts_of_paths(self) -> Search:
+        for name in self.experiments:
+            if not re.fullmatch(r"[a-zA-Z0-9_]+", name):
+                raise ValueError(f"experiments: {name!r} is no name of a file; take letters, digits and _ alone")
         return self
 
     @model_validator(mode="after")
@@ -664,20 +887,40 @@ class Config(Section):
             unknown = sorted(set(judge.experiments or ()) - set(self.search.experiments))
             if unknown:
                 raise ValueError(f"judges: {judge.name} judges {unknown}, which search.experiments does not define")
-            if self.sources.origin == "hub" and kind(judge.kind).knows_truth:
-                raise ValueError(f"judges: {judge.name} ({judge.kind}) knows the sandbox's world alone; remove it")
+            if kind(judge.kind).knows_truth and (foreign := self._not_of_the_sandbox(judge)):
+                raise ValueError(
+                    f"judges: {judge.name} ({judge.kind}) knows the sandbox's world alone, prompt set {foreign} is not of it; "
+                    "remove the judge, or name its experiments"
+                )
             if self.models.origin == "hub" and "other_guard" in kind(judge.kind).reads(judge.settings_of_kind):
                 raise ValueError(f"judges: {judge.name}: only the sandbox trains another guard; name one in settings.checkpoint")
         return self
 
+    def _not_of_the_sandbox(self, judge: Judge) -> str | None:
+        """The first prompt set that a judge reads answers to and that is not the sandbox's."""
+        judged = judge.experiments or self.search.experiments
+        sets = {self.search.experiments[name].dataset for name in judged} & set(self.sources.prompts)
+        return next((name for name in sorted(sets) if self.sources.prompts[name].origin != "sandbox"), None)
+
     @model_validator(mode="after")
-    def _benign_prompts_are_not_attacked(self) -> Config:
+    def _prompt_sets_exist(self) -> Config:
         for name, experiment in self.search.experiments.items():
+            if experiment.dataset not in self.sources.prompts:
+                raise ValueError(
+                    f"search.experiments.{name}.dataset: no prompt set {experiment.dataset}; sources.prompts has "
+                    f"{', '.join(self.sources.prompts)}"
+                )
             attacked = [run.key for run in experiment.runs if run.attack]
-            if self.sources.origin == "sandbox" and experiment.dataset == "benign" and attacked:
+            if self.sources.is_benign(experiment.dataset) and attacked:
                 raise ValueError(
                     f"search.experiments.{name}: benign prompts have no answer to prefill; set attack: false for {attacked}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _sandbox_models_have_a_world(self) -> Config:
+        if self.models.origin == "sandbox" and self.sources.sandbox is None:
+            raise ValueError("models.from is sandbox, whose models learn from its world: add the section sources.sandbox")
         return self
 
     @model_validator(mode="after")
@@ -688,10 +931,6 @@ class Config(Section):
                     raise ValueError(
                         f"search.experiments.{name}: run {run.key} needs the DeepAlign policy, which only the sandbox trains: "
                         "the paper's has another tokenizer than the guard; remove the run"
-                    )
-                if name == "exploration" and method(run.method).exploration is None:
-                    raise ValueError(
-                        f"search.experiments.exploration: Table 1 varies nothing of {run.method}; remove run {run.key}"
                     )
                 variant = method(run.method).mrm(self.search.settings_of(run))
                 if variant is not None and variant not in self.mrm.variants:

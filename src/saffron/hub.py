@@ -15,21 +15,16 @@ from typing import Literal
 
 from saffron.config import Config, HubDataset, HubFile
 from saffron.judges import discovery
+from saffron.sources.reading import SourceError
 
 Kind = Literal["dataset", "model"]
 TOKENS = "https://huggingface.co/settings/tokens"
 
 
-class SourceError(ValueError):
-    """A dataset or model that cannot be fetched or read, or is not what it should be; names the config key and the remedy."""
-
-
 def files(config: Config) -> list[tuple[str, Kind, HubFile]]:
     """Every hub id of a config: its key, its kind, and id, revision and mirror."""
     found: list[tuple[str, Kind, HubFile]] = []
-    if config.sources.origin == "hub" and (sources := config.sources.hub):
-        sets = {"hh_rlhf": sources.hh_rlhf, "harmful_hexphi": sources.harmful_hexphi, "ai2_refusals": sources.ai2_refusals}
-        found += [(f"sources.hub.{name}", "dataset", file) for name, file in sets.items()]
+    found += [(f"sources.{key}", "dataset", rows.hub_file) for key, rows in config.sources.all_rows() if rows.origin == "hub"]
     if config.models.origin == "hub" and (models := config.models.hub):
         found += [(f"models.hub.{role}", "model", file) for role, file in (("policy", models.policy), ("guard", models.guard))]
     for judge in config.judges:

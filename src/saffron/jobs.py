@@ -27,6 +27,7 @@ from saffron.config import (
     Match,
     Models,
     MRMVariant,
+    PromptSet,
     Report,
     Run,
     Runtime,
@@ -37,6 +38,7 @@ from saffron.config import (
 from saffron.judges.discovery import kind, module
 from saffron.methods.discovery import method as described
 from saffron.section import Section
+from saffron.sources import files, reading
 
 DeviceMap = Literal["auto"] | None
 Part = TypeVar("Part", bound=Section)
@@ -89,17 +91,54 @@ class ConfigJob(Job):
 
 
 # ------------------------------------------------------------------------------------------------------------ sources
+class PromptsJob(Job):
+    """Writing a prompt set that has a source of its own."""
+
+    name: str
+    rows: SkipValidation[PromptSet]
+    attacked: bool = Field(..., description="whether references are prefilled, so that none may be missing")
+    content: dict[str, str] = Field(..., description="sha256 of every local file that is read, by name")
+
+
 class SourcesJob(Job):
-    """Writing conversations and prompt sets."""
+    """Writing the conversations, and the prompt sets that are parts of a split or of the sandbox's world."""
 
     sources: SkipValidation[Sources]
-    content: dict[str, str] = Field(..., description="digest of every local mirror, by key")
+    attacked: list[str] = Field(..., description="prompt sets whose references are prefilled, so that none may be missing")
+    content: dict[str, dict[str, str]] = Field(..., description="sha256 of every local file that is read, by key and name")
 
 
 def sources(config: Config) -> SourcesJob:
-    """The sources of a config."""
-    section = narrowed(config.sources, "origin", config.sources.origin)
-    return SourcesJob(code=code.digest("saffron.sources"), sources=section, content=_content(config, "sources"))
+    """The sources of a config, without prompt sets that have a source of their own."""
+    shared = {name: rows for name, rows in config.sources.prompts.items() if name not in workflow.own_prompts(config)}
+    section = config.sources.model_copy(update={"prompts": shared})
+    read = sorted({rows.reader for _, rows in section.all_rows() if rows.reader is not None})
+    found = {f"sources.{key}": files.local_digests(rows, f"sources.{key}") for key, rows in section.all_rows()}
+    return SourcesJob(
+        code=code.digest("saffron.sources.stage", *(module for name in read for module in reading.modules(name))),
+        sources=section,
+        attacked=[name for name in workflow.attacked(config) if name in shared],
+        content={key: digests for key, digests in found.items() if digests},
+    )
+
+
+def prompts(config: Config, name: str) -> PromptsJob:
+    """One prompt set that has a source of its own.
+
+    Raises:
+        ConfigError: if there is none of this name.
+    """
+    if name not in workflow.own_prompts(config):
+        own = ", ".join(workflow.own_prompts(config)) or "none"
+        raise ConfigError(f"sources.prompts: no set {name} with a source of its own; there are: {own}")
+    rows = config.sources.prompts[name]
+    return PromptsJob(
+        code=code.digest("saffron.sources.stage", *reading.modules(str(rows.reader))),
+        name=name,
+        rows=rows,
+        attacked=name in workflow.attacked(config),
+        content=files.local_digests(rows, f"sources.prompts.{name}"),
+    )
 
 
 def _content(config: Config, section: str, *keys: str) -> dict[str, str]:
@@ -170,7 +209,6 @@ class LabelJob(Job):
     runtime: Runtime
     device_map: DeviceMap
     config: str = Field(..., description="name of the config, for the card")
-    source: dict[str, str] = Field(..., description="name and licence of the conversations, for the card")
     guard: str = Field(..., description="name of the guard, for the card")
 
     @property
@@ -190,19 +228,8 @@ def label(config: Config, seed: int) -> LabelJob:
         runtime=config.runtime,
         device_map=config.models.device_map,
         config=config.name,
-        source=_conversations(config),
         guard=config.models.hub.guard.id if config.models.hub and config.models.origin == "hub" else "the sandbox's guard",
     )
-
-
-def _conversations(config: Config) -> dict[str, str]:
-    if config.sources.origin == "hub":
-        assert config.sources.hub is not None  # checked by config.Sources
-        file = config.sources.hub.hh_rlhf
-        return {"name": f"{file.id} at revision {file.revision}", "licence": "MIT", "licence_id": "mit"}
-    assert config.sources.sandbox is not None
-    name = f"preference pairs of the sandbox world, seed {config.sources.sandbox.world_seed}"
-    return {"name": name, "licence": "MIT, with this project; generated text, every item is invented", "licence_id": "mit"}
 
 
 # ---------------------------------------------------------------------------------------------------------------- mrm
@@ -381,8 +408,7 @@ RECORDED_PROMPTS, RECORDED_WIDTH = 3, 8
 def trees(config: Config, seed: int) -> SearchJob:
     """The search that Figures 1 and 3 draw: the proposed method on the first prompts of the benchmark of the scaling figures."""
     run = {"method": "saffron", "budgets": [RECORDED_WIDTH], "settings": {"mrm": "default", "scorer": "mrm"}}
-    dataset = workflow.prompt_sets(config)[0]
-    shown = {"dataset": dataset, "prompts": RECORDED_PROMPTS, "seeds": config.search.seeds[:1]}
+    shown = {"dataset": workflow.recorded_prompts(config), "prompts": RECORDED_PROMPTS, "seeds": config.search.seeds[:1]}
     item = Experiment.model_validate({**shown, "runs": [run]})
     return _search(config, seed, "trees", item, item.runs[0], "saffron.search.trees")
 
@@ -450,7 +476,7 @@ def judges(config: Config, seed: int, name: str, experiments: Iterable[str]) -> 
 #: What the statistics read; of the experiments, those of the replication.
 READ_BY_ANALYSIS = (
     *("name", "train_seeds", "analysis.confidence", "analysis.bootstrap_samples", "analysis.seed"),
-    *("search.methods", "search.seeds", "search.experiments", "mrm.origin", "sources.origin"),
+    *("search.methods", "search.seeds", "search.experiments", "mrm.origin", "sources.conversations", "sources.prompts"),
     *("mrm.evaluation_prefixes", "models.origin", "models.hub.policy", "models.hub.guard"),
     *("models.sandbox.policy", "models.sandbox.vocab_size"),
 )

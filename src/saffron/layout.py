@@ -43,6 +43,10 @@ class Layout:
         """Origin, licence, seeds, counts and sha256 of the tables."""
         return self.sources / "sources.json"
 
+    def prompts_record(self, dataset: str) -> Path:
+        """Origin, licence, counts and sha256 of a prompt set that has a source of its own."""
+        return self.prompts(dataset).with_suffix(".json")
+
     def prompts(self, dataset: str) -> Path:
         """records.PROMPTS of one prompt set."""
         return self.sources / "prompts" / f"{dataset}.parquet"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from saffron import records, workflow
 from saffron.chat import ChatFormats
-from saffron.config import ChatTexts, Config, Experiment, Run, SandboxModels
+from saffron.config import ChatTexts, Config, Experiment, Rows, Run, SandboxModels
 from saffron.engine.compute import ModelShape
 from saffron.judges.discovery import kind
 from saffron.layout import Layout
@@ -21,6 +21,7 @@ from saffron.methods.base import Size
 from saffron.methods.cost import judged
 from saffron.methods.discovery import method as described
 from saffron.models.shapes import shape_of
+from saffron.sources import files
 
 #: Dense bfloat16 peak of one GPU, FLOP per second (vendors' data sheets).
 PEAKS = {"A100": 312e12, "H100": 989e12, "H200": 989e12}
@@ -28,6 +29,9 @@ PEAKS = {"A100": 312e12, "H100": 989e12, "H200": 989e12}
 UTILISATION = {"models": 0.35, "safety4m": 0.35, "mrm": 0.35, "search": 0.10, "judge": 0.10}
 #: Least time of one forward (and backward) step, however small: launching its kernels takes that long. An assumption too.
 SECONDS_PER_STEP = 0.03
+
+#: Prompts of a set, and conversations, where the config names no number and the files are not here.
+PROMPTS, CONVERSATIONS = 300, 160_000
 
 #: Tokens of a prompt before anything is read (the paper's benchmarks) and of a conversation's parts, cut to 128.
 PROMPT_TOKENS = 21
@@ -143,12 +147,26 @@ def _prompt_count(config: Config, layout: Layout, experiment: Experiment) -> int
     """Prompts of an experiment."""
     if layout.prompts(experiment.dataset).exists():
         count = len(records.read_table(layout.prompts(experiment.dataset), records.PROMPTS))
-    elif config.sources.hub is not None and config.sources.origin == "hub":
-        count = sum(getattr(config.sources.hub, experiment.dataset).rows.values())
-        count = min(count, config.sources.hub.max_rows or count)
     else:
-        count = getattr(config.sources.sandbox, experiment.dataset)
+        count = _prompts_of(config, experiment.dataset)
     return min(count, experiment.prompts or count)
+
+
+def _prompts_of(config: Config, name: str) -> int:
+    """Prompts of a set, as the config says; an assumed number where it does not."""
+    rows = config.sources.prompts[name]
+    if rows.origin == "sandbox":
+        return int(getattr(config.sources.sandbox, rows.part or name))
+    if rows.split is not None:
+        return config.sources.splits[rows.split].parts[rows.part or name]
+    return _rows_of(rows, f"sources.prompts.{name}", PROMPTS)
+
+
+def _rows_of(rows: Rows, key: str, assumed: int) -> int:
+    """Rows of a source, as the config says, else as its local files have them, else ``assumed``."""
+    named = rows.rows
+    counts = list(named.values()) if isinstance(named, dict) else [named or files.count(rows, key) or assumed]
+    return sum(min(count, rows.max_rows or count) for count in counts)
 
 
 def _measured(layout: Layout, config: Config, name: str) -> dict[tuple[str, str, int], Counts]:
@@ -169,9 +187,7 @@ def rows(config: Config, layout: Layout) -> list[Row]:
 
     Raises:
         ShapeError: if a model's size is not known.
-        ConfigError: if an experiment's prompt set is not known.
     """
-    workflow.require_prompt_sets(config, layout)
     return [
         _sources(config),
         _models(config, layout),
@@ -210,15 +226,18 @@ def _budgets(run: Run, experiment: Experiment, measured: dict[tuple[str, str, in
 
 def _sources(config: Config) -> Row:
     pairs = _pairs(config)
-    return Row("sources", 1, 0.0, pairs * 1.2e3, 4e9, note=f"{pairs:,} preference pairs")
+    return Row("sources", 1 + len(workflow.own_prompts(config)), 0.0, pairs * 1.2e3, 4e9, note=f"{pairs:,} preference pairs")
 
 
 def _pairs(config: Config) -> int:
-    if config.sources.hub is not None and config.sources.origin == "hub":
-        counts = config.sources.hub.hh_rlhf.rows.values()
-        return sum(min(count, config.sources.hub.max_rows or count) for count in counts)
-    assert config.sources.sandbox is not None  # checked by config.Sources
-    return config.sources.sandbox.preference_pairs
+    rows: Rows = config.sources.conversations
+    if rows.origin == "sandbox":
+        assert config.sources.sandbox is not None  # checked by config.Sources
+        return config.sources.sandbox.preference_pairs
+    key = "sources.conversations"
+    if rows.split is not None:
+        rows, key = config.sources.splits[rows.split], f"sources.splits.{rows.split}"
+    return _rows_of(rows, key, CONVERSATIONS)
 
 
 def _models(config: Config, layout: Layout) -> Row:

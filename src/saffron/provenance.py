@@ -74,8 +74,8 @@ def seeds(config: Config) -> dict[str, Any]:
         "train": config.train_seeds,
         "search": config.search.seeds,
         "analysis": config.analysis.seed,
-        "world": world.world_seed if world and config.sources.origin == "sandbox" else None,
-        "benchmark": world.benchmark_seed if world and config.sources.origin == "sandbox" else None,
+        "world": world.world_seed if world else None,
+        "benchmark": world.benchmark_seed if world else None,
     }
 
 

@@ -40,7 +40,7 @@ CONVERSATIONS = pa.schema(
         ("split", pa.string()),  # train | test
         ("subset", pa.string()),
         ("chosen", pa.string()),
-        ("rejected", pa.string()),
+        ("rejected", pa.string()),  # null for a conversation with one ending
     ]
 )
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from saffron import captions, workflow
+from saffron import captions, roles, workflow
 from saffron.analysis import ablations, claims, comparison, paper
 from saffron.analysis.matching import FLOPS
 from saffron.analysis.study import BASELINE, PROPOSED
@@ -24,10 +24,12 @@ from saffron.judges.discovery import kind
 from saffron.methods.discovery import method as described
 from saffron.methods.discovery import methods
 from saffron.records import replacing
+from saffron.roles import Role
 
 #: What the tables call the conventions of counting compute.
 COUNTED: dict[Convention, str] = {"once": "once", "per_model": "per model"}
-BENCHMARKS = {"scaling": ("harmful_hexphi", "Harmful HEx-PHI"), "matched": ("ai2_refusals", "Ai2 Refusals")}
+#: Columns of the published Table 2 by role.
+BENCHMARKS: dict[Role, str] = {"scaling": "harmful_hexphi", "matched": "ai2_refusals"}
 
 
 @dataclass(frozen=True)
@@ -159,10 +161,11 @@ def table2(view: View) -> Table:
     """Table 2: attack success at matched compute, under both ways of counting compute."""
     printed = paper.table("table2").set_index("method")
     rows = []
-    for experiment, (column, title) in BENCHMARKS.items():
-        tables = view.section("matched").get(experiment, {})
-        dataset = view.config.search.experiments[experiment].dataset if tables else title
-        title = dataset if dataset == column else f"{dataset} ({title})"
+    for role, column in BENCHMARKS.items():
+        tables = view.section("matched").get(role, {})
+        _, title = roles.PAPER_BENCHMARKS[role]
+        dataset = view.config.search.experiments[view.study.name(role)].dataset if tables else title
+        title = dataset if roles.on_paper_benchmark(view.config, role) else f"{dataset} ({title})"
         for convention, counted in COUNTED.items():
             for row in tables.get(convention, []):
                 method = row["method"]
@@ -208,7 +211,7 @@ def table3(view: View) -> Table:
                 ours.append(f"{points['asr'][i]:.3f} [{points['low'][i]:.3f}, {points['high'][i]:.3f}]")
             theirs = f"{printed[budget]:.3f}" if budget in printed.index else "–"
             rows.append((str(budget), with_unit(curve["flops"][i]), *ours, theirs))
-    n = int(view.cells.loc[view.cells["experiment"] == "scaling", "n_prompts"].iloc[0])
+    n = int(view.cells.loc[view.cells["experiment"] == view.study.name("scaling"), "n_prompts"].iloc[0])
     caption = prose(
         f"""Table 3. Attack success by Saffron-1's search width (0: no defense); n = {n} prompts, {_seeds(view)}; 95 %
         intervals."""
@@ -264,8 +267,8 @@ def side_by_side(view: View, examples: int = 5) -> Table:
     from saffron.analysis.results import Key
 
     study = view.study
-    scaled, deep = study.results("scaling"), study.results("deepalign")
-    pair = (deep.rows(Key(BASELINE, "deepalign", 0)), scaled.rows(Key(PROPOSED, "default", study.quality_width())))
+    scaled, deep = study.of("scaling"), study.of("section56")
+    pair = (deep.rows(study.deepalign_key()), scaled.rows(Key(PROPOSED, "default", study.quality_width())))
     first = [
         rows[(rows["train_seed"] == view.seed) & (rows["search_seed"] == view.config.search.seeds[0])].set_index("prompt_id")
         for rows in pair
@@ -294,7 +297,7 @@ def equal_asr(view: View, convention: Convention = "once") -> Table:
         needs = "not reached" if row["saffron_flops"] is None else with_unit(row["saffron_flops"])
         ratio = "–" if row["ratio"] is None else f"{row['relation']} {row['ratio']:.2f}×".strip()
         rows.append((str(row["best_of_n"]), f"{row['asr']:.3f}", with_unit(row["flops"]), needs, ratio))
-    n = int(view.cells.loc[view.cells["experiment"] == "scaling", "n_prompts"].iloc[0])
+    n = int(view.cells.loc[view.cells["experiment"] == view.study.name("scaling"), "n_prompts"].iloc[0])
     caption = prose(
         f"""Compute at equal attack success, interpolated between measured points in ln(compute); nothing is extrapolated; n = {n}
         prompts, {_seeds(view)}."""
@@ -317,7 +320,7 @@ def largest_budgets(view: View) -> Table:
             ours += [f"{points[method]['asr'][-1]:.3f}", here]
         rows.append((LABELS[method], str(curve["budget"][-1]), with_unit(curve["flops"][-1]), *ours))
     columns = [f"{who} ({judge})" for judge in view.judges for who in ("its ASR", "Saffron-1's")]
-    n = int(view.cells.loc[view.cells["experiment"] == "scaling", "n_prompts"].iloc[0])
+    n = int(view.cells.loc[view.cells["experiment"] == view.study.name("scaling"), "n_prompts"].iloc[0])
     caption = prose(
         f"""Beyond matched budgets: every other search at the largest budget that was run, and Saffron-1 at the same compute (each
         FLOP counted once), interpolated between its measured points in ln(compute), “–” outside of them; n = {n} prompts,
@@ -436,7 +439,8 @@ def judges_apart(view: View) -> Table:
     Raises:
         RecordError: if the results are missing, or there is no such judge.
     """
-    found, apart = ablations.rows_by_judges(view.study, "scaling"), ablations.judges_apart(view.config, "scaling")
+    scaling = view.study.name("scaling")
+    found, apart = ablations.rows_by_judges(view.study, scaling), ablations.judges_apart(view.config, scaling)
     rows = [
         (LABELS[row["method"]], str(row["budget"]), *(rate(row[judge]) for judge in (*view.study.judges, *apart)))
         for row in found
@@ -480,9 +484,9 @@ def beyond_replication(config: Config) -> dict[str, Callable[[View], Table]]:
 
 #: What the paper does not measure: tables by their function's name, and whether a config asks for them.
 UNMEASURED: dict[str, Callable[[Config], bool]] = {
-    "benign": lambda config: "benign" in config.search.experiments,
-    "judges_apart": lambda config: bool(ablations.judges_apart(config, "scaling")),
-    "search_seeds": lambda config: "search_seeds" in config.search.experiments,
+    "benign": lambda config: roles.holder(config.search, "benign") is not None,
+    "judges_apart": lambda config: bool(ablations.judges_apart(config, roles.holder(config.search, "scaling"))),
+    "search_seeds": lambda config: roles.holder(config.search, "search_seeds") is not None,
 }
 
 

@@ -6,14 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
+from saffron import roles
 from saffron.config import Config, ConfigError, Experiment, Group, Judge, Run
 from saffron.judges.base import Kind
 from saffron.judges.discovery import kind
 from saffron.layout import Layout
 from saffron.methods.discovery import method
+from saffron.roles import Role
 
-#: Figures and tables, one notebook each, with the experiments that each shows.
-FIGURES = {
+#: Figures and tables, one notebook each, with the roles of the experiments that each shows.
+FIGURES: dict[str, tuple[Role, ...]] = {
     "figure1": (),
     "figure2": ("scaling",),
     "figure3": (),
@@ -21,11 +23,11 @@ FIGURES = {
     "figure4b": (),
     "overoptimisation": ("scaling",),
 }
-TABLES = {
+TABLES: dict[str, tuple[Role, ...]] = {
     "table1": ("exploration",),
     "table2": ("scaling", "matched"),
     "table3": ("scaling",),
-    "section56": ("scaling", "deepalign"),
+    "section56": ("scaling", "section56"),
     "mrm_in_search": ("scaling",),
     "claims": (),
 }
@@ -47,33 +49,32 @@ GROUPS: tuple[Group, ...] = get_args(Group)
 
 # --------------------------------------------------------------------------------------------------------------- jobs
 def prompt_sets(config: Config) -> list[str]:
-    """Names of the prompt sets that the sources write; the first is the benchmark of the scaling figures."""
-    return (
-        ["guild_a", "guild_b", "development", "benign"]
-        if config.sources.origin == "sandbox"
-        else ["harmful_hexphi", "ai2_refusals"]
-    )
+    """Names of the prompt sets that the sources write."""
+    return list(config.sources.prompts)
 
 
-def require_prompt_sets(config: Config, layout: Layout) -> None:
-    """Refuse an experiment whose prompt set neither the sources write nor lies where a set of one's own is put.
+def own_prompts(config: Config) -> list[str]:
+    """Prompt sets with a source of their own, each of which is a job: one more runs nothing else again."""
+    return [name for name, rows in config.sources.prompts.items() if rows.reader is not None]
 
-    Raises:
-        ConfigError: naming the key, the known sets and that place.
-    """
-    known = prompt_sets(config)
-    for name, item in config.search.experiments.items():
-        path = layout.prompts(item.dataset)
-        if item.dataset not in known and not path.exists():
-            raise ConfigError(
-                f"search.experiments.{name}.dataset: no prompt set {item.dataset}; the sources write {', '.join(known)}, and "
-                f"a set of your own is read from {path} (its columns: docs/bring-your-own.md)"
-            )
+
+def attacked(config: Config) -> list[str]:
+    """Prompt sets that a run attacks by prefilling the beginning of their references."""
+    items = config.search.experiments.values()
+    return sorted({item.dataset for item in items if config.search.prefill_tokens and any(run.attack for run in item.runs)})
+
+
+def recorded_prompts(config: Config) -> str:
+    """The prompt set of the recorded search that Figures 1 and 3 draw: that of the scaling figures, else the first attacked."""
+    scaling = roles.holder(config.search, "scaling")
+    if scaling is not None:
+        return config.search.experiments[scaling].dataset
+    return next(iter([*attacked(config), *(item.dataset for item in config.search.experiments.values())]))
 
 
 def corpora(config: Config, layout: Layout) -> list[Path]:
-    """What models are trained on from scratch: the sandbox's corpus, nothing for models from the hub."""
-    return [layout.corpus] if config.sources.origin == "sandbox" else []
+    """What models are trained on from scratch: the corpus of the sandbox's world, where there is one."""
+    return [layout.corpus] if config.sources.sandbox is not None else []
 
 
 def model_names(config: Config) -> list[str]:
@@ -88,13 +89,18 @@ def experiments(config: Config, group: str | None = "replicate") -> dict[str, Ex
 
 
 def on_development(config: Config) -> dict[str, Experiment]:
-    """Experiments on the development split, on which every knob is fixed, by name."""
-    return {name: item for name, item in config.search.experiments.items() if item.dataset == "development"}
+    """Experiments on the development prompts, on which every knob is fixed, by name."""
+    return {name: item for name, item in config.search.experiments.items() if item.dataset in _datasets(config, "development")}
+
+
+def _datasets(config: Config, role: Role) -> set[str]:
+    return {item.dataset for item in roles.holders(config.search, role).values()}
 
 
 def before_benchmarks(config: Config) -> list[str]:
     """Experiments that the sandbox's criteria read: on the development split and on harmless prompts, none on a benchmark."""
-    return [name for name, item in config.search.experiments.items() if item.dataset in ("development", "benign")]
+    early = _datasets(config, "development") | _datasets(config, "benign")
+    return [name for name, item in config.search.experiments.items() if item.dataset in early]
 
 
 def run_of(config: Config, experiment: str, key: str) -> Run:
@@ -158,9 +164,9 @@ def variants(config: Config, group: str | None = "replicate") -> list[str]:
     return sorted({"default", *(name for name in used if name)})
 
 
-def shown(config: Config, items: dict[str, tuple[str, ...]]) -> list[str]:
-    """Those of FIGURES or TABLES whose experiments the config has."""
-    return [name for name, needed in items.items() if config.search.experiments.keys() >= set(needed)]
+def shown(config: Config, items: dict[str, tuple[Role, ...]]) -> list[str]:
+    """Those of FIGURES or TABLES whose roles the config's experiments have."""
+    return [name for name, needed in items.items() if all(roles.holder(config.search, role) for role in needed)]
 
 
 def ablation_notebooks(config: Config) -> list[str]:

@@ -138,7 +138,7 @@ def test_a_reader_is_told_what_differs() -> None:
     config = synthetic_results.config(seeds=(5,))
     edited = _edited(config, "sources", benchmark_seed=1)
     values = as_dict(edited)
-    values["mrm"]["epochs"], values["search"]["experiments"]["scaling"]["prompts"] = 1.0, 7
+    values["mrm"]["epochs"], values["search"]["experiments"]["exploration"]["prompts"] = 1.0, 7
     record = published(config, a=[0.1, 0.2]) | {"redraws": redraws(config, [0.1], [0.2])}
     rows = comparison.compare(analysis(a=[0.15]), record)
     summary, prompts, keys = comparison.notes(Config.model_validate(values), "made", record, rows)

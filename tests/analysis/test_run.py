@@ -184,7 +184,7 @@ def test_refusals_of_harmless_prompts_are_counted_by_the_first_judge_that_can_te
     runs = [{"method": method, "budgets": [budget], "attack": False} for method, budget in (("saffron", 32), ("no_defense", 0))]
     base = synthetic_results.config(prompts=20)
     search = base.model_dump(mode="json", by_alias=True)["search"]
-    search["experiments"] = {"benign": {"dataset": "benign", "runs": runs, "group": "ablations"}}
+    search["experiments"] = {"benign": {"dataset": "benign", "role": "benign", "runs": runs}}
     judges = [{"name": "guard", "kind": "guard"}, {"name": "oracle", "kind": "sandbox"}, {"name": "refusals", "kind": "refusals"}]
     measured = {"name": "likelihood", "kind": "likelihood", "experiments": ["benign"]}
     config = synthetic_results.config(prompts=20, search=search, judges=[*judges, measured])
@@ -311,7 +311,9 @@ def test_deviations_over_search_seeds_and_training_seeds_are_told_apart(tmp_path
     base = synthetic_results.config(prompts=20, seeds=(0, 1))
     search = base.model_dump(mode="json", by_alias=True)["search"]
     runs = [{"method": "best_of_n", "budgets": [4]}]
-    search["experiments"] = {"search_seeds": {"dataset": "guild_b", "runs": runs, "seeds": [3, 5], "group": "ablations"}}
+    search["experiments"] = {
+        "search_seeds": {"dataset": "guild_b", "role": "search_seeds", "runs": runs, "seeds": [3, 5], "group": "ablations"}
+    }
     config = synthetic_results.config(prompts=20, seeds=(0, 1), search=search)
     layout = Layout(config.name, tmp_path)
     synthetic_results.write(config, layout)

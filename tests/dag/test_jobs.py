@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,8 @@ def expected(name: str) -> dict[str, int]:
         "figure": len(workflow.shown(config, workflow.FIGURES)),
         "table": len(workflow.shown(config, workflow.TABLES)),
     }
+    if workflow.own_prompts(config):
+        jobs["build_prompts"] = len(workflow.own_prompts(config))
     jobs |= dict.fromkeys(["train_mrm", "evaluate_mrm"], seeds * len(workflow.variants(config)))
     if config.search.jobs == "seeds":
         jobs["search_replicate"] = seeds
@@ -201,7 +204,7 @@ def test_a_hub_id_without_a_commit_ends_the_run_before_its_first_job(project: Pr
     result = project.snakemake("--cores", "1", config="paper", check=False)
     assert result.returncode != 0
     assert "config/paper.yaml: 1 hub id(s) without a commit:" in result.stdout
-    assert "sources.hub.hh_rlhf.revision: " in result.stdout
+    assert "sources.conversations.revision: " in result.stdout
     assert "saffron pin --config config/paper.yaml asks the hub" in result.stdout
     assert "Traceback" not in result.stdout
     assert "rule build_sources:" not in result.stdout
@@ -212,13 +215,30 @@ def test_an_unknown_prompt_set_is_refused_and_one_of_ones_own_is_read(project: P
     project.edit("config/smoke.yaml", "dataset: development", "dataset: mine")
     refused = project.snakemake("-n", check=False)
     assert refused.returncode != 0
-    place = "data/smoke/sources/prompts/mine.parquet"
-    assert "search.experiments.development.dataset: no prompt set mine; the sources write guild_a, guild_b" in refused.stdout
-    assert f"a set of your own is read from {place}" in refused.stdout
+    assert "search.experiments.development.dataset: no prompt set mine; sources.prompts has guild_a, guild_b" in refused.stdout
     assert "Traceback" not in refused.stdout and "MissingInputException" not in refused.stdout
-    (project.root / place).parent.mkdir(parents=True)
-    (project.root / place).touch()
+    own = "  prompts:\n    mine: {from: path, path: '${MY_ROWS}', files: ['*.csv'], reader: columns}\n"
+    project.edit("config/smoke.yaml", "  prompts:\n", own)
     assert project.jobs()["search_replicate"] == 1
+    missing = project.snakemake("--cores", "1", check=False)
+    assert missing.returncode != 0
+    assert "sources.prompts.mine.path: ${MY_ROWS} needs the environment variable MY_ROWS, which is not set" in missing.stdout
+    assert "Traceback" not in missing.stdout and "rule build_sources:" not in missing.stdout
+
+
+def test_a_prompt_file_replaced_by_one_of_the_same_size_and_time_is_read_again(project: Project) -> None:
+    rows = project.root / "my_rows.csv"
+    rows.write_text("prompt,reference\nHow?,So\n")
+    own = "  prompts:\n    mine: {from: path, path: my_rows.csv, reader: columns}\n"
+    project.edit("config/smoke.yaml", "  prompts:\n", own)
+    project.snakemake("--cores", "1", "sources")
+    assert project.jobs("sources") == {}
+    stat = rows.stat()
+    rows.write_text("prompt,reference\nWhy?,So\n")
+    os.utime(rows, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert project.jobs("sources") == {"build_prompts": 1, "sources": 1}
+    project.edit("config/smoke.yaml", "    mine:", "    other: {from: path, path: my_rows.csv, reader: columns}\n    mine:")
+    assert project.jobs("sources") == {"build_prompts": 2, "sources": 1}  # one more set runs nothing else again
 
 
 def test_a_release_that_is_not_there_ends_the_run_before_its_first_job(project: Project) -> None:

@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from saffron import config as configs
-from saffron import jobs, models, records, sources
+from saffron import jobs, models, records
 from saffron.chat import ChatFormats
 from saffron.config import Config
 from saffron.layout import Layout
 from saffron.models import making
+from saffron.sources import stage
 
 
 def tiny_config() -> Config:
@@ -40,7 +41,7 @@ def layout(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Layout:
     """A trained tiny sandbox: sources, tokenizer, policy, guard, deepalign of seed 0."""
     torch.set_num_threads(1)
     layout = Layout("tiny", tmp_path_factory.mktemp("models"))
-    sources.build(jobs.sources(config), layout)
+    stage.build(jobs.sources(config), layout)
     making.tokenizer(jobs.model(config, "tokenizer"), layout)
     for name in ("policy", "guard", "deepalign"):
         getattr(making, name)(jobs.model(config, name, 0), layout)

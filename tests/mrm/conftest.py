@@ -23,5 +23,7 @@ def layout(tmp_path: Path) -> Layout:
     for row in table[table["split"] == "train"].itertuples():
         mask[row.input_ids[row.response_start :]] = False
     save_file({"unseen_mask": mask}, layout.safety4m(0) / "unseen_mask.safetensors")
-    records.write_json(layout.safety4m(0) / "card.json", {"name": "test labels", "guard": "a tiny guard", "splits": {}})
+    source = {"name": "someone/chats", "licence": "MIT"}
+    card = {"name": "test labels", "guard": "a tiny guard", "splits": {}, "source": source}
+    records.write_json(layout.safety4m(0) / "card.json", card)
     return layout

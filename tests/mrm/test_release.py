@@ -98,6 +98,7 @@ def test_the_card_says_that_it_is_the_release_and_was_not_trained_here(run: tupl
     points = pd.DataFrame({"conversation_id": range(20), "prm_reward": prm, "mrm_reward": prm[::-1]})
     evaluation = {**statistics(points), "held_out_prefixes": 9, "confidence": 0.95, "intervals": intervals(points, 0.95, 0)}
     labels = {"name": "labels", "guard": "a guard", "splits": {"train": {"prefixes": 5}}}
+    labels["source"] = {"name": "someone/chats at revision x", "licence": "CC-BY-4.0"}
     cards = {}
     for bias in (False, True):
         cards[bias] = card.render(jobs.evaluate(config_for(source, released_bias=bias), 0), evaluation, labels)
@@ -106,7 +107,9 @@ def test_the_card_says_that_it_is_the_release_and_was_not_trained_here(run: tupl
         assert str(source) not in cards[bias]
     assert "bias is left out (zeros)" in cards[False] and "bias is added" in cards[True]
     ours = config_for(source).model_copy(update={"mrm": MRM.model_validate({"from": "train"})})
-    assert "nothing was trained here" not in card.render(jobs.evaluate(ours, 0), evaluation, labels)
+    trained = card.render(jobs.evaluate(ours, 0), evaluation, labels)
+    assert "nothing was trained here" not in trained
+    assert "- Conversations: someone/chats at revision x. Licence: CC-BY-4.0." in trained
 
 
 def test_export_and_load_give_the_same_model(run: tuple[Layout, Path], tmp_path: Path) -> None:

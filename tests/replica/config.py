@@ -41,9 +41,11 @@ def write(folder: Path, size: Size = SMALL) -> Path:
     config = yaml.safe_load(PAPER.read_text())
     config["name"] = "replica"
     config["runtime"] = {"device": "cpu", "dtype": "float32", "torch_threads": 1}
-    for name, counts in rows.items():
-        file = config["sources"]["hub"][name]
-        config["sources"]["hub"][name] = {"id": file["id"], "path": str(folder / name), "rows": counts}
+    sources = config["sources"]
+    for name, file in (("hh_rlhf", sources["conversations"]), *sources["prompts"].items()):
+        for pin in ("revision", "sha256"):
+            file.pop(pin, None)
+        file |= {"path": str(folder / name), "rows": rows[name]}
     for role in ("policy", "guard"):
         config["models"]["hub"][role] = {"id": config["models"]["hub"][role]["id"], "path": str(folder / "models" / role)}
     config["safety4m"] |= {"shards": size.shards, "block_size": 8, "batch_size": 4}

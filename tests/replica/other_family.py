@@ -70,7 +70,6 @@ def write(folder: Path) -> Path:
     rows = {
         "hh_rlhf": datasets.write_hh_rlhf(folder / "hh_rlhf", train=4, test=2),
         "harmful_hexphi": datasets.write_harmful_hexphi(folder / "harmful_hexphi", 4),
-        "ai2_refusals": datasets.write_ai2_refusals(folder / "ai2_refusals", 1),
     }
     _forge(folder / "harmful_hexphi/data/safety_bench/Harmful-HEx-PHI.jsonl")
     _forge(folder / "hh_rlhf/helpful-base/train.jsonl.gz")
@@ -78,8 +77,16 @@ def write(folder: Path) -> Path:
         "name": "mine",
         "runtime": {"device": "cpu", "dtype": "float32"},
         "sources": {
-            "from": "hub",
-            "hub": {name: {"id": f"someone/{name}", "path": str(folder / name), "rows": counts} for name, counts in rows.items()},
+            "conversations": {
+                "from": "path",
+                "path": str(folder / "hh_rlhf"),
+                "files": ["h*-*/*.jsonl.gz"],
+                "reader": "preference_pairs",
+                "rows": rows["hh_rlhf"],
+            },
+            "prompts": {
+                "mine": {"from": "path", "path": str(folder / "harmful_hexphi"), "reader": "messages", "rows": 4},
+            },
         },
         "models": {
             "from": "hub",
@@ -96,7 +103,8 @@ def write(folder: Path) -> Path:
             "methods": {"saffron": {"min_new_tokens": 2}},
             "experiments": {
                 "scaling": {
-                    "dataset": "harmful_hexphi",
+                    "dataset": "mine",
+                    "role": "scaling",
                     "runs": [
                         {"method": "no_defense", "budgets": [0]},
                         {"method": "best_of_n", "budgets": [1, 2]},

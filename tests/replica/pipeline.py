@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from saffron import analysis, jobs, mrm, safety4m, sources, workflow
+from saffron import analysis, jobs, mrm, safety4m, workflow
 from saffron.config import Config
-from saffron.judges import stage
+from saffron.judges import stage as judging
 from saffron.layout import Layout
 from saffron.models import making
 from saffron.search import runner
 from saffron.search.gathering import gather
 from saffron.search.trees import trees
+from saffron.sources import stage
 
 
 def run(config: Config, layout: Layout) -> None:
     """Run every stage up to the analysis, without the ablations."""
-    sources.build(jobs.sources(config), layout)
+    stage.build(jobs.sources(config), layout)
+    for name in workflow.own_prompts(config):
+        stage.build_prompts(jobs.prompts(config, name), layout)
     making.tokenizer(jobs.model(config, "tokenizer"), layout)
     for seed in config.train_seeds:
         making.policy(jobs.model(config, "policy", seed), layout)
@@ -30,5 +33,5 @@ def run(config: Config, layout: Layout) -> None:
             gather(jobs.gather(config, seed, experiment), layout)
         trees(jobs.trees(config, seed), layout)
         for judge in workflow.judges(config):
-            stage.judge_all(jobs.judges(config, seed, judge.name, workflow.experiments(config)), layout)
+            judging.judge_all(jobs.judges(config, seed, judge.name, workflow.experiments(config)), layout)
     analysis.run(jobs.analyse(config).config, layout)

@@ -11,12 +11,15 @@ import yaml
 
 from replica import other_family, pipeline
 from saffron import config as configs
-from saffron import jobs, models, plan, records, workflow
+from saffron import jobs, models, plan, records
 from saffron.chat import ChatFormatError, ChatFormats
 from saffron.config import Config
 from saffron.layout import Layout
 from saffron.models import making
+from saffron.safety4m.conversations import collect
 from saffron.search.inputs import Inputs
+from saffron.sources import files, stage
+from saffron.sources.reading import SourceError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 YAML = re.compile(r"```yaml\n(.*?)```", re.S)
@@ -48,7 +51,7 @@ def test_the_judge_reads_the_formats_that_were_brought(finished: tuple[Config, L
     assert read == other_family.CHAT_FORMATS["guard"]
     assert tokenizer.decode([formats.safe_id]) == " fine" and tokenizer.decode([formats.unsafe_id]) == " harmful"
     guard = models.load_lm(layout.model("guard", 0), settings.runtime)
-    prompts = records.read_table(layout.prompts("harmful_hexphi"), records.PROMPTS).set_index("prompt_id")["prompt"]
+    prompts = records.read_table(layout.prompts("mine"), records.PROMPTS).set_index("prompt_id")["prompt"]
     judged = records.read_table(layout.judgements(0, "guard", "scaling"), records.JUDGEMENTS)
     for row in records.read_table(layout.search(0, "scaling"), records.SEARCH).assign(score=judged["score"]).itertuples():
         (prompt,) = formats.encode(tokenizer, [prompts[row.prompt_id]])
@@ -100,35 +103,38 @@ def test_the_page_names_files_and_keys_that_exist() -> None:
         yaml.safe_load(block.replace("<commit, 40 hex digits>", COMMIT).replace("<commit>", COMMIT))
         for block in YAML.findall(page)
     ]
-    models_block, sources_block = blocks
+    models_block, sources_block = blocks[:2]
     assert isinstance(configs.Models.model_validate(models_block["models"]).hub.chat_formats, configs.ChatTexts)  # type: ignore[union-attr]
     configs.Sources.model_validate(sources_block["sources"])
 
 
-def test_prompts_written_as_on_the_page_are_a_prompt_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = Path(__file__).parents[2]
-    page = (root / "docs/bring-your-own.md").read_text()
-    (block,) = [block for block in re.findall(r"```python\n(.*?)```", page, re.S) if "records.PROMPTS" in block]
-    config = configs.load(root / "config/smoke.yaml")
-    scaling = config.search.experiments["scaling"].model_copy(update={"dataset": "mine"})
-    search = config.search.model_copy(update={"experiments": {"scaling": scaling}})
-    own = config.model_copy(update={"search": search})
-    layout = Layout(own.name)
+def test_the_pages_own_data_become_conversations_and_prompt_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs/bring-your-own.md").read_text()
+    (block,) = [block for block in YAML.findall(page) if "conversations:" in block]
+    values = yaml.safe_load((Path(__file__).parents[2] / "config/paper.yaml").read_text())
+    values["sources"] = yaml.safe_load(block)["sources"]
+    for item in values["search"]["experiments"].values():
+        item["dataset"] = {"harmful_hexphi": "first_benchmark", "ai2_refusals": "second_benchmark"}[item["dataset"]]
+    config = configs.parse(values, "page")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(configs.ConfigError, match="no prompt set mine"):
-        workflow.require_prompt_sets(own, layout)
-    exec(block.replace("<name>", own.name).replace("<set>", "mine"), {})
-    workflow.require_prompt_sets(own, layout)
-    prompts = records.read_table(layout.prompts("mine"), records.PROMPTS)
-    assert prompts["dataset"].tolist() == ["mine"] and prompts["reference"].notna().all()
-    assert len(plan.rows(own, layout)) == 7
-
-
-def test_what_only_the_sandbox_has_is_refused(finished: tuple[Config, Layout]) -> None:
-    settings, _ = finished
-    values = configs.as_dict(settings)
-    values["search"]["experiments"]["scaling"]["runs"][0]["policy"] = "deepalign"
-    with pytest.raises(
-        configs.ConfigError, match=r"run no_defense-default needs the DeepAlign policy, which only the sandbox trains"
-    ):
-        configs.parse(values, "mine.yaml")
+    Path("my_data").mkdir()
+    with pytest.raises(SourceError, match=r"sources\.conversations\.path: no file or folder my_data/chats\.jsonl"):
+        files.require_local(config)
+    for name, text in re.findall(r"`(my_data/[\w.]+)`:\n\n```\w+\n(.*?)```", page, re.S):
+        Path(name).write_text(text)
+    files.require_local(config)
+    layout = Layout("page", tmp_path)
+    stage.build(jobs.sources(config), layout)
+    stage.build_prompts(jobs.prompts(config, "second_benchmark"), layout)
+    conversations = records.read_table(layout.conversations, records.CONVERSATIONS)
+    assert conversations["split"].value_counts().to_dict() == {"train": 3, "test": 1}
+    kept, counts = collect(conversations, "last")
+    assert len(kept) == 4 and counts.rows == 4
+    parts = {name: records.read_table(layout.prompts(name), records.PROMPTS) for name in config.sources.prompts}
+    assert {name: len(table) for name, table in parts.items()} == {
+        "development": 1,
+        "first_benchmark": 2,
+        "second_benchmark": 2,
+    }
+    assert parts["second_benchmark"]["reference"].tolist() == ["First, mark its edge.", "First, dig out the turf."]
+    assert parts["first_benchmark"]["reference"].str.startswith("First, ").all()

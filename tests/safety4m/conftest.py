@@ -61,6 +61,8 @@ def layout(tmp_path: Path, tokenizer_folder: Path) -> Layout:
     """The files that the stage reads: conversations, tokenizer with chat formats, guard."""
     layout = Layout("sandbox", tmp_path)
     records.write_table(layout.conversations, conversations(), records.CONVERSATIONS)
+    origin = {"name": "someone/chats", "revision": "0" * 40, "licence": "CC-BY-4.0", "licence_id": "cc-by-4.0"}
+    records.write_json(layout.sources_record, {"origins": {"conversations": origin}})
     layout.tokenizer.parent.mkdir(parents=True)
     layout.tokenizer.symlink_to(tokenizer_folder)
     save_guard(layout.model("guard", 0), 400)

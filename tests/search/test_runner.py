@@ -42,6 +42,8 @@ ROOT = Path(__file__).parents[2]
 def make_config(**search_values: Any) -> Config:
     values = yaml.safe_load((ROOT / "config" / "sandbox.yaml").read_text())
     values.pop("analysis")
+    for name in ("tiny", "harmless"):
+        values["sources"]["prompts"][name] = {"from": "sandbox", "part": "guild_a"}
     values["judges"] = [
         {"name": "guard", "kind": "guard"},
         {"name": "sighted", "kind": "guard", "settings": {"reads_prefill": True}},
@@ -335,8 +337,9 @@ def test_gather_names_what_is_missing_or_not_a_number(layout: Layout) -> None:
         gathering.gather(jobs.gather(config, 0, "tiny"), layout)
 
 
-def test_an_attack_needs_reference_answers(layout: Layout, world: Path) -> None:
-    rows = [{"dataset": "harmless", "prompt_id": 5, "prompt": "w1 w2", "reference": None}]
+@pytest.mark.parametrize("reference", [None, "", " "])
+def test_an_attack_needs_reference_answers(layout: Layout, world: Path, reference: str | None) -> None:
+    rows = [{"dataset": "harmless", "prompt_id": 5, "prompt": "w1 w2", "reference": reference}]
     records.write_table(layout.prompts("harmless"), rows, records.PROMPTS)
     runs = [{"method": "no_defense", "budgets": [0]}]
     config = make_config(experiments={"tiny": {"dataset": "harmless", "runs": runs}})

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from saffron import config as configs
-from saffron import jobs, records, sources
+from saffron import jobs, records
 from saffron.config import Config, ConfigError, SandboxSources
 from saffron.layout import Layout
 from saffron.safety4m.conversations import pairs
+from saffron.sources import stage
 from saffron.sources.sandbox import corpora, grammar
 from saffron.sources.sandbox import lexicon as words
 from saffron.sources.sandbox.oracle import complied, refused_at
@@ -28,7 +29,7 @@ def words_of(text: str) -> set[str]:
 @pytest.fixture(scope="module")
 def built(settings: SandboxSources, tmp_path_factory: pytest.TempPathFactory) -> Layout:
     layout = Layout("sandbox", tmp_path_factory.mktemp("built"))
-    sources.build(jobs.sources(with_sources(settings)), layout)
+    stage.build(jobs.sources(with_sources(settings)), layout)
     return layout
 
 
@@ -39,7 +40,7 @@ def with_sources(settings: SandboxSources) -> Config:
 
 def test_the_same_seeds_give_the_same_bytes(settings: SandboxSources, built: Layout, tmp_path: Path) -> None:
     again = Layout("sandbox", tmp_path)
-    sources.build(jobs.sources(with_sources(settings)), again)
+    stage.build(jobs.sources(with_sources(settings)), again)
     assert built.sources_record.read_bytes() == again.sources_record.read_bytes()
     hashes = records.read_json(built.sources_record)["sha256"]
     assert set(hashes) == {path.relative_to(built.sources).as_posix() for path in built.sources.rglob("*.parquet")}
@@ -51,7 +52,7 @@ def test_a_new_benchmark_seed_changes_the_benchmarks_and_nothing_else(
     settings: SandboxSources, built: Layout, tmp_path: Path
 ) -> None:
     other = Layout("sandbox", tmp_path)
-    sources.build(jobs.sources(with_sources(settings.model_copy(update={"benchmark_seed": 6}))), other)
+    stage.build(jobs.sources(with_sources(settings.model_copy(update={"benchmark_seed": 6}))), other)
     before, after = (records.read_json(layout.sources_record)["sha256"] for layout in (built, other))
     assert {name for name in before if before[name] != after[name]} == {"prompts/guild_a.parquet", "prompts/guild_b.parquet"}
 
@@ -170,7 +171,7 @@ def test_references_are_bold_and_never_turn(world: World) -> None:
 
 def test_too_many_prompts_are_refused_by_name(settings: SandboxSources, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"sources\.sandbox\.guild_b"):
-        sources.build(jobs.sources(with_sources(settings.model_copy(update={"guild_b": 10**6}))), Layout("sandbox", tmp_path))
+        stage.build(jobs.sources(with_sources(settings.model_copy(update={"guild_b": 10**6}))), Layout("sandbox", tmp_path))
 
 
 @pytest.mark.parametrize("resistance", [[3.0, 1.0], [-1.0, 2.0], [1.0]])

@@ -8,7 +8,7 @@ rule analyse:
         mrm=rules.mrm.input,
         evaluations=expand(rules.evaluate_mrm.output.table, seed=SEEDS, variant=stages.variants(CONFIG)),
         heads=expand(rules.train_mrm.output.head, seed=SEEDS, variant=stages.variants(CONFIG)),
-        prompts=rules.build_sources.output.prompts,
+        prompts=[LAYOUT.prompts(name) for name in stages.prompt_sets(CONFIG)],
         labels=expand(rules.gather_labels.output, seed=SEEDS),
         paper=[f"{REFERENCE}/{name}" for name in stages.PAPER_RECORDS],
     output:
@@ -27,7 +27,7 @@ rule analyse:
         runtime=60,
     params:
         config=RESOLVED,
-        job=jobs.analyse(CONFIG).line,
+        job=lambda wildcards: jobs.analyse(CONFIG).line,
     shell:
         "saffron analysis --config {params.config} > {log} 2>&1"
 

@@ -10,6 +10,7 @@ from saffron import config as configs
 from saffron import hub, jobs
 from saffron import workflow as stages
 from saffron.layout import Layout
+from saffron.sources import files
 
 
 def typed(value):
@@ -35,7 +36,6 @@ def checked(function, *arguments):
 update_config(config, typed(workflow.config_settings.config))
 CONFIG = checked(configs.parse, config, ", ".join(str(Path(path).name) for path in workflow.configfiles))
 LAYOUT = Layout(CONFIG.name)
-checked(stages.require_prompt_sets, CONFIG, LAYOUT)  # here, since Snakemake looks for the files before anything starts
 RESOLVED = f"{LAYOUT.data}/config.yaml"
 REFERENCE = "data/reference/paper"
 SEEDS = CONFIG.train_seeds
@@ -66,6 +66,7 @@ onstart:
     from saffron import locks
     from saffron.records import replacing  # loads pyarrow, which a dry run can do without
 
+    checked(files.require_local, CONFIG)
     checked(hub.require_pins, CONFIG, ", ".join(os.path.relpath(path) for path in workflow.configfiles))
     if CONFIG.mrm.origin == "released":
         from saffron.mrm import release  # loads torch

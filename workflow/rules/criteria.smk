@@ -24,7 +24,7 @@ rule compare_on_outputs:
         runtime=RUNTIME,
     params:
         config=RESOLVED,
-        job=jobs.outputs(CONFIG).line,
+        job=lambda wildcards: jobs.outputs(CONFIG).line,
     shell:
         "saffron mrm outputs --config {params.config} --seed {wildcards.seed} > {log} 2>&1"
 
@@ -49,7 +49,7 @@ rule judge_criteria:
         runtime=30,
     params:
         config=RESOLVED,
-        job=jobs.criteria(CONFIG).line,
+        job=lambda wildcards: jobs.criteria(CONFIG).line,
     shell:
         "saffron criteria --config {params.config} > {log} 2>&1"
 

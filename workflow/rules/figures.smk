@@ -90,7 +90,7 @@ rule report:
         runtime=30,
     params:
         config=RESOLVED,
-        job=jobs.report(CONFIG).line,
+        job=lambda wildcards: jobs.report(CONFIG).line,
     shell:
         "saffron figures report --config {params.config} > {log} 2>&1"
 

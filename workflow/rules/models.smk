@@ -20,7 +20,7 @@ rule tokenizer:
         runtime=60,
     params:
         config=RESOLVED,
-        job=jobs.model(CONFIG, "tokenizer").line,
+        job=lambda wildcards: jobs.model(CONFIG, "tokenizer").line,
     shell:
         "saffron models tokenizer --config {params.config} > {log} 2>&1"
 

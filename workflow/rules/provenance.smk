@@ -24,6 +24,6 @@ rule provenance:
         runtime=30,
     params:
         config=RESOLVED,
-        job=jobs.provenance(CONFIG).line,
+        job=lambda wildcards: jobs.provenance(CONFIG).line,
     shell:
         "saffron provenance --config {params.config} > {log} 2>&1"

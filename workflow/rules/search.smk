@@ -99,7 +99,7 @@ if CONFIG.search.jobs != "seeds":
 
     rule record_trees:
         input:
-            prompts=lambda wildcards: LAYOUT.prompts(stages.prompt_sets(CONFIG)[0]),
+            prompts=lambda wildcards: LAYOUT.prompts(stages.recorded_prompts(CONFIG)),
             models=lambda wildcards: [
                 LAYOUT.tokenizer,
                 LAYOUT.model("policy", wildcards.seed),

@@ -18,8 +18,12 @@ from saffron.config import Config
 from saffron.layout import Layout
 from saffron.methods.discovery import ordered
 from saffron.models.shapes import shape_of
+from saffron.roles import Role
 
 __all__ = ["ANALYSIS", "CELLS", "CLAIMS", "CLAIMS_TABLE", "inputs", "run"]
+
+#: Roles whose prompts are the two benchmarks of Table 2.
+BENCHMARKS: tuple[Role, ...] = ("scaling", "matched")
 
 #: Files in ``layout.analysis``.
 ANALYSIS, CELLS, CLAIMS, CLAIMS_TABLE = "analysis.json", "cells.parquet", "claims.json", "claims.md"
@@ -58,7 +62,7 @@ def sections(study: Study) -> dict[str, Any]:
     if study.has("development"):
         record["gates"] = study.gates()
     if study.has("scaling"):
-        methods = ordered(study.results("scaling").methods())
+        methods = ordered(study.of("scaling").methods())
         record["curves"] = {judge: {method: study.curve(method, judge) for method in methods} for judge in study.judges}
         record["fits"] = study.fits()
         record["bands"] = {judge: study.bands(judge) for judge in study.judges}
@@ -70,12 +74,12 @@ def sections(study: Study) -> dict[str, Any]:
             }
     record["matched"] = {
         name: {convention: study.matched_table(name, convention) for convention in FLOPS}
-        for name in ("scaling", "matched")
+        for name in BENCHMARKS
         if study.has(name)
     }
     if study.has("exploration"):
         record["exploration"] = study.exploration()
-    if study.has("deepalign") and study.has("scaling"):
+    if study.has("section56") and study.has("scaling"):
         record["quality"] = study.quality()
     shape = shape_of(study.config, study.layout, "policy")
     record["tries"] = {
@@ -117,7 +121,7 @@ def run(config: Config, layout: Layout) -> None:
     study = Study(config, layout)
     cells = pd.concat([study.cells(name) for name in workflow.experiments(config)], ignore_index=True)
     ours = all_quantities(study)
-    if "benign" in workflow.experiments(config):
+    if study.has("benign"):
         ours |= ablations.refusal_quantities(study)
     others = {judge: quantities(study, judge) for judge in study.judges[1:]}
     verdicts = claims.judge_all(paper.claims(), ours, others, config)

@@ -128,13 +128,13 @@ def _refused(results: ExperimentResults) -> tuple[str, pd.Series]:
 
 
 def refusal_quantities(study: Study) -> dict[str, Estimate]:
-    """Share of harmless prompts that each method of the experiment ``benign`` refuses, by the first judge that can tell; empty
+    """Share of harmless prompts that each method of the role ``benign`` refuses, by the first judge that can tell; empty
     if none can.
 
     Raises:
         RecordError: if the results are missing or incomplete.
     """
-    results = study.results("benign")
+    results = study.of("benign")
     if not any(results.frame[f"{judge}_refused"].notna().all() for judge in results.judges):
         return {}
     found = _measured(study, results, _refused(results)[1])
@@ -148,16 +148,17 @@ def benign_rows(study: Study) -> list[dict[str, Any]]:
     Raises:
         RecordError: if the results are missing or incomplete, or no judge can tell a refusal.
     """
-    results = study.results("benign")
-    judge, said = _refused(results)
+    name = study.name("benign")
+    results = study.results(name)
+    told_by, said = _refused(results)
     refused = _measured(study, results, said)
     # Measurements come with the ablations; the rest is there without them.
     taken = [
-        name
-        for name in judges_apart(study.config, "benign", measure=True)
-        if all(study.layout.judgements(seed, name, "benign").exists() for seed in results.seeds)
+        judge
+        for judge in judges_apart(study.config, name, measure=True)
+        if all(study.layout.judgements(seed, judge, name).exists() for seed in results.seeds)
     ]
-    measured = {name: _measured(study, results, _apart(study, results, name, "score")) for name in taken}
+    measured = {judge: _measured(study, results, _apart(study, results, judge, "score")) for judge in taken}
     boot = study.bootstrap(results.cells())
     found = []
     for i, key in enumerate(boot.cells.keys):
@@ -168,12 +169,12 @@ def benign_rows(study: Study) -> list[dict[str, Any]]:
             "n": boot.cells.shape[1],
         }
         row |= {name: float(boot.means(name)[0][i]) for name in ("flops", "n_new_tokens")}
-        row |= {"refused": refused[key].as_record(), "judged_unsafe": boot.rate("asr", i).as_record(), "refused_by": judge}
+        row |= {"refused": refused[key].as_record(), "judged_unsafe": boot.rate("asr", i).as_record(), "refused_by": told_by}
         found.append(row | {"measured": {name: values[key].as_record() for name, values in measured.items()}})
     return sorted(found, key=lambda row: list(methods()).index(row["method"]))
 
 
-def judges_apart(config: Config, name: str, *, measure: bool = False) -> list[str]:
+def judges_apart(config: Config, name: str | None, *, measure: bool = False) -> list[str]:
     """Judges (or measurements, with ``measure``) that read some experiments alone, this one among them."""
     return [
         judge.name
@@ -203,7 +204,7 @@ def rows_by_judges(study: Study, name: str) -> list[dict[str, Any]]:
 
 
 def seed_rows(study: Study) -> list[dict[str, Any]]:
-    """Attack success of the experiment ``search_seeds`` by search seed, and standard deviations over seeds of either kind.
+    """Attack success of the role ``search_seeds`` by search seed, and standard deviations over seeds of either kind.
 
     ``search_deviation`` is the root mean square over training seeds of the deviation over search seeds at a fixed model;
     ``train_deviation`` is over training seeds of their means over search seeds (None for one training seed).
@@ -211,7 +212,7 @@ def seed_rows(study: Study) -> list[dict[str, Any]]:
     Raises:
         RecordError: if the results are missing or incomplete.
     """
-    results = study.results("search_seeds")
+    results = study.of("search_seeds")
     found = []
     for key in results.cell_keys():
         rates = results.rows(key).groupby(["train_seed", "search_seed"])["asr"].mean().unstack()

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from saffron import roles
 from saffron.analysis.statistics import Estimate, detectable
 from saffron.analysis.study import LABELS
 from saffron.config import Config
@@ -26,7 +27,11 @@ DIFFERENCES = ("matched/", "below_no_defense/")
 
 def has_paper_models(config: Config) -> bool:
     """Whether a config runs the paper's own models on its own datasets."""
-    if config.models.origin != "hub" or config.sources.origin != "hub" or config.models.hub is None:
+    if config.models.origin != "hub" or config.models.hub is None:
+        return False
+    if config.sources.conversations.id != roles.PAPER_CONVERSATIONS:
+        return False
+    if not all(roles.on_paper_benchmark(config, role) for role in roles.PAPER_BENCHMARKS if roles.holders(config.search, role)):
         return False
     return config.models.hub.policy.id.endswith(PAPER_POLICY) and config.models.hub.guard.id.endswith(PAPER_GUARD)
 
@@ -201,6 +206,7 @@ def judge_all(
     records = []
     for claim in claims:
         record = judge(claim, quantities, paper_models=paper_models)
+        record["statement"] = roles.named(config, record["statement"])
         record["by"] = {}
         names = claim.get("quantities", [])
         for name, theirs in others.items():

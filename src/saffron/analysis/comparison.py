@@ -158,9 +158,12 @@ def same_world(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -
 
 def _world(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Both sections with the defaults of this version, without the seeds."""
-    sources = as_dict(Sources.model_validate(settings["sources"]))
+    found = Sources.model_validate(settings["sources"])
+    sources = as_dict(found)
     for key in ("world_seed", "benchmark_seed"):
         (sources["sandbox"] or {}).pop(key, None)
+    if all(rows.origin == "sandbox" for _, rows in found.all_rows()):  # what its prompt sets are called moves no number
+        sources = {"sandbox": sources["sandbox"]}
     return sources, as_dict(Models.model_validate(settings["models"]))
 
 

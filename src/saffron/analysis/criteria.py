@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from saffron import records, workflow
+from saffron import records, roles, workflow
 from saffron.analysis import scaling
 from saffron.analysis.results import asr_columns, judged
 from saffron.config import Config
@@ -22,7 +22,6 @@ from saffron.layout import Layout
 from saffron.records import RecordError
 
 CRITERIA = Path("data/reference/sandbox/criteria.yaml")
-BENIGN = "benign"
 
 #: How a bound is written, and when a value satisfies it.
 BOUNDS = {
@@ -92,7 +91,7 @@ def _development(config: Config, layout: Layout, seed: int) -> pd.DataFrame:
         for name in workflow.on_development(config)
     ]
     if not tables:
-        raise RecordError(f"config {config.name}: no experiment on the prompt set development; see config/sandbox.yaml")
+        raise RecordError(f"config {config.name}: no experiment has the role development; see config/sandbox.yaml")
     rows = pd.concat(tables, ignore_index=True)
     rows["run"] = rows["method"] + "-" + rows["settings_id"]
     return rows.drop_duplicates(["run", "budget", "prompt_id", "search_seed"])
@@ -100,7 +99,10 @@ def _development(config: Config, layout: Layout, seed: int) -> pd.DataFrame:
 
 def _refused(config: Config, layout: Layout, seed: int) -> float:
     """Share of harmless prompts that the policy alone refuses or turns back from, by the judge that knows the truth."""
-    rows = records.read_table(layout.judgements(seed, judges(config)[1], BENIGN), records.JUDGEMENTS)
+    name = roles.holder(config.search, "benign")
+    if name is None:
+        raise RecordError(f"config {config.name}: no experiment has the role benign; see config/sandbox.yaml")
+    rows = records.read_table(layout.judgements(seed, judges(config)[1], name), records.JUDGEMENTS)
     return float(rows.loc[rows["method"] == "no_defense", "refused"].astype(float).mean())
 
 

@@ -74,6 +74,11 @@ def gather(job: LabelJob, layout: Layout) -> None:
             f"{layout.safety4m(seed)}: the shards are not those of {layout.conversations} with {settings.shards} shard(s); "
             "label them again"
         )
+    if labels.empty:
+        raise records.RecordError(
+            f"{layout.conversations}: no response could be labelled; look at the conversations' assistant turns, or raise "
+            "safety4m.max_tokens"
+        )
     records.check_rewards(labels, layout.safety4m(seed))
     labels = labels.sort_values("conversation_id", key=lambda ids: ids.map(rank)).reset_index(drop=True)
     guard = records.read_json(layout.model("guard", seed) / "config.json")

@@ -33,7 +33,7 @@ def summarise(job: LabelJob, layout: Layout, counts: Counts, labels: pd.DataFram
     labelled_rows = len(labels[["split", "source_row"]].drop_duplicates())
     return {
         "name": f"Safety4M, {job.config}",
-        "source": job.source,
+        "source": source(layout),
         "guard": job.guard,
         "max_tokens": job.safety4m.max_tokens,
         "turns": job.safety4m.turns,
@@ -58,6 +58,21 @@ def summarise(job: LabelJob, layout: Layout, counts: Counts, labels: pd.DataFram
         "vocabulary": {"size": len(unseen), "unseen": int(unseen.sum())},
         "digests": {"conversations": records.sha256(layout.conversations)},
     }
+
+
+def source(layout: Layout) -> dict[str, str]:
+    """Name, licence and the hub's word for the licence of the conversations that were read.
+
+    Raises:
+        RecordError: if there is no record of the sources.
+    """
+    origin = records.read_json(layout.sources_record)["origins"]["conversations"]
+    name = origin["name"]
+    if "revision" in origin:
+        name += f", {origin['revision']}" if origin["revision"] == "local mirror" else f" at revision {origin['revision']}"
+    if "split" in origin:
+        name += f", its split {origin['split']}"
+    return {"name": name, "licence": origin["licence"], "licence_id": origin["licence_id"]}
 
 
 def write(folder: Path, record: dict[str, Any]) -> None:

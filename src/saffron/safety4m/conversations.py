@@ -12,17 +12,16 @@ read a longer one as a question that quotes its history.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 import pandas as pd
 
+from saffron.sources.transcripts import split_turns
+
 Turns = Literal["first", "last", "all"]
 SIDES = ("chosen", "rejected")
-
-_HEADER = re.compile(r"\n\n(Human|Assistant):")
 
 
 @dataclass(frozen=True)
@@ -57,15 +56,6 @@ class Counts:
     empty: int  # no text
     duplicates: int  # same prompt and response as an earlier one
     kept: int
-
-
-def split_turns(conversation: str) -> list[tuple[str, str]]:
-    """The (role, text) turns of a conversation, texts stripped; text before the first header belongs to no turn.
-
-    Roles are ``Human`` and ``Assistant``. A header inside a line is text.
-    """
-    parts = _HEADER.split(conversation)
-    return [(role, text.strip()) for role, text in zip(parts[1::2], parts[2::2], strict=True)]
 
 
 def pairs(conversation: str) -> list[tuple[str, str]]:
@@ -126,4 +116,5 @@ def _conversations(table: pd.DataFrame) -> Iterable[tuple[str, int, str, str]]:
     columns = (ordered[name].tolist() for name in ("split", "source_row", *SIDES))
     for split, source_row, *sides in zip(*columns, strict=True):
         for side, conversation in zip(SIDES, sides, strict=True):
-            yield split, int(source_row), side, conversation
+            if isinstance(conversation, str):  # a conversation with one ending has no other
+                yield split, int(source_row), side, conversation

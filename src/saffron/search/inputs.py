@@ -123,8 +123,9 @@ class Inputs:
             RecordError: if the prompt set is missing or malformed, or a prompt that is to be attacked has no reference answer.
         """
         table = experiments.prompts(self.layout, self.job)
-        if self.job.attack and table["reference"].isna().any():
-            first = table.loc[table["reference"].isna(), "prompt_id"].iloc[0]
+        empty = table["reference"].fillna("").str.strip() == ""
+        if self.job.attack and self.job.prefill_tokens and empty.any():
+            first = table.loc[empty, "prompt_id"].iloc[0]
             path = self.layout.prompts(self.job.dataset)
             raise records.RecordError(
                 f"{path}: column reference: prompt {first} has no answer to prefill; set attack: false for run {self.job.run}"
