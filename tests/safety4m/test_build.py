@@ -93,6 +93,13 @@ def test_every_turn_is_accounted_for_and_the_card_says_so(layout):
     assert "license: cc-by-4.0" in readme
 
 
+def test_conversations_without_anything_to_label_end_the_stage(layout):
+    rows = [{"source_row": i, "split": "train", "subset": "x", "chosen": "bread", "rejected": None} for i in range(3)]
+    records.write_table(layout.conversations, rows, records.CONVERSATIONS)
+    with pytest.raises(records.RecordError, match=r"conversations\.parquet: no response could be labelled"):
+        run(config_with(), layout)
+
+
 def test_the_mask_holds_the_tokens_that_are_no_target_of_the_train_split(layout):
     labels = run(config_with(), layout)
     mask = load_file(layout.safety4m(0) / "unseen_mask.safetensors")["unseen_mask"]
