@@ -61,7 +61,7 @@ def test_resolved_config_reads_back_as_the_same(path: Path) -> None:
         ("search.blocksize", 4, ["search.blocksize: unknown key"]),
         ("search.block_size", 0, ["search.block_size", "greater than or equal to 1", "got 0"]),
         ("search.block_size", "16", ["search.block_size", "valid integer", "got '16'"]),
-        ("runtime.dtype", "float16", ["runtime.dtype", "'float64', 'float32' or 'bfloat16'", "got 'float16'"]),
+        ("runtime.dtype", "float16", ["runtime.dtype", "'float64', 'float32', 'bfloat16' or 'auto'", "got 'float16'"]),
         ("search.experiments.scaling.runs.0.method", "beams", ["search.experiments.scaling.runs.0.method", "got 'beams'"]),
         (
             "search.experiments.scaling.runs.2.settings",

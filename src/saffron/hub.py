@@ -31,7 +31,7 @@ def files(config: Config) -> list[tuple[str, Kind, HubFile]]:
         found += [(f"sources.hub.{name}", "dataset", file) for name, file in sets.items()]
     if config.models.origin == "hub" and (models := config.models.hub):
         roles = {"policy": models.policy, "guard": models.guard, "judge": models.judge}
-        found += [(f"models.hub.{role}", "model", file) for role, file in roles.items() if file is not None]
+        found += [(f"models.hub.{role}", "model", file) for role, file in roles.items() if isinstance(file, HubFile)]
     return found
 
 

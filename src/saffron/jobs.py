@@ -32,6 +32,7 @@ from saffron.config import (
     Runtime,
     Safety4M,
     Sources,
+    TruncatedGuard,
     as_dict,
 )
 from saffron.methods.discovery import method as described
@@ -146,6 +147,8 @@ def model(config: Config, which: str, seed: int | None = None) -> ModelJob:
     keys = [key for key in READ_BY_MODEL[which] if key in type(section).model_fields]
     if which == "tokenizer" and origin == "sandbox":
         keys = list(READ_BY_SANDBOX_TOKENIZER)
+    if any(isinstance(getattr(section, key), TruncatedGuard) for key in keys if key != "policy"):
+        keys.append("policy")
     content = _content(config, "models", *keys)
     own = getattr(section, "chat_formats", None) if "chat_formats" in keys else None
     if own is not None and Path(own).exists():

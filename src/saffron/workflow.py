@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import get_args
 
-from saffron.config import Config, ConfigError, Experiment, Group, Run
+from saffron.config import Config, ConfigError, Experiment, Group, PackageModel, Run, TruncatedGuard
 from saffron.layout import Layout
 from saffron.methods.discovery import method
 
@@ -71,6 +71,28 @@ def require_prompt_sets(config: Config, layout: Layout) -> None:
 def corpora(config: Config, layout: Layout) -> list[Path]:
     """What models are trained on from scratch: the sandbox's corpus, nothing for models from the hub."""
     return [layout.corpus] if config.sources.origin == "sandbox" else []
+
+
+def trained(config: Config, which: str) -> bool:
+    """Whether a model is trained here: all of the sandbox's, a policy that is tuned, a guard of the policy's first layers."""
+    if config.models.hub is None or config.models.origin == "sandbox":
+        return True
+    own = {"policy": config.models.hub.policy_safety, "guard": config.models.hub.guard, "judge": config.models.hub.judge}
+    return own["policy"] is not None if which == "policy" else isinstance(own.get(which), TruncatedGuard)
+
+
+def learns_from(config: Config, layout: Layout, which: str) -> list[Path]:
+    """What a model is trained on: the sandbox's corpus, or the conversations of another world."""
+    if config.models.origin == "sandbox":
+        return corpora(config, layout)
+    return [layout.conversations] if trained(config, which) else []
+
+
+def needs(config: Config) -> tuple[int, int]:
+    """Memory (MB) and time (minutes) that a model job may need: a small model takes little, the paper's do not."""
+    if config.models.hub is None or config.models.origin == "sandbox":
+        return 2000, 60
+    return (6000, 240) if isinstance(config.models.hub.policy, PackageModel) else (64000, 1440)
 
 
 def model_names(config: Config) -> list[str]:

@@ -96,7 +96,13 @@ def test_the_card_says_that_it_is_the_release_and_was_not_trained_here(run: tupl
     _, source = run
     prm = [0.5 * number for number in range(20)]
     points = pd.DataFrame({"conversation_id": range(20), "prm_reward": prm, "mrm_reward": prm[::-1]})
-    evaluation = {**statistics(points), "held_out_prefixes": 9, "confidence": 0.95, "intervals": intervals(points, 0.95, 0)}
+    evaluation = {
+        **statistics(points),
+        "persistence": statistics(points),
+        "held_out_prefixes": 9,
+        "confidence": 0.95,
+        "intervals": intervals(points, 0.95, 0),
+    }
     labels = {"name": "labels", "guard": "a guard", "splits": {"train": {"prefixes": 5}}}
     cards = {}
     for bias in (False, True):
