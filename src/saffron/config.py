@@ -279,8 +279,8 @@ class TruncatedGuard(Section):
     freeze: int = Field(0, ge=0, description="first layers that stay as they are, as embeddings and lm_head always do")
     labels: Literal["refusals", "preference"] = Field(
         "refusals",
-        description="what is called safe: an answer that declines in so many words (a guard of refusals, not of harm), or one that "
-        "people preferred",
+        description="what is called safe: an answer that declines in so many words (a guard of refusals, not of harm), or one "
+        "that people preferred",
     )
     max_tokens: int = Field(128, ge=16, description="each conversation is cut to its first tokens, as for safety4m")
     training: Optimisation = Field(..., description="responses of the train split, each with verdicts at some of its prefixes")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ def convert(source: Path, target: Path, key: str) -> None:
         raise SourceError(
             f"{key}: reading {source.name} takes the Python package gguf, which is not installed: run `make env-smollm`"
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RuntimeError, struct.error) as error:  # what a broken file may raise
         cause = next(iter(str(error).splitlines()), type(error).__name__)
         raise SourceError(f"{key}: {source} is no model that transformers reads ({cause}); name another GGUF file") from None
     config = type(read.config).from_dict({name: value for name, value in read.config.to_dict().items() if name not in _ORIGIN})

@@ -46,9 +46,11 @@ def resolved(config: Config, layout: Layout) -> Config:
 
 
 def choose(runtime: Runtime) -> dict[str, Any]:
-    """Measure and choose: ``dtype``, whether there are ``instructions`` for bfloat16, and the ``seconds`` of the same work in both.
+    """Measure and choose.
 
-    ``seconds`` is None without the instructions, where nothing is measured.
+    Returns:
+        ``dtype``; whether the device has ``instructions`` for bfloat16; ``seconds`` of the same work in both, None without the
+        instructions, where nothing is measured.
     """
     device = device_of(runtime)
     if not has_bfloat16(device):

@@ -46,17 +46,15 @@ def shape_of(config: Config, layout: Layout, role: str) -> ModelShape:
     file = getattr(config.models.hub, role)
     if isinstance(file, TruncatedGuard):
         return replace(shape_of(config, layout, file.of), layers=file.layers)
-    if isinstance(file, PackageModel):
-        if file.package in PACKAGED:
-            return PACKAGED[file.package]
+    packaged = isinstance(file, PackageModel)
+    if not packaged and file.path is not None and (layout.root / file.path / "config.json").exists():
+        return ModelShape.from_config(SimpleNamespace(**records.read_json(layout.root / file.path / "config.json")))
+    known = PACKAGED.get(file.package) if packaged else SHAPES.get(file.id)
+    if known is None:
         raise ShapeError(
             f"models.hub.{role}: the size of {file.id} is not known; run `saffron models {role}` first, then plan again"
         )
-    if file.path is not None and (layout.root / file.path / "config.json").exists():
-        return ModelShape.from_config(SimpleNamespace(**records.read_json(layout.root / file.path / "config.json")))
-    if file.id in SHAPES:
-        return SHAPES[file.id]
-    raise ShapeError(f"models.hub.{role}: the size of {file.id} is not known; run `saffron models {role}` first, then plan again")
+    return known
 
 
 def _sandbox_shape(size: Architecture, vocabulary: int) -> ModelShape:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from random import Random
 from typing import Any
 
@@ -159,7 +159,7 @@ def labelling(labels: str, tokenizer: Any, eos_id: int) -> Callable[[Answer, int
         eos_id: stands for no text.
     """
 
-    @lru_cache(maxsize=None)
+    @cache
     def refuses(tokens: tuple[int, ...]) -> bool:
         text = [token for token in tokens if token != eos_id]
         return declines(tokenizer.decode(text, skip_special_tokens=False, clean_up_tokenization_spaces=False))

@@ -95,8 +95,8 @@ def _start(settings: MRM) -> list[str]:
     """What was done to the lm_head beforehand, without which the adapter alone is not the model."""
     centred = ", the rows of the two verdict words less their mean" if settings.centred_verdicts else ""
     changed = settings.unembedding_scale != 1 or settings.centred_verdicts
-    text = f"- The lm_head's weight at the start: the guard's{centred}, times {settings.unembedding_scale:g}; `adapter/` belongs to it."
-    return [text] if changed else []
+    weight = f"the guard's{centred}, times {settings.unembedding_scale:g}"
+    return [f"- The lm_head's weight: {weight}; `adapter/` was trained with it."] if changed else []
 
 
 def _loaded(settings: MRM) -> list[str]:

@@ -18,8 +18,8 @@ LORA_MODULES = ("q_proj", "v_proj")
 class MultifurcationRewardModel(nn.Module):
     """M(s): one reward for every next token (Section 4.1), of which training reads the observed token's only.
 
-    The lm_head's weight stays the guard's (or what :func:`prepare_head` made of it); its bias is a parameter of its own. So a token that is never a target has
-    a bias gradient of exactly zero and keeps its initial bias (Proposition 1).
+    The lm_head's weight stays the guard's (or what :func:`prepare_head` made of it); its bias is a parameter of its own. So a
+    token that is never a target has a bias gradient of exactly zero and keeps its initial bias (Proposition 1).
 
     Args:
         guard: causal LM to start from; becomes part of this module.

@@ -89,7 +89,7 @@ def export(folder: Path, released: Path) -> None:
     settings = records.read_json(beside(folder))["mrm"]
     if settings.get("unembedding_scale", 1) != 1 or settings.get("centred_verdicts"):
         raise ReleaseError(
-            f"{folder}: trained with mrm.unembedding_scale or mrm.centred_verdicts; the release's layout takes the guard's own lm_head"
+            f"{folder}: trained with mrm.unembedding_scale or mrm.centred_verdicts, and the release's layout has no lm_head"
         )
     tensors, trained = records.read_tensors(head), records.read_tensors(adapter / ADAPTER)
     with records.replacing_folder(released) as temporary:

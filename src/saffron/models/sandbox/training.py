@@ -1,4 +1,4 @@
-"""One training loop for every model that is trained here but the MRM: AdamW, warm-up and cosine decay, batches of similar length, all seeded."""
+"""One training loop for every model but the MRM: AdamW, warm-up and cosine decay, batches of similar length, all seeded."""
 
 from __future__ import annotations
 
