@@ -139,6 +139,10 @@ def test_export_and_load_give_the_same_model(run: tuple[Layout, Path], tmp_path:
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
     with pytest.raises(ReleaseError, match="not empty; name a new folder"):
         release.export(layout.mrm(0), exported)
+    job = layout.mrm(0).with_name("default.job.json")
+    job.write_text(job.read_text().replace('"unembedding_scale": 1.0', '"unembedding_scale": 0.1'))
+    with pytest.raises(ReleaseError, match=r"trained with mrm\.unembedding_scale .* the release's layout has no lm_head"):
+        release.export(layout.mrm(0), tmp_path / "another")
     with pytest.raises(ReleaseError, match="no trained MRM here; run the stage mrm"):
         release.export(tmp_path / "absent", tmp_path / "new")
 
