@@ -203,8 +203,9 @@ FLOORS = {
     **dict.fromkeys(["safety4m", "mrm", "search"], 4),
     "analysis": 5,
 }
-#: What only describes the methods: the config is built from it.
-DESCRIPTIONS = ("saffron.methods.base", "saffron.methods.discovery")
+#: What only describes the methods, from which the config is built, and how the responses of conversations are read, by whatever
+#: learns from them.
+DESCRIPTIONS = ("saffron.methods.base", "saffron.methods.discovery", "saffron.safety4m.conversations")
 
 
 def floor(name: str) -> int | None:

@@ -24,7 +24,7 @@ from saffron.models.sandbox.guard import Verdict
 from saffron.models.sandbox.policy import MASKED_START
 from saffron.models.sandbox.training import IGNORED
 from saffron.models.truncated import Answer
-from saffron.safety4m.verdicts import TokenisedResponse
+from saffron.safety4m.conversations import TokenisedResponse
 
 RUNTIME = Runtime(device="cpu", dtype="float32")
 GUARD = {"from": "truncated", "layers": 1, "max_tokens": 64, "training": {"steps": 40, "batch_size": 8, "learning_rate": 0.005}}

@@ -28,8 +28,7 @@ from saffron.judges.refusals import declines
 from saffron.models.precision import mixed
 from saffron.models.sandbox import training
 from saffron.models.sandbox.guard import LONGEST_CLIP, Verdict, hang
-from saffron.safety4m.conversations import collect
-from saffron.safety4m.verdicts import TokenisedResponse, tokenise
+from saffron.safety4m.conversations import TokenisedResponse, collect, tokenise
 
 #: Share of responses whose first tokens are left out: what the judge reads begins in mid-sentence, after the prefill.
 _CLIPPED_SHARE = 0.5

@@ -19,8 +19,7 @@ from saffron.models.precision import mixed
 from saffron.models.sandbox import training
 from saffron.models.sandbox.policy import MASKED_START, Pair
 from saffron.models.truncated import freeze
-from saffron.safety4m.conversations import collect
-from saffron.safety4m.verdicts import tokenise
+from saffron.safety4m.conversations import collect, tokenise
 
 #: What the policy learns to say.
 REFUSALS = (

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -127,3 +127,30 @@ def _conversations(table: pd.DataFrame) -> Iterable[tuple[str, int, str, str]]:
     for split, source_row, *sides in zip(*columns, strict=True):
         for side, conversation in zip(SIDES, sides, strict=True):
             yield split, int(source_row), side, conversation
+
+
+@dataclass(frozen=True)
+class TokenisedResponse:
+    """A response cut to the window: prompt and response token ids, no template."""
+
+    prompt_ids: list[int]
+    response_ids: list[int]
+
+
+def tokenise(
+    tokenizer: Any, responses: Sequence[Response], max_tokens: int, eos_id: int | None = None
+) -> list[TokenisedResponse]:
+    """Prompt and response as token ids, prompt + response cut to the first ``max_tokens``.
+
+    They are encoded apart, because the chat formats join them as ids. ``response_ids`` is empty where the prompt alone
+    fills the window, and ends with ``eos_id`` (unless that is None) where the whole response and EOS fit into it.
+    """
+    if not responses:
+        return []
+    prompts = tokenizer([r.prompt for r in responses], add_special_tokens=False)["input_ids"]
+    answers = tokenizer([r.response for r in responses], add_special_tokens=False)["input_ids"]
+    end = [] if eos_id is None else [eos_id]
+    return [
+        TokenisedResponse(list(prompt[:max_tokens]), [*answer, *end][: max(0, max_tokens - len(prompt))])
+        for prompt, answer in zip(prompts, answers, strict=True)
+    ]
