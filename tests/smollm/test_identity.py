@@ -134,7 +134,13 @@ def test_baselines_equal_the_reference_in_float64(
 
 def test_saffron_equals_the_reference_in_float64(exact: SearchModels, prompts: list[SearchPrompt]) -> None:
     mrm: Any = copy.copy(exact.guard)
-    options: dict[str, Any] = {"width": 2, "top_p": 0.8, "max_new_tokens": SEARCH_TOKENS, "min_new_tokens": 1, "semantics": "paper"}
+    options: dict[str, Any] = {
+        "width": 2,
+        "top_p": 0.8,
+        "max_new_tokens": SEARCH_TOKENS,
+        "min_new_tokens": 1,
+        "semantics": "paper",
+    }
     outputs = search_tokens(
         exact.policy, mrm, [one.policy_ids for one in prompts], mrm_prompt_ids=[one.mrm_ids for one in prompts],
         eos_token_id=exact.formats.eos_id, unseen=None, **options,
