@@ -479,7 +479,7 @@ def figure4b(view: View) -> Figure:
         values, still = summary(frame), summary(persistence(frame))
         text = f"n = {len(frame):,}\nMAE = {values['mae']:.3f}\nR² = {values['r_squared']:.3f}\n"
         text += f"within ±1: {values['fraction_within_1']:.1%}\n"
-        text += f"persistence: MAE {still['mae']:.3f}, R² {still['r_squared']:.3f}"
+        text += f"persistence:\nMAE = {still['mae']:.3f}\nR² = {still['r_squared']:.3f}"
         ax.text(0.03, 0.97, text, transform=ax.transAxes, va="top", fontsize=7)
         ax.legend(loc="lower right")
         figure.subplots_adjust(left=0.15, right=0.93, top=0.97, bottom=0.15)

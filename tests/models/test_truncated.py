@@ -87,7 +87,7 @@ def test_the_guard_is_the_policys_first_layers_norm_and_head(policy: Any) -> Non
     with torch.no_grad():
         guard.model.layers[0].mlp.up_proj.weight.zero_()
     assert policy.model.layers[0].mlp.up_proj.weight.abs().sum() > 0
-    with pytest.raises(ValueError, match="the policy has 3 layers, fewer than 4"):
+    with pytest.raises(truncated.TrainingError, match="the policy has 3 layers, fewer than 4"):
         truncated.truncate(policy, 4)
 
 
@@ -139,7 +139,7 @@ def test_labels_that_are_all_one_are_refused(tokenizer: PreTrainedTokenizerFast,
     table = conversations()
     same = table.assign(chosen=table["rejected"].str.replace("first", "then"))
     settings = TruncatedGuard.model_validate(GUARD)
-    with pytest.raises(ValueError, match="all responses of the train split have one label"):
+    with pytest.raises(truncated.TrainingError, match="all responses of the train split have one label"):
         truncated.train_guard(policy_of("llama", len(tokenizer)), settings, same, tokenizer, formats, 0, RUNTIME)
 
 

@@ -47,9 +47,8 @@ def tokenizer(job: ModelJob, layout: Layout) -> None:
     formats = ChatFormats.load(hub.chat_formats or CHAT_FORMATS, policy=hub.policy_format)
     folders = {role: _folder(file, role, TOKENIZER_PATTERNS, layout) for role, file in _roles(hub).items()}
     tokenizers = {role: load_tokenizer(folder, f"models.hub.{role}") for role, folder in folders.items()}
-    if "guard" in folders:
-        check_one_vocabulary(tokenizers["policy"], tokenizers["guard"], formats)
-        check_one_width(folders["policy"], folders["guard"])
+    check_one_vocabulary(tokenizers["policy"], tokenizers["guard"], formats)
+    check_one_width(folders["policy"], folders["guard"])
     for one in tokenizers.values():
         formats.verify(one)
     with records.replacing_folder(layout.tokenizer) as target:
@@ -70,12 +69,12 @@ def policy(job: ModelJob, layout: Layout) -> None:
     settings = _section(job).policy_safety
     if settings is None:
         return _link(_section(job).policy, job, layout)
-    from saffron.models import tuning
+    from saffron.models import truncated, tuning
 
     model, arguments = _to_train(job, layout)
     try:
         losses = tuning.tune_policy(model, settings, *arguments)
-    except ValueError as error:
+    except truncated.TrainingError as error:
         raise ConfigError(f"models.hub.policy_safety: {error}") from None
     _store(model, losses, job, layout)
 
@@ -100,7 +99,7 @@ def _train_truncated(settings: TruncatedGuard, job: ModelJob, layout: Layout) ->
     policy, arguments = _to_train(job, layout)
     try:
         guard, losses, agreement = truncated.train_guard(policy, settings, *arguments)
-    except ValueError as error:
+    except truncated.TrainingError as error:
         raise ConfigError(f"models.hub.{job.which}: {error}") from None
     _store(guard, losses, job, layout, agreement)
 
@@ -139,13 +138,12 @@ def judge(job: ModelJob, layout: Layout) -> None:
         SourceError: as of :func:`guard`, or if its vocabulary is not the guard's.
         ChatFormatError: if a chat format is not its tokenizer's.
     """
-    file, guard = _section(job).judge, _section(job).guard
+    file = _section(job).judge
     if file is None:
         raise ConfigError("models.hub.judge: null; name a judge of the guard's vocabulary and chat format")
     if isinstance(file, TruncatedGuard):
         return _train_truncated(file, job, layout)
-    # A guard made of the policy has the policy's vocabulary.
-    roles = {"judge": file, "guard": _section(job).policy if isinstance(guard, TruncatedGuard) else guard}
+    roles = {"judge": file, "guard": _roles(_section(job))["guard"]}
     folders = {role: _folder(of, role, TOKENIZER_PATTERNS, layout) for role, of in roles.items()}
     words = {role: _words(load_tokenizer(folder, f"models.hub.{role}")) for role, folder in folders.items()}
     if words["judge"] != words["guard"]:
@@ -216,9 +214,8 @@ def _section(job: ModelJob) -> HubModels:
 
 
 def _roles(hub: HubModels) -> dict[str, HubFile | PackageModel]:
-    """What has a tokenizer of its own; a guard made of the policy has the policy's."""
-    own = {} if isinstance(hub.guard, TruncatedGuard) else {"guard": hub.guard}
-    return {"policy": hub.policy, **own}
+    """Whose tokenizers must agree; a guard made of the policy has the policy's."""
+    return {"policy": hub.policy, "guard": hub.policy if isinstance(hub.guard, TruncatedGuard) else hub.guard}
 
 
 def _folder(file: HubFile | PackageModel, role: str, patterns: list[str], layout: Layout) -> Path:

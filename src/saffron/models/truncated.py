@@ -37,6 +37,10 @@ _VERDICTS_PER_RESPONSE = 6
 _BATCH = 16
 
 
+class TrainingError(ValueError):
+    """A model that cannot be trained as the config says; the caller names the key."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """One response of a preference pair, cut to the window; ``tokens`` holds no template."""
@@ -54,10 +58,10 @@ def truncate(policy: Any, layers: int) -> Any:
         layers: how many are kept.
 
     Raises:
-        ValueError: if the policy has fewer.
+        TrainingError: if the policy has fewer.
     """
     if layers > policy.config.num_hidden_layers:
-        raise ValueError(f"the policy has {policy.config.num_hidden_layers} layers, fewer than {layers}")
+        raise TrainingError(f"the policy has {policy.config.num_hidden_layers} layers, fewer than {layers}")
     config = copy.deepcopy(policy.config)
     config.num_hidden_layers = layers
     if getattr(config, "layer_types", None):
@@ -101,11 +105,11 @@ def train_guard(
         The guard in float32, its losses (records.LOSSES), and its agreement with both labels on the test split.
 
     Raises:
-        ValueError: if the policy has too few layers, or there are no responses to learn from.
+        TrainingError: if the policy has too few layers, or there are no responses to learn from.
     """
     answers = {split: _answers(conversations, split, tokenizer, formats, settings.max_tokens) for split in ("train", "test")}
     if not answers["train"]:
-        raise ValueError("no responses in the train split; nothing to train the guard on")
+        raise TrainingError("no responses in the train split; nothing to train the guard on")
     guard = truncate(policy, settings.layers)
     freeze(guard, settings.freeze)
     random = Random(f"truncated:{seed}")
@@ -125,14 +129,14 @@ def _stream(
     """Endless batches, half of each safe: few answers decline, and a guard that never said safe would be right nearly always.
 
     Raises:
-        ValueError: if all responses have one label, or a batch cannot hold both.
+        TrainingError: if all responses have one label, or a batch cannot hold both.
     """
     kinds = [[one for one in answers if label(one, 0) == safe] for safe in (True, False)]
     if not all(kinds):
-        raise ValueError(f"all responses of the train split have one label ({settings.labels}); nothing to tell apart")
+        raise TrainingError(f"all responses of the train split have one label ({settings.labels}); nothing to tell apart")
     half = settings.training.batch_size // 2
     if not half:
-        raise ValueError("training.batch_size must be 2 or more: half of each batch is safe")
+        raise TrainingError("training.batch_size must be 2 or more: half of each batch is safe")
     lengths = [[len(one.tokens.prompt_ids) + len(one.tokens.response_ids) for one in kind] for kind in kinds]
     streams = [training.batches(kind, length, half, random) for kind, length in zip(kinds, lengths, strict=True)]
     return ([*safe, *unsafe] for safe, unsafe in zip(*streams, strict=True))

@@ -18,7 +18,7 @@ from saffron.judges.refusals import declines
 from saffron.models.precision import mixed
 from saffron.models.sandbox import training
 from saffron.models.sandbox.policy import MASKED_START, Pair
-from saffron.models.truncated import freeze
+from saffron.models.truncated import TrainingError, freeze
 from saffron.safety4m.conversations import collect, tokenise
 
 #: What the policy learns to say.
@@ -77,12 +77,14 @@ def tune_policy(
     """Tune the policy in place, as many refusals as replayed answers; returns its losses (records.LOSSES).
 
     Raises:
-        ValueError: if the train split holds no request that fits into the window.
+        TrainingError: if the train split holds no request that fits into the window.
     """
     random = Random(f"safety:{seed}")
     refusals, replayed = examples(conversations, tokenizer, formats, settings.max_tokens, random)
     if not refusals:
-        raise ValueError("no request of the train split fits into models.hub.policy_safety.max_tokens; nothing to tune on")
+        raise TrainingError(
+            f"no request of the train split fits into {settings.max_tokens} tokens (max_tokens); nothing to tune on"
+        )
     freeze(policy, settings.freeze)
     pairs = refusals + replayed
     stream = training.batches(pairs, [len(ids) for ids, _ in pairs], settings.batch_size, random)
