@@ -143,7 +143,7 @@ def judge(job: ModelJob, layout: Layout) -> None:
         raise ConfigError("models.hub.judge: null; name a judge of the guard's vocabulary and chat format")
     if isinstance(file, TruncatedGuard):
         return _train_truncated(file, job, layout)
-    roles = {"judge": file, "guard": _roles(_section(job))["guard"]}
+    roles = {"judge": file, "guard": _of_guard(_section(job))}
     folders = {role: _folder(of, role, TOKENIZER_PATTERNS, layout) for role, of in roles.items()}
     words = {role: _words(load_tokenizer(folder, f"models.hub.{role}")) for role, folder in folders.items()}
     if words["judge"] != words["guard"]:
@@ -214,8 +214,13 @@ def _section(job: ModelJob) -> HubModels:
 
 
 def _roles(hub: HubModels) -> dict[str, HubFile | PackageModel]:
-    """Whose tokenizers must agree; a guard made of the policy has the policy's."""
-    return {"policy": hub.policy, "guard": hub.policy if isinstance(hub.guard, TruncatedGuard) else hub.guard}
+    """Whose tokenizers must agree."""
+    return {"policy": hub.policy, "guard": _of_guard(hub)}
+
+
+def _of_guard(hub: HubModels) -> HubFile | PackageModel:
+    """Where the guard's tokenizer is; one made of the policy has the policy's."""
+    return hub.policy if isinstance(hub.guard, TruncatedGuard) else hub.guard
 
 
 def _folder(file: HubFile | PackageModel, role: str, patterns: list[str], layout: Layout) -> Path:
