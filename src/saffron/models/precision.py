@@ -1,8 +1,8 @@
 """bfloat16 where it is faster: measured once per run, as only a CPU with the instructions gains from it.
 
-Without them a CPU computes in bfloat16 several times slower than in float32. So ``runtime.dtype: auto`` asks for the
-instructions, then times a small decoder's work in both, and the choice is stored and kept for the whole run: results are the
-same bytes only in one dtype.
+Without them a CPU computes in bfloat16 several times slower than in float32, and with some of them (AVX-512 without AMX) it still
+may. So ``runtime.dtype: auto`` asks for the instructions, then times a small decoder's work in both, and the choice is stored and
+kept for the whole run: results are the same bytes only in one dtype.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Dtype = Literal["float32", "bfloat16"]
 WORTHWHILE = 1.2
 #: Width and rows of the matrices that are multiplied, as of a small policy that reads a batch; and repetitions, of which the
 #: fastest counts, as other processes only ever slow one down.
-_WIDTH, _ROWS, _REPEATS = 1024, 64, 7
+_WIDTH, _ROWS, _REPEATS = 1024, 64, 15
 
 
 def resolved(config: Config, layout: Layout) -> Config:
@@ -73,7 +73,11 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 def measured(dtype: torch.dtype, device: torch.device, threads: int) -> float:
-    """Seconds of a few matrix products, the fastest of several repetitions; torch's number of threads is left as it was."""
+    """Seconds of a few matrix products, the fastest of several repetitions; torch's number of threads is left as it was.
+
+    On a CPU it is this process's own time that counts, so that what else the machine does changes little.
+    """
+    clock = time.perf_counter if device.type == "cuda" else time.process_time
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     weight = torch.ones(_WIDTH, _WIDTH, dtype=dtype, device=device)
@@ -81,12 +85,12 @@ def measured(dtype: torch.dtype, device: torch.device, threads: int) -> float:
     try:
         times = []
         for _ in range(_REPEATS):
-            start = time.perf_counter()
+            start = clock()
             for _ in range(4):
                 torch.nn.functional.linear(rows, weight)
             if device.type == "cuda":
                 torch.cuda.synchronize()
-            times.append(time.perf_counter() - start)
+            times.append(clock() - start)
     finally:
         torch.set_num_threads(before)
     return min(times)
