@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from replica import other_family, pipeline
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from replica import other_family, pipeline
 from saffron import config as configs
 from saffron import jobs, models, plan, records, workflow
 from saffron.config import Config
