@@ -382,6 +382,13 @@ class MRMVariant(Section):
     """One multifurcation reward model; `default` is the one the paper describes."""
 
     bias: Literal["trained", "frozen_random", "absent"] = Field("trained", description="the lm_head bias")
+    unembedding_scale: float | None = Field(None, gt=0, description="in place of mrm.unembedding_scale (null: the same)")
+    centred_verdicts: bool | None = Field(None, description="in place of mrm.centred_verdicts (null: the same)")
+    lora_rank: int | None = Field(None, ge=1, description="in place of mrm.lora_rank (null: the same)")
+    lora_alpha: float | None = Field(None, gt=0, description="in place of mrm.lora_alpha (null: the same)")
+    learning_rate: float | None = Field(None, gt=0, description="in place of mrm.learning_rate (null: the same)")
+    schedule: Literal["constant", "cosine"] | None = Field(None, description="in place of mrm.schedule (null: the same)")
+    epochs: float | None = Field(None, gt=0, description="in place of mrm.epochs (null: the same)")
 
 
 class MRM(Section):
@@ -436,6 +443,14 @@ class MRM(Section):
         if self.processes > self.batch_size:
             raise ValueError(f"mrm.processes: {self.processes} processes cannot share mrm.batch_size {self.batch_size} rows")
         return self
+
+    def of_variant(self, name: str) -> MRM:
+        """The settings of one variant: its own keys in place of these, and no other variant beside it."""
+        variant = self.variants[name]
+        own = {key: getattr(variant, key) for key in type(variant).model_fields if key in type(self).model_fields}
+        return self.model_copy(
+            update={key: value for key, value in own.items() if value is not None} | {"variants": {name: variant}}
+        )
 
 
 # ------------------------------------------------------------------------------------------------------------- search

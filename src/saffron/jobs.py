@@ -248,7 +248,7 @@ def train(config: Config, seed: int, variant: str = "default") -> TrainJob:
         code=code.digest("saffron.mrm.training"),
         seed=seed,
         variant=variant,
-        mrm=_alone(config.mrm, variant).model_copy(update={"evaluation_prefixes": evaluated}),
+        mrm=config.mrm.of_variant(variant).model_copy(update={"evaluation_prefixes": evaluated}),
         runtime=config.runtime,
         device_map=config.models.device_map,
         base=hub.guard.id if hub else f"{config.name}/guard",
@@ -261,16 +261,12 @@ def evaluate(config: Config, seed: int, variant: str = "default") -> EvaluateJob
         code=code.digest("saffron.mrm.evaluation"),
         seed=seed,
         variant=variant,
-        mrm=_alone(config.mrm, variant),
+        mrm=config.mrm.of_variant(variant),
         runtime=config.runtime,
         device_map=config.models.device_map,
         confidence=config.analysis.confidence,
         config=config.name,
     )
-
-
-def _alone(mrm: MRM, variant: str) -> MRM:
-    return mrm.model_copy(update={"variants": {variant: mrm.variants[variant]}})
 
 
 # ------------------------------------------------------------------------------------------------------------- search

@@ -189,3 +189,13 @@ def test_processes_that_share_a_step_add_up_to_its_loss(rows, world):
             share, weight = training._share(targets, indices, rank, world)
             parts.append(weight * squared_error(mrm_model(share), share, counted))
     assert float(sum(parts)) / world == pytest.approx(float(whole), rel=1e-12)
+
+
+def test_a_variant_may_have_settings_of_its_own():
+    settings = config_with(lora_rank=16, variants={"default": {}, "small": {"lora_rank": 2, "centred_verdicts": True}})
+    default, small = (jobs.train(settings, 0, name).mrm for name in ("default", "small"))
+    assert (default.lora_rank, small.lora_rank) == (16, 2)
+    assert (default.centred_verdicts, small.centred_verdicts) == (False, True)
+    assert (small.learning_rate, small.epochs) == (default.learning_rate, default.epochs)
+    assert list(small.variants) == ["small"]
+    assert jobs.evaluate(settings, 0, "small").mrm.lora_rank == 2
