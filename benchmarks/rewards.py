@@ -15,7 +15,8 @@ from benchmarks.shapes import Shapes, Workload, llama
 from saffron.chat import ChatFormats
 from saffron.mrm.model import MultifurcationRewardModel, squared_error
 from saffron.mrm.targets import Targets, collate
-from saffron.safety4m.verdicts import TokenisedResponse, verdicts
+from saffron.safety4m.conversations import TokenisedResponse
+from saffron.safety4m.verdicts import verdicts
 
 #: Of a conversation cut to 128 tokens.
 PROMPT, RESPONSE = 40, 88

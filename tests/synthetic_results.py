@@ -189,6 +189,7 @@ def write_mrm(layout: Layout, seed: int, points: int = 2_000) -> None:
             "token": generator.integers(0, 500, points),
             "prm_reward": prm,
             "mrm_reward": prm + generator.normal(0.1, 0.7, points),
+            "previous_reward": np.roll(prm, 1),
         }
     )
     records.write_table(layout.mrm(seed) / "evaluation.parquet", frame, records.MRM_EVALUATION)

@@ -61,7 +61,7 @@ def test_resolved_config_reads_back_as_the_same(path: Path) -> None:
         ("search.blocksize", 4, ["search.blocksize: unknown key"]),
         ("search.block_size", 0, ["search.block_size", "greater than or equal to 1", "got 0"]),
         ("search.block_size", "16", ["search.block_size", "valid integer", "got '16'"]),
-        ("runtime.dtype", "float16", ["runtime.dtype", "'float64', 'float32' or 'bfloat16'", "got 'float16'"]),
+        ("runtime.dtype", "float16", ["runtime.dtype", "'float64', 'float32', 'bfloat16' or 'auto'", "got 'float16'"]),
         ("search.experiments.scaling.runs.0.method", "beams", ["search.experiments.scaling.runs.0.method", "got 'beams'"]),
         (
             "search.experiments.scaling.runs.2.settings",
@@ -222,3 +222,28 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"name: \xff\xfe")
     with pytest.raises(ConfigError, match="not UTF-8"):
         configs.load(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("policy", {"package": "a", "gguf": "a/b.gguf"}, "models.hub.policy.sha256: missing"),
+        ("policy", {"package": "a", "gguf": "a/b.gguf", "sha256": "ab"}, "models.hub.policy.sha256: String should match"),
+        ("policy", {"id": "a/b", "revison": "x"}, "models.hub.policy.revison: unknown key"),
+        ("guard", {"from": "truncated"}, "models.hub.guard.layers: missing"),
+        (
+            "guard",
+            {"layers": 2, "freeze": 2, "training": {"steps": 1, "batch_size": 2, "learning_rate": 0.1}},
+            "models.hub.guard: freeze is 2 of 2 layers: nothing would learn; freeze fewer",
+        ),
+        ("other_guard", {"from": "cut"}, "models.hub.other_guard.from: Input should be 'truncated'"),
+    ],
+)
+def test_a_problem_in_one_kind_of_model_speaks_of_that_kind_alone(key: str, value: Any, expected: str) -> None:
+    config = values("paper")
+    config["models"]["hub"][key] = value
+    with pytest.raises(ConfigError) as error:
+        configs.parse(config, "config/x.yaml")
+    lines = str(error.value).splitlines()
+    assert any(line.strip().startswith(expected) for line in lines), lines
+    assert all(line.strip().startswith(f"models.hub.{key}") and "(hub)" not in line for line in lines[1:])

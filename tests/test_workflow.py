@@ -208,10 +208,11 @@ FLOORS = {
     **dict.fromkeys(["safety4m", "mrm", "search", "judges"], 4),
     "analysis": 5,
 }
-#: What only describes methods, judges and readers, from which the config is built, and where files lie, which job records say.
+#: What only describes methods, judges and readers, from which the config is built; where files lie, which job records say; how
+#: the responses of conversations are read, by whatever learns from them.
 DESCRIPTIONS = (
     *("saffron.methods.base", "saffron.methods.discovery", "saffron.judges.base", "saffron.judges.discovery"),
-    *("saffron.sources.reading", "saffron.sources.files"),
+    *("saffron.sources.reading", "saffron.sources.files", "saffron.safety4m.conversations"),
 )
 
 

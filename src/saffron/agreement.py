@@ -18,7 +18,8 @@ from saffron.layout import Layout
 from saffron.methods.discovery import method
 from saffron.mrm import evaluation
 from saffron.mrm.targets import Targets
-from saffron.safety4m.verdicts import TokenisedResponse, verdicts
+from saffron.safety4m.conversations import TokenisedResponse
+from saffron.safety4m.verdicts import verdicts
 
 #: Answers read together by the guard.
 BATCH = 16

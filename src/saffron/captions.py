@@ -109,7 +109,7 @@ def figure4b(view: View) -> str:
     conversations = frame["conversation_id"].nunique()
     return prose(
         f"""Figure 4b. MRM reward M(s)[a] against PRM reward R(sa) on n = {len(frame):,} held-out prefixes of
-        {conversations:,} conversations (training seed {view.seed}); colour: prefixes per cell."""
+        {conversations:,} conversations (training seed {view.seed}); colour: prefixes per cell. Persistence: M(s)[a] = R(s)."""
     )
 
 

@@ -64,7 +64,12 @@ def _open(path: Path, out: Path) -> tuple[Config, Layout]:
         os.environ[variable] = threads  # read once, when numpy and torch are imported
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads steal cores from the jobs beside this one
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    return config, Layout(config.name, out)
+    layout = Layout(config.name, out)
+    if config.runtime.dtype == "auto":
+        from saffron.models import precision
+
+        config = precision.resolved(config, layout)
+    return config, layout
 
 
 @contextlib.contextmanager
@@ -101,8 +106,10 @@ def _on_device(
 
 
 def _model_job(config: Config, layout: Layout, which: str, seed: int) -> contextlib.AbstractContextManager[None]:
-    """A job that makes a model; one from the hub is fetched, which takes no GPU."""
-    return _on_device(config, layout, "models", f"{which}.seed{seed}", computes=config.models.origin == "sandbox")
+    """A job that makes a model; one that is fetched, not trained, takes no GPU."""
+    from saffron import workflow
+
+    return _on_device(config, layout, "models", f"{which}.seed{seed}", computes=workflow.trained(config, which))
 
 
 def _training_seed(config: Config, seed: int | None) -> int:

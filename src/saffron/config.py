@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import yaml
 from pydantic import (
     BaseModel,
+    Discriminator,
     Field,
     SerializerFunctionWrapHandler,
+    Tag,
     ValidationError,
     ValidatorFunctionWrapHandler,
     WrapValidator,
@@ -51,7 +53,11 @@ class Runtime(Section):
     """How numbers are computed. Results are identical for any number of jobs or shards, not across these values."""
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where models run; auto takes a GPU if there is one")
-    dtype: Literal["float64", "float32", "bfloat16"] = Field("float32", description="dtype of weights and KV cache")
+    dtype: Literal["float64", "float32", "bfloat16", "auto"] = Field(
+        "float32",
+        description="dtype of weights and KV cache; auto: bfloat16 where the device has the instructions and is measured to be "
+        "faster with it, else float32, chosen once per run and stored in data/<name>/dtype.json",
+    )
     torch_threads: int = Field(1, ge=1, description="torch threads per process (part of what makes bytes reproducible)")
 
 
@@ -481,16 +487,91 @@ def _texts_or_file(value: Any, inner: ValidatorFunctionWrapHandler) -> Any:
     raise ValueError(f"formats are text (policy, guard, mrm, safe, unsafe) or the name of a file of token ids, not {value!r}")
 
 
-class HubModels(Section):
-    """The paper's models."""
+class PackageModel(Section):
+    """A model that lies in an installed Python package as one GGUF file."""
 
-    policy: HubFile = Field(..., description="the policy")
+    package: str = Field(..., pattern=r"^[\w.-]+$", description="name of the package, which must be installed")
+    gguf: str = Field(..., pattern=r"^[\w./-]+\.gguf$", description="the file within it, from the folder of packages on")
+    sha256: str = Field(..., pattern=r"^[0-9a-f]{64}$", description="its digest")
+
+    @property
+    def id(self) -> str:
+        """What cards and records call it."""
+        return f"{self.gguf.rpartition('/')[2]} of the package {self.package}"
+
+
+class PolicySafety(Optimisation):
+    """A short refusal tuning of the policy on the train split."""
+
+    freeze: int = Field(0, ge=0, description="first layers that stay as they are, as embeddings and lm_head always do")
+    max_tokens: int = Field(128, ge=16, description="prompts and replayed answers are cut to their first tokens")
+
+
+class TruncatedGuard(Section):
+    """A guard made of the policy's first layers, trained to answer a verdict word after any prefix of a response."""
+
+    origin: Literal["truncated"] = Field("truncated", alias="from", description="how it is made")
+    of: Literal["policy"] = Field("policy", description="the model whose first layers, final norm and lm_head it takes (untuned)")
+    layers: int = Field(..., ge=1, description="how many layers")
+    freeze: int = Field(0, ge=0, description="first layers that stay as they are, as embeddings and lm_head always do")
+    labels: Literal["refusals", "preference"] = Field(
+        "refusals",
+        description="what is called safe: an answer that declines in so many words (a guard of refusals, not of harm), or one "
+        "that people preferred",
+    )
+    max_tokens: int = Field(128, ge=16, description="each conversation is cut to its first tokens, as for safety4m")
+    training: Optimisation = Field(..., description="responses of the train split, each with verdicts at some of its prefixes")
+
+    @model_validator(mode="after")
+    def _something_is_trained(self) -> TruncatedGuard:
+        if self.freeze >= self.layers:
+            raise ValueError(f"freeze is {self.freeze} of {self.layers} layers: nothing would learn; freeze fewer")
+        return self
+
+    @property
+    def id(self) -> str:
+        """What cards and records call it."""
+        return f"the policy's first {self.layers} layers, trained on {self.labels}"
+
+
+def _by(tags: dict[str, str]) -> Discriminator:
+    """Tell classes of one key apart by a key that only one of them has, so that an error speaks of that class alone."""
+
+    def tag(value: Any) -> str:
+        given = value.keys() if isinstance(value, dict) else type(value).model_fields if isinstance(value, BaseModel) else ()
+        return next((name for key, name in tags.items() if key in given), "(hub)")
+
+    return Discriminator(tag)
+
+
+#: Tags of those classes; in round brackets, so that no message shows them.
+ModelFile = Annotated[Annotated[HubFile, Tag("(hub)")] | Annotated[PackageModel, Tag("(package)")], _by({"package": "(package)"})]
+GuardFile = Annotated[
+    Annotated[HubFile, Tag("(hub)")] | Annotated[TruncatedGuard, Tag("(truncated)")],
+    _by({"from": "(truncated)", "layers": "(truncated)"}),
+]
+
+
+class HubModels(Section):
+    """The paper's models, or others in their place."""
+
+    policy: ModelFile = Field(..., description="the policy: from the hub, or from a Python package")
+    policy_safety: PolicySafety | None = Field(
+        None,
+        description="a short refusal tuning of the policy, for one that hardly declines on its own: refusals are learnt, and "
+        "rejected answers replayed without their first tokens (null: none)",
+    )
     policy_format: str = Field("llama3_policy", description="the policy's entry in chat_formats.json")
-    guard: HubFile = Field(..., description="Llama Guard 3 1B: PRM, judge and the MRM's initialisation")
+    guard: GuardFile = Field(
+        ..., description="PRM, judge and the MRM's initialisation: Llama Guard 3 1B, or the policy's own first layers"
+    )
     device_map: Literal["auto"] | None = Field(
         None,
         description="auto: accelerate puts weights straight on the GPU (null: by way of host memory); either way a model that "
         "one GPU does not hold is refused",
+    )
+    other_guard: TruncatedGuard | None = Field(
+        None, description="a guard that no search reads, for a judge other_guard without a checkpoint (null: none)"
     )
     chat_formats: Annotated[str | ChatTexts | None, WrapValidator(_texts_or_file)] = Field(
         None, description="chat formats of another model family: as text, or a file of token ids (null: the paper's)"
@@ -545,6 +626,13 @@ class MRMVariant(Section):
     """One multifurcation reward model; `default` is the one the paper describes."""
 
     bias: Literal["trained", "frozen_random", "absent"] = Field("trained", description="the lm_head bias")
+    unembedding_scale: float | None = Field(None, gt=0, description="in place of mrm.unembedding_scale (null: the same)")
+    centred_verdicts: bool | None = Field(None, description="in place of mrm.centred_verdicts (null: the same)")
+    lora_rank: int | None = Field(None, ge=1, description="in place of mrm.lora_rank (null: the same)")
+    lora_alpha: float | None = Field(None, gt=0, description="in place of mrm.lora_alpha (null: the same)")
+    learning_rate: float | None = Field(None, gt=0, description="in place of mrm.learning_rate (null: the same)")
+    schedule: Literal["constant", "cosine"] | None = Field(None, description="in place of mrm.schedule (null: the same)")
+    epochs: float | None = Field(None, gt=0, description="in place of mrm.epochs (null: the same)")
 
 
 class MRM(Section):
@@ -560,6 +648,17 @@ class MRM(Section):
     released_unseen: int = Field(92_013, ge=0, description="unseen tokens the release's mask must have")
     lora_rank: int = Field(4, ge=1, description="rank of LoRA on q_proj and v_proj (paper: 4)")
     lora_alpha: float = Field(4.0, gt=0, description="LoRA alpha (release: 4)")
+    unembedding_scale: float = Field(
+        1.0,
+        gt=0,
+        description="factor on the guard's lm_head at the start (paper: 1); a language model's logits are many times as large as "
+        "rewards, and a small MRM does not unlearn that",
+    )
+    centred_verdicts: bool = Field(
+        False,
+        description="take the mean of the lm_head's rows of the two verdict words from both at the start (paper: no), as a guard "
+        "has learnt to say one or the other and M would be highest for these words",
+    )
     learning_rate: float = Field(1e-4, gt=0, description="AdamW learning rate (release: 1e-4)")
     schedule: Literal["constant", "cosine"] = Field("constant", description="learning-rate schedule")
     order: Literal["packed", "paper"] = Field(
@@ -590,6 +689,14 @@ class MRM(Section):
         if self.processes > self.batch_size:
             raise ValueError(f"mrm.processes: {self.processes} processes cannot share mrm.batch_size {self.batch_size} rows")
         return self
+
+    def of_variant(self, name: str) -> MRM:
+        """The settings of one variant: its own keys in place of these, and no other variant beside it."""
+        variant = self.variants[name]
+        own = {key: getattr(variant, key) for key in type(variant).model_fields if key in type(self).model_fields}
+        return self.model_copy(
+            update={key: value for key, value in own.items() if value is not None} | {"variants": {name: variant}}
+        )
 
 
 # ------------------------------------------------------------------------------------------------------------- search
@@ -892,8 +999,12 @@ class Config(Section):
                     f"judges: {judge.name} ({judge.kind}) knows the sandbox's world alone, prompt set {foreign} is not of it; "
                     "remove the judge, or name its experiments"
                 )
-            if self.models.origin == "hub" and "other_guard" in kind(judge.kind).reads(judge.settings_of_kind):
-                raise ValueError(f"judges: {judge.name}: only the sandbox trains another guard; name one in settings.checkpoint")
+            made = self.models.hub is None or self.models.hub.other_guard is not None
+            if self.models.origin == "hub" and not made and "other_guard" in kind(judge.kind).reads(judge.settings_of_kind):
+                raise ValueError(
+                    f"judges: {judge.name}: there is no other guard; name one in settings.checkpoint, or say in "
+                    "models.hub.other_guard how to train it"
+                )
         return self
 
     def _not_of_the_sandbox(self, judge: Judge) -> str | None:
@@ -957,8 +1068,13 @@ def parse(values: Any, where: str) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        lines = [f"  {'.'.join(str(part) for part in item['loc']) or '(top level)'}: {_remedy(item)}" for item in error.errors()]
+        lines = [f"  {_key(item) or '(top level)'}: {_remedy(item)}" for item in error.errors()]
         raise ConfigError("\n".join([f"{where}: {len(lines)} problem(s) in the config:", *lines])) from None
+
+
+def _key(item: Any) -> str:
+    """The key of a problem, without the tags of ModelFile and GuardFile."""
+    return ".".join(str(part) for part in item["loc"] if not str(part).startswith("("))
 
 
 def _remedy(item: Any) -> str:

@@ -62,26 +62,27 @@ def write(root: Path = Path()) -> None:
 def _rows(section: type[BaseModel], prefix: str) -> typing.Iterator[tuple[str, str, str, str]]:
     for name, field in section.model_fields.items():
         key = f"{prefix}{field.alias or name}"
-        inner, suffix = _section_of(field.annotation)
+        inner, suffix = _sections_of(field.annotation)
         yield key, _kind(field.annotation), _default(field, inner), _escape(field.description or "")
-        if inner is not None:
-            yield from _rows(inner, f"{key}{suffix}.")
+        for one in inner:
+            yield from _rows(one, f"{key}{suffix}.")
 
 
-def _section_of(annotation: Any) -> tuple[type[BaseModel] | None, str]:
-    """The section class within an annotation, if there is one, and how its keys hang below: directly, by name or in a list."""
+def _sections_of(annotation: Any) -> tuple[list[type[BaseModel]], str]:
+    """The section classes that an annotation allows, and how their keys hang below: directly, by name or in a list."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation, ""
+        return [annotation], ""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
-        return _section_of(arguments[0])
+        return _sections_of(arguments[0])
     if origin in (typing.Union, types.UnionType):
-        return next((found for found in map(_section_of, arguments) if found[0]), (None, ""))
+        found = [_sections_of(argument) for argument in arguments]
+        return [one for sections, _ in found for one in sections], next((suffix for sections, suffix in found if sections), "")
     if origin is list:
-        return _section_of(arguments[0])[0], "[]"
+        return _sections_of(arguments[0])[0], "[]"
     if origin is dict:
-        return _section_of(arguments[1])[0], ".<name>"
-    return None, ""
+        return _sections_of(arguments[1])[0], ".<name>"
+    return [], ""
 
 
 def _kind(annotation: Any) -> str:
@@ -91,7 +92,7 @@ def _kind(annotation: Any) -> str:
     if origin is typing.Literal:
         return ", ".join(f"`{value}`" for value in arguments)
     if origin in (typing.Union, types.UnionType):
-        return " or ".join("null" if argument is type(None) else _kind(argument) for argument in arguments)
+        return " or ".join(dict.fromkeys("null" if argument is type(None) else _kind(argument) for argument in arguments))
     if origin in (list, tuple):
         return f"list of {_kind(arguments[0])}"
     if origin is dict:
@@ -102,10 +103,10 @@ def _kind(annotation: Any) -> str:
     return names.get(annotation, "section")
 
 
-def _default(field: FieldInfo, inner: type[BaseModel] | None) -> str:
+def _default(field: FieldInfo, inner: list[type[BaseModel]]) -> str:
     if field.is_required():
         return "required"
-    if inner is not None and field.default is PydanticUndefined:
+    if inner and field.default is PydanticUndefined:
         return ""
     value = field.get_default(call_default_factory=True, validated_data={})
     return f"`{json.dumps(value)}`"

@@ -26,10 +26,11 @@ def files(config: Config) -> list[tuple[str, Kind, HubFile]]:
     found: list[tuple[str, Kind, HubFile]] = []
     found += [(f"sources.{key}", "dataset", rows.hub_file) for key, rows in config.sources.all_rows() if rows.origin == "hub"]
     if config.models.origin == "hub" and (models := config.models.hub):
-        found += [(f"models.hub.{role}", "model", file) for role, file in (("policy", models.policy), ("guard", models.guard))]
+        roles = {"policy": models.policy, "guard": models.guard}
+        found += [(f"models.hub.{role}", "model", file) for role, file in roles.items() if isinstance(file, HubFile)]
     for judge in config.judges:
-        file = discovery.kind(judge.kind).checkpoint(judge.settings_of_kind)
-        found += [] if file is None else [(f"judges.{judge.name}.settings.checkpoint", "model", file)]
+        other = discovery.kind(judge.kind).checkpoint(judge.settings_of_kind)
+        found += [] if other is None else [(f"judges.{judge.name}.settings.checkpoint", "model", other)]
     return found
 
 

@@ -33,6 +33,7 @@ from saffron.config import (
     Runtime,
     Safety4M,
     Sources,
+    TruncatedGuard,
     as_dict,
 )
 from saffron.judges.discovery import kind, module
@@ -186,6 +187,8 @@ def model(config: Config, which: str, seed: int | None = None) -> ModelJob:
     keys = [key for key in READ_BY_MODEL[which] if key in type(section).model_fields]
     if which == "tokenizer" and origin == "sandbox":
         keys = list(READ_BY_SANDBOX_TOKENIZER)
+    if any(isinstance(getattr(section, key), TruncatedGuard) for key in keys if key != "policy"):
+        keys.append("policy")
     content = _content(config, "models", *keys)
     own = getattr(section, "chat_formats", None) if "chat_formats" in keys else None
     if isinstance(own, str) and Path(own).exists():
@@ -273,7 +276,7 @@ def train(config: Config, seed: int, variant: str = "default") -> TrainJob:
         code=code.digest("saffron.mrm.training"),
         seed=seed,
         variant=variant,
-        mrm=_alone(config.mrm, variant).model_copy(update={"evaluation_prefixes": evaluated}),
+        mrm=config.mrm.of_variant(variant).model_copy(update={"evaluation_prefixes": evaluated}),
         runtime=config.runtime,
         device_map=config.models.device_map,
         base=hub.guard.id if hub else f"{config.name}/guard",
@@ -286,16 +289,12 @@ def evaluate(config: Config, seed: int, variant: str = "default") -> EvaluateJob
         code=code.digest("saffron.mrm.evaluation"),
         seed=seed,
         variant=variant,
-        mrm=_alone(config.mrm, variant),
+        mrm=config.mrm.of_variant(variant),
         runtime=config.runtime,
         device_map=config.models.device_map,
         confidence=config.analysis.confidence,
         config=config.name,
     )
-
-
-def _alone(mrm: MRM, variant: str) -> MRM:
-    return mrm.model_copy(update={"variants": {variant: mrm.variants[variant]}})
 
 
 # ------------------------------------------------------------------------------------------------------------- search

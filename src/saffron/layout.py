@@ -104,6 +104,16 @@ class Layout:
         return self.data / "provenance.json"
 
     @property
+    def dtype_record(self) -> Path:
+        """What ``runtime.dtype: auto`` chose for this run, and why."""
+        return self.data / "dtype.json"
+
+    @property
+    def packages(self) -> Path:
+        """Models from Python packages, dequantised; the same for all configs."""
+        return self.root / "data" / ".packages"
+
+    @property
     def runtimes(self) -> Path:
         """Times of every stage."""
         return self.data / "runtimes.json"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from saffron import records, workflow
 from saffron.chat import ChatFormats
-from saffron.config import ChatTexts, Config, Experiment, Rows, Run, SandboxModels
+from saffron.config import ChatTexts, Config, Experiment, HubModels, Optimisation, Rows, Run, SandboxModels, TruncatedGuard
 from saffron.engine.compute import ModelShape
 from saffron.judges.discovery import kind
 from saffron.layout import Layout
@@ -244,10 +244,13 @@ def _models(config: Config, layout: Layout) -> Row:
     shapes = [shape_of(config, layout, role) for role in ("policy", "guard")]
     jobs = 1 + len(config.train_seeds) * len(workflow.model_names(config))
     size = sum(_bytes(shape, config) for shape in shapes)
-    if config.models.origin == "hub" or config.models.sandbox is None:
-        return Row("models", jobs, 0.0, size, 4e9, note="downloads; linked, not copied")
-    flops, steps = _sandbox_training(config.models.sandbox, shapes)
     seeds = len(config.train_seeds)
+    if config.models.hub is not None and config.models.origin == "hub":
+        flops, steps = _training_of(config.models.hub, shapes)
+        note = "fetched, not copied" + ("; what is trained here: three forward passes a step" if steps else "")
+        return Row("models", jobs, seeds * flops, size, 4e9, seeds * steps, note)
+    assert config.models.sandbox is not None  # checked by config.Models
+    flops, steps = _sandbox_training(config.models.sandbox, shapes)
     return Row("models", jobs, seeds * flops, seeds * size, 2e9, seeds * steps, "three forward passes a step")
 
 
@@ -256,6 +259,17 @@ def _sandbox_training(models: SandboxModels, shapes: list[ModelShape]) -> tuple[
     phases = [(shapes[0], models.policy_pretraining), (shapes[0], models.policy_safety), (shapes[1], models.guard_training)]
     flops = sum(3 * phase.steps * phase.batch_size * shape.chain(0, DIALOGUE_TOKENS) for shape, phase in phases)
     return flops, sum(phase.steps for _, phase in phases)
+
+
+def _training_of(models: HubModels, shapes: list[ModelShape]) -> tuple[float, float]:
+    """FLOPs and steps of one seed's refusal tuning and of its guard, if the guard is the policy's first layers."""
+    phases: list[tuple[ModelShape, Optimisation, int]] = []
+    if models.policy_safety is not None:
+        phases.append((shapes[0], models.policy_safety, models.policy_safety.max_tokens))
+    if isinstance(models.guard, TruncatedGuard):
+        phases.append((shapes[1], models.guard.training, models.guard.max_tokens))
+    flops = sum(3 * phase.steps * phase.batch_size * shape.chain(0, tokens) for shape, phase, tokens in phases)
+    return flops, sum(phase.steps for _, phase, _ in phases)
 
 
 def _bytes(shape: ModelShape, config: Config) -> float:

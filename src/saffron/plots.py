@@ -472,11 +472,12 @@ def figure4b(view: View) -> Figure:
         bar = figure.colorbar(shading, ax=ax, pad=0.02)
         bar.set_label("prefixes per cell")
         bar.outline.set_visible(False)  # type: ignore[operator]
-        from saffron.analysis.mrm import summary
+        from saffron.analysis.mrm import persistence, summary
 
-        values = summary(frame)
+        values, still = summary(frame), summary(persistence(frame))
         text = f"n = {len(frame):,}\nMAE = {values['mae']:.3f}\nR² = {values['r_squared']:.3f}\n"
-        text += f"within ±1: {values['fraction_within_1']:.1%}"
+        text += f"within ±1: {values['fraction_within_1']:.1%}\n"
+        text += f"persistence:\nMAE = {still['mae']:.3f}\nR² = {still['r_squared']:.3f}"
         ax.text(0.03, 0.97, text, transform=ax.transAxes, va="top", fontsize=7)
         ax.legend(loc="lower right")
         figure.subplots_adjust(left=0.15, right=0.93, top=0.97, bottom=0.15)

@@ -47,6 +47,7 @@ def collect(config: Config, layout: Layout) -> dict[str, Any]:
         "seeds": seeds(config),
         "git": git(),
         "hardware": hardware(),
+        "dtype": dtype(config, layout),
         "versions": versions(),
         "outputs": {
             path.relative_to(layout.root).as_posix(): {"sha256": records.sha256(path), "bytes": path.stat().st_size}
@@ -77,6 +78,11 @@ def seeds(config: Config) -> dict[str, Any]:
         "world": world.world_seed if world else None,
         "benchmark": world.benchmark_seed if world else None,
     }
+
+
+def dtype(config: Config, layout: Layout) -> dict[str, Any]:
+    """The run's dtype, and how it was chosen if the config left that to a measurement (``runtime.dtype: auto``)."""
+    return records.read_json(layout.dtype_record) if layout.dtype_record.exists() else {"dtype": config.runtime.dtype}
 
 
 def git() -> dict[str, Any]:

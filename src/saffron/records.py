@@ -115,6 +115,7 @@ MRM_EVALUATION = pa.schema(
         ("token", pa.int32()),
         ("prm_reward", pa.float32()),
         ("mrm_reward", pa.float32()),
+        ("previous_reward", pa.float32()),  # R(s), before the token; of a first token the mean over the train split's
     ]
 )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from saffron import roles
-from saffron.config import Config, ConfigError, Experiment, Group, Judge, Run
+from saffron.config import Config, ConfigError, Experiment, Group, Judge, PackageModel, Run, TruncatedGuard
 from saffron.judges.base import Kind
 from saffron.judges.discovery import kind
 from saffron.layout import Layout
@@ -75,6 +75,29 @@ def recorded_prompts(config: Config) -> str:
 def corpora(config: Config, layout: Layout) -> list[Path]:
     """What models are trained on from scratch: the corpus of the sandbox's world, where there is one."""
     return [layout.corpus] if config.sources.sandbox is not None else []
+
+
+def trained(config: Config, which: str) -> bool:
+    """Whether a model is trained here: all of the sandbox's, a policy that is tuned, a guard of the policy's first layers."""
+    if config.models.hub is None or config.models.origin == "sandbox":
+        return True
+    if which == "policy":
+        return config.models.hub.policy_safety is not None
+    return isinstance({"guard": config.models.hub.guard, "other_guard": config.models.hub.other_guard}.get(which), TruncatedGuard)
+
+
+def learns_from(config: Config, layout: Layout, which: str) -> list[Path]:
+    """What a model is trained on: the sandbox's corpus, or the conversations of another world."""
+    if config.models.origin == "sandbox":
+        return corpora(config, layout)
+    return [layout.conversations] if trained(config, which) else []
+
+
+def needs(config: Config) -> tuple[int, int]:
+    """Memory (MB) and time (minutes) that a model job may need: a small model takes little, the paper's do not."""
+    if config.models.hub is None or config.models.origin == "sandbox":
+        return 2000, 60
+    return (6000, 240) if isinstance(config.models.hub.policy, PackageModel) else (64000, 1440)
 
 
 def model_names(config: Config) -> list[str]:

@@ -69,6 +69,12 @@ def test_conversations_that_one_seed_lacks_are_drawn_with_the_others(frame: pd.D
     assert found.per_seed == pytest.approx([mrm.summary(part)["mae"] for part in parts.values()])
 
 
+def test_persistence_is_the_reward_before_the_token(frame: pd.DataFrame) -> None:
+    still = mrm.summary(mrm.persistence(frame))
+    assert still["mae"] == pytest.approx(np.abs(frame["previous_reward"] - frame["prm_reward"]).mean())
+    assert still["prm_reward_mean"] == mrm.summary(frame)["prm_reward_mean"]
+
+
 def test_a_reward_that_is_not_finite_is_named(frame: pd.DataFrame, tmp_path: Path) -> None:
     layout = Layout("made", tmp_path)
     frame.loc[5, "mrm_reward"] = float("nan")

@@ -11,7 +11,7 @@ from tests.mrm.examples import FORMATS, VOCABULARY, config_with, labels, tiny_gu
 
 from saffron import jobs, models, mrm, records
 from saffron.config import Runtime
-from saffron.mrm.evaluation import intervals, predictions, statistics
+from saffron.mrm.evaluation import first_reward, intervals, persistence, predictions, statistics
 from saffron.mrm.model import observed_rewards
 
 PAPER = Path(__file__).parents[2] / "data" / "reference" / "paper" / "figure4b_summary.csv"
@@ -76,6 +76,38 @@ def test_predictions_are_the_loaded_models_logits(layout):
         assert point.mrm_reward == pytest.approx(float(logits[point.token]), abs=1e-5)
 
 
+def test_persistence_predicts_the_reward_before_the_token():
+    model = tiny_guard()
+    model.get_output_embeddings().bias = torch.nn.Parameter(torch.zeros(VOCABULARY), requires_grad=False)
+    table = labels()
+    first = first_reward(table)
+    assert first == pytest.approx(np.mean([row.rewards[0] for row in table[table["split"] == "train"].itertuples()]))
+    found, _ = predictions(model, table, FORMATS, 1000, 0, first)
+    rewards = table.set_index("conversation_id")["rewards"]
+    for point in found.itertuples():
+        before = rewards[point.conversation_id][point.position - 1] if point.position else np.float32(first)
+        assert point.previous_reward == before
+    still = persistence(found)
+    assert statistics(still)["mae"] == pytest.approx(np.abs(found["previous_reward"] - found["prm_reward"]).mean())
+    assert first_reward(table[table["split"] == "test"]) == 0.0
+
+
+@pytest.mark.parametrize("changed", [{"unembedding_scale": 0.1, "centred_verdicts": True}, {}])
+def test_a_changed_head_is_stored_with_the_model(layout, changed):
+    tiny_guard(tied=True).save_pretrained(layout.model("guard", 0))
+    settings = config_with(epochs=0.5, **changed)
+    mrm.train(jobs.train(settings, 0), layout)
+    model, _ = models.load_mrm(layout.mrm(0), Runtime())
+    before = models.load_lm(layout.model("guard", 0), Runtime()).get_output_embeddings().weight
+    after = model.get_output_embeddings().weight
+    torch.testing.assert_close(after[12:], changed.get("unembedding_scale", 1.0) * before[12:])
+    if changed:
+        torch.testing.assert_close(after[FORMATS.safe_id], -after[FORMATS.unsafe_id])
+    mrm.evaluate(jobs.evaluate(settings, 0), layout)
+    card = (layout.mrm(0) / "README.md").read_text()
+    assert ("`adapter/` was trained with it" in card) is bool(changed)
+
+
 def test_memory_that_is_too_small_halves_the_batch_and_changes_no_prediction(monkeypatch):
     model = tiny_guard(torch.float64)
     model.get_output_embeddings().bias = torch.nn.Parameter(torch.zeros(VOCABULARY, dtype=torch.float64), requires_grad=False)
@@ -109,6 +141,7 @@ def test_evaluation_reads_the_test_split_only_and_is_the_same_for_every_variant(
     test = labels().query("split == 'test'")
     assert set(tables[0]["conversation_id"]) <= set(test["conversation_id"])
     record = records.read_json(layout.mrm(0) / "evaluation.json")
+    assert record["persistence"] == statistics(persistence(tables[0]))
     assert record["n_points"] == min(20, sum(map(len, test["rewards"]))) == len(tables[0])
     assert (record["batch_size"], record["device"]) == (16, "cpu")
     assert record["held_out_prefixes"] == sum(map(len, test["rewards"]))

@@ -5,7 +5,7 @@ import pytest
 import torch
 from tests.mrm.examples import FORMATS, SEEN, VOCABULARY, labels, tiny_guard
 
-from saffron.mrm.model import MultifurcationRewardModel, squared_error
+from saffron.mrm.model import MultifurcationRewardModel, prepare_head, squared_error
 from saffron.mrm.targets import Targets, collate
 
 
@@ -111,3 +111,24 @@ def test_initialisation_follows_its_seed_and_leaves_the_global_generator_alone()
     name = next(name for name in one.trainable() if "lora_A" in name)
     assert torch.equal(one.trainable()[name], again.trainable()[name])
     assert not torch.equal(one.trainable()[name], other.trainable()[name])
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_head_may_start_scaled_and_its_verdict_rows_centred(tied):
+    plain, changed = tiny_guard(torch.float64, tied=tied), tiny_guard(torch.float64, tied=tied)
+    safe, unsafe = FORMATS.safe_id, FORMATS.unsafe_id
+    prepare_head(changed, 0.25, (safe, unsafe))
+    ids = torch.tensor([[12, 13, 14]])
+    before, after = plain(ids).logits[0, -1], changed(ids).logits[0, -1]
+    others = [token for token in range(VOCABULARY) if token not in (safe, unsafe)]
+    torch.testing.assert_close(after[others], 0.25 * before[others])
+    reward = before[safe] - before[unsafe]
+    torch.testing.assert_close(after[[safe, unsafe]], 0.125 * torch.stack([reward, -reward]))
+    assert torch.equal(changed.get_input_embeddings().weight, plain.get_input_embeddings().weight)
+
+
+def test_a_head_that_is_left_alone_stays_tied():
+    guard = tiny_guard(tied=True)
+    prepare_head(guard, 1.0)
+    assert guard.get_output_embeddings().weight is guard.get_input_embeddings().weight
+    assert guard.config.tie_word_embeddings

@@ -96,7 +96,13 @@ def test_the_card_says_that_it_is_the_release_and_was_not_trained_here(run: tupl
     _, source = run
     prm = [0.5 * number for number in range(20)]
     points = pd.DataFrame({"conversation_id": range(20), "prm_reward": prm, "mrm_reward": prm[::-1]})
-    evaluation = {**statistics(points), "held_out_prefixes": 9, "confidence": 0.95, "intervals": intervals(points, 0.95, 0)}
+    evaluation = {
+        **statistics(points),
+        "persistence": statistics(points),
+        "held_out_prefixes": 9,
+        "confidence": 0.95,
+        "intervals": intervals(points, 0.95, 0),
+    }
     labels = {"name": "labels", "guard": "a guard", "splits": {"train": {"prefixes": 5}}}
     labels["source"] = {"name": "someone/chats at revision x", "licence": "CC-BY-4.0"}
     cards = {}
@@ -136,6 +142,10 @@ def test_export_and_load_give_the_same_model(run: tuple[Layout, Path], tmp_path:
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
     with pytest.raises(ReleaseError, match="not empty; name a new folder"):
         release.export(layout.mrm(0), exported)
+    job = layout.mrm(0).with_name("default.job.json")
+    job.write_text(job.read_text().replace('"unembedding_scale": 1.0', '"unembedding_scale": 0.1'))
+    with pytest.raises(ReleaseError, match=r"trained with mrm\.unembedding_scale .* the release's layout has no lm_head"):
+        release.export(layout.mrm(0), tmp_path / "another")
     with pytest.raises(ReleaseError, match="no trained MRM here; run the stage mrm"):
         release.export(tmp_path / "absent", tmp_path / "new")
 

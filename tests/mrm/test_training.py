@@ -209,3 +209,13 @@ def test_a_training_that_overflows_ends_with_its_step(layout, checkpoint_every):
     with pytest.raises(training.TrainingError, match=r"the loss is (nan|inf) at step \d+ of .*; lower mrm\.learning_rate"):
         mrm.train(jobs.train(config, 0), layout)
     assert not (layout.mrm(0) / "merged").exists()
+
+
+def test_a_variant_may_have_settings_of_its_own():
+    settings = config_with(lora_rank=16, variants={"default": {}, "small": {"lora_rank": 2, "centred_verdicts": True}})
+    default, small = (jobs.train(settings, 0, name).mrm for name in ("default", "small"))
+    assert (default.lora_rank, small.lora_rank) == (16, 2)
+    assert (default.centred_verdicts, small.centred_verdicts) == (False, True)
+    assert (small.learning_rate, small.epochs) == (default.learning_rate, default.epochs)
+    assert list(small.variants) == ["small"]
+    assert jobs.evaluate(settings, 0, "small").mrm.lora_rank == 2

@@ -22,6 +22,7 @@ from saffron.models import sense
 from saffron.models.device import DeviceMemoryError
 from saffron.safety4m import build
 from saffron.safety4m import verdicts as engine
+from saffron.safety4m.conversations import TokenisedResponse
 
 REAL = os.environ.get("SAFFRON_HH_RLHF_DIR")
 
@@ -73,7 +74,7 @@ def test_labels_hold_the_guards_rewards_of_the_responses(layout):
         assert response.response.startswith(tokenizer.decode(answer, skip_special_tokens=True))
         ends += answer[-1] == formats.eos_id
     assert 0 < ends < len(labels)
-    (last,), _ = engine.verdicts(guard, formats, [engine.TokenisedResponse(prompt.tolist(), answer.tolist())], batch_size=1)
+    (last,), _ = engine.verdicts(guard, formats, [TokenisedResponse(prompt.tolist(), answer.tolist())], batch_size=1)
     assert np.abs(last - row.rewards).max() < 1e-4
 
 

@@ -14,8 +14,8 @@ from saffron.chat import ChatFormat, ChatFormats
 from saffron.engine.compute import ModelShape
 from saffron.models import device
 from saffron.safety4m import verdicts as engine
-from saffron.safety4m.conversations import Response
-from saffron.safety4m.verdicts import TokenisedResponse, tokenise, verdicts
+from saffron.safety4m.conversations import Response, TokenisedResponse, tokenise
+from saffron.safety4m.verdicts import verdicts
 
 VOCABULARY = 60
 FORMATS = ChatFormats(

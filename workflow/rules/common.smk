@@ -36,6 +36,10 @@ def checked(function, *arguments):
 update_config(config, typed(workflow.config_settings.config))
 CONFIG = checked(configs.parse, config, ", ".join(str(Path(path).name) for path in workflow.configfiles))
 LAYOUT = Layout(CONFIG.name)
+if CONFIG.runtime.dtype == "auto":
+    from saffron.models import precision  # loads torch
+
+    CONFIG = checked(precision.resolved, CONFIG, LAYOUT)  # here, as it is part of every job
 RESOLVED = f"{LAYOUT.data}/config.yaml"
 REFERENCE = "data/reference/paper"
 SEEDS = CONFIG.train_seeds
@@ -43,9 +47,7 @@ SHARDS = range(CONFIG.search.shards)
 JUDGES = [judge.name for judge in stages.judges(CONFIG)]
 # A job asks for a GPU unless the config computes on the CPU; how many there are is the profile's business.
 GPU = 0 if CONFIG.runtime.device == "cpu" else 1
-TRAINING_GPU = GPU if CONFIG.models.origin == "sandbox" else 0  # models from the hub are fetched, not trained
-# Memory (MB) and time (minutes) a model job may need: sandbox models are tiny, the paper's are not.
-MEM_MB, RUNTIME = (2000, 60) if CONFIG.models.origin == "sandbox" else (64000, 1440)
+MEM_MB, RUNTIME = stages.needs(CONFIG)
 
 
 wildcard_constraints:
@@ -123,6 +125,11 @@ def runs_of(experiment):
 def references_of(runs):
     """Runs that some runs are matched to."""
     return sorted({(name, key) for name, run in runs for key in stages.references(CONFIG, name, run)})
+
+
+def training_gpu(which):
+    """GPUs that making a model takes: one that is fetched, not trained, needs none."""
+    return GPU if stages.trained(CONFIG, which) else 0
 
 
 def models_read(seed, runs):

@@ -1,4 +1,4 @@
-# Tokenizer, policy, guard and the DeepAlign policy: trained in the sandbox, fetched from the hub otherwise.
+# Tokenizer, policy, guard and the DeepAlign policy: trained in the sandbox; otherwise fetched, or made of what was fetched.
 # Chat formats are written with the tokenizer. A model is a folder as save_pretrained leaves it.
 
 
@@ -27,7 +27,7 @@ rule tokenizer:
 
 rule policy:
     input:
-        corpus=stages.corpora(CONFIG, LAYOUT),
+        learnt=stages.learns_from(CONFIG, LAYOUT, "policy"),
         tokenizer=rules.tokenizer.output,
     output:
         directory(LAYOUT.model("policy", "{seed}")),
@@ -39,7 +39,7 @@ rule policy:
         "../../environment.yml"
     threads: CONFIG.runtime.torch_threads
     resources:
-        gpu=TRAINING_GPU,
+        gpu=training_gpu("policy"),
         mem_mb=MEM_MB,
         runtime=RUNTIME,
     params:
@@ -51,7 +51,7 @@ rule policy:
 
 rule guard:
     input:
-        corpus=stages.corpora(CONFIG, LAYOUT),
+        learnt=stages.learns_from(CONFIG, LAYOUT, "guard"),
         tokenizer=rules.tokenizer.output,
     output:
         directory(LAYOUT.model("guard", "{seed}")),
@@ -64,7 +64,7 @@ rule guard:
         "../../environment.yml"
     threads: CONFIG.runtime.torch_threads
     resources:
-        gpu=TRAINING_GPU,
+        gpu=training_gpu("guard"),
         mem_mb=MEM_MB,
         runtime=RUNTIME,
     params:
@@ -77,7 +77,7 @@ rule guard:
 # Another guard, trained alike from another seed: a judge that no search reads (ablations).
 rule other_guard:
     input:
-        corpus=stages.corpora(CONFIG, LAYOUT),
+        learnt=stages.learns_from(CONFIG, LAYOUT, "judge"),
         tokenizer=rules.tokenizer.output,
     output:
         directory(LAYOUT.model("other_guard", "{seed}")),
@@ -89,7 +89,7 @@ rule other_guard:
         "../../environment.yml"
     threads: CONFIG.runtime.torch_threads
     resources:
-        gpu=TRAINING_GPU,
+        gpu=training_gpu("judge"),
         mem_mb=MEM_MB,
         runtime=RUNTIME,
     params:
@@ -114,7 +114,7 @@ rule deepalign:
         "../../environment.yml"
     threads: CONFIG.runtime.torch_threads
     resources:
-        gpu=TRAINING_GPU,
+        gpu=training_gpu("deepalign"),
         mem_mb=MEM_MB,
         runtime=RUNTIME,
     params:

@@ -58,6 +58,7 @@ def sections(study: Study) -> dict[str, Any]:
         "judges": list(study.judges),
         "paper_models": claims.has_paper_models(study.config),
         "mrm": {name: estimate.as_record() for name, estimate in study.mrm_estimates.items()},
+        "persistence": {name: estimate.as_record() for name, estimate in study.persistence().items()},
     }
     if study.has("development"):
         record["gates"] = study.gates()

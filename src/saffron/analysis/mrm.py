@@ -71,7 +71,7 @@ def load(config: Config, layout: Layout, seed: int, variant: str = "default") ->
             f"{path}: column mrm_reward: {len(frame)} prefixes, expected {wanted} (mrm.evaluation_prefixes is "
             f"{config.mrm.evaluation_prefixes}, {held_out} are held out); delete it and run the mrm stage again"
         )
-    for column in ("prm_reward", "mrm_reward"):
+    for column in ("prm_reward", "mrm_reward", "previous_reward"):
         bad = int((~np.isfinite(frame[column])).sum())
         if bad:
             raise RecordError(f"{path}: column {column}: not a finite number in {bad} rows; run the mrm stage again")
@@ -121,6 +121,11 @@ def summary(frame: pd.DataFrame) -> dict[str, float]:
     values["prm_reward_min"] = float(frame["prm_reward"].min())
     values["prm_reward_max"] = float(frame["prm_reward"].max())
     return {name: values[name] for name in STATISTICS}
+
+
+def persistence(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same prefixes with R(s) in the place of M(s)[a]: what predicting that a token changes nothing gives."""
+    return frame.assign(mrm_reward=frame["previous_reward"])
 
 
 def at_outputs(rows: pd.DataFrame, guard: str) -> pd.DataFrame:

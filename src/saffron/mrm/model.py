@@ -18,8 +18,8 @@ LORA_MODULES = ("q_proj", "v_proj")
 class MultifurcationRewardModel(nn.Module):
     """M(s): one reward for every next token (Section 4.1), of which training reads the observed token's only.
 
-    The lm_head's weight stays the guard's; its bias is a parameter of its own. So a token that is never a target has
-    a bias gradient of exactly zero and keeps its initial bias (Proposition 1).
+    The lm_head's weight stays the guard's (or what :func:`prepare_head` made of it); its bias is a parameter of its own. So a
+    token that is never a target has a bias gradient of exactly zero and keeps its initial bias (Proposition 1).
 
     Args:
         guard: causal LM to start from; becomes part of this module.
@@ -59,6 +59,28 @@ class MultifurcationRewardModel(nn.Module):
     def trainable(self) -> dict[str, nn.Parameter]:
         """What is trained, by name: LoRA, and the bias if it is."""
         return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
+
+
+def prepare_head(guard: Any, scale: float, centred: tuple[int, ...] = ()) -> None:
+    """Change the lm_head that the MRM starts from, in place; it is untied from the embeddings, which stay as they are.
+
+    A language model's logits lie far from rewards and spread several times as wide, and the rows of the verdict words, which
+    the guard has learnt to say, give the largest of all. In a large model LoRA makes up for that; in a small one it does not.
+
+    Args:
+        guard: causal LM.
+        scale: factor on the whole lm_head (1: as it is).
+        centred: tokens whose rows lose their mean, so that of two verdict words each starts at half the reward, up or down.
+    """
+    if scale == 1 and not centred:
+        return
+    head = guard.get_output_embeddings()
+    weight = head.weight.detach().clone()
+    if centred:
+        rows = list(centred)
+        weight[rows] -= weight[rows].mean(0)
+    head.weight = nn.Parameter(scale * weight, requires_grad=False)
+    guard.config.tie_word_embeddings = False
 
 
 def observed_rewards(decoder: Any, weight: Tensor, bias: Tensor, batch: Batch) -> Tensor:

@@ -83,13 +83,19 @@ def export(folder: Path, released: Path) -> None:
     """Write one of our MRMs (``folder`` as training leaves it) in the release's layout; its bias is rounded to bfloat16.
 
     Raises:
-        ReleaseError: if the MRM is not there, or ``released`` exists and is not empty.
+        ReleaseError: if the MRM is not there, starts from another lm_head than the guard's, for which the layout has no place,
+            or ``released`` exists and is not empty.
     """
     head, adapter = folder / models.HEAD, folder / "adapter"
     if not head.exists() or not (adapter / ADAPTER).exists():
         raise ReleaseError(f"{folder}: no trained MRM here; run the stage mrm")
     if released.exists() and any(released.iterdir()):
         raise ReleaseError(f"{released}: not empty; name a new folder")
+    settings = records.read_json(beside(folder))["mrm"]
+    if settings.get("unembedding_scale", 1) != 1 or settings.get("centred_verdicts"):
+        raise ReleaseError(
+            f"{folder}: trained with mrm.unembedding_scale or mrm.centred_verdicts, and the release's layout has no lm_head"
+        )
     tensors, trained = records.read_tensors(head), records.read_tensors(adapter / ADAPTER)
     with records.replacing_folder(released) as temporary:
         save_file({name: tensor.float() for name, tensor in trained.items()}, temporary / ADAPTER, {"format": "pt"})

@@ -23,7 +23,7 @@ from saffron.config import MRM, as_dict
 from saffron.fingerprint import fingerprint
 from saffron.jobs import TrainJob, beside
 from saffron.layout import Layout
-from saffron.mrm.model import MultifurcationRewardModel, squared_error
+from saffron.mrm.model import MultifurcationRewardModel, prepare_head, squared_error
 from saffron.mrm.targets import Batch, Targets, collate, schedule, steps
 
 log = logging.getLogger(__name__)
@@ -70,6 +70,7 @@ def train(job: TrainJob, layout: Layout) -> None:
     # A device map would spread each process's model over the GPUs of all.
     device_map = job.device_map if accelerator.num_processes == 1 else None
     guard = models.load_lm(layout.model("guard", seed), job.runtime, device_map=device_map)
+    prepare_head(guard, settings.unembedding_scale, (formats.safe_id, formats.unsafe_id) if settings.centred_verdicts else ())
     model = MultifurcationRewardModel(
         guard,
         rank=settings.lora_rank,

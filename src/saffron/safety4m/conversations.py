@@ -12,12 +12,13 @@ read a longer one as a question that quotes its history.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
+from saffron.chat import ChatFormats
 from saffron.sources.transcripts import split_turns
 
 Turns = Literal["first", "last", "all"]
@@ -118,3 +119,28 @@ def _conversations(table: pd.DataFrame) -> Iterable[tuple[str, int, str, str]]:
         for side, conversation in zip(SIDES, sides, strict=True):
             if isinstance(conversation, str):  # a conversation with one ending has no other
                 yield split, int(source_row), side, conversation
+
+
+@dataclass(frozen=True)
+class TokenisedResponse:
+    """A response cut to the window: prompt and response token ids, no template."""
+
+    prompt_ids: list[int]
+    response_ids: list[int]
+
+
+def tokenise(
+    tokenizer: Any, formats: ChatFormats, responses: Sequence[Response], max_tokens: int, eos_id: int | None = None
+) -> list[TokenisedResponse]:
+    """Prompt and response as token ids, prompt + response cut to the first ``max_tokens``.
+
+    They are encoded apart, because the chat formats join them as ids. ``response_ids`` is empty where the prompt alone
+    fills the window, and ends with ``eos_id`` (unless that is None) where the whole response and EOS fit into it.
+    """
+    prompts = formats.encode(tokenizer, [response.prompt for response in responses])
+    answers = formats.encode(tokenizer, [response.response for response in responses])
+    end = [] if eos_id is None else [eos_id]
+    return [
+        TokenisedResponse(prompt[:max_tokens], [*answer, *end][: max(0, max_tokens - len(prompt))])
+        for prompt, answer in zip(prompts, answers, strict=True)
+    ]

@@ -8,7 +8,6 @@ one forward per prefix would read the instruction, the prompt and the response's
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,35 +17,10 @@ from saffron.chat import ChatFormats
 from saffron.engine.compute import ModelShape
 from saffron.engine.trie import ROOT, TokenTrie
 from saffron.models import device
-from saffron.safety4m.conversations import Response
+from saffron.safety4m.conversations import TokenisedResponse
 
 #: Suffix tokens read in one pass at most, by device: bounds memory on a GPU, keeps a pass within the caches of a CPU.
 TOKENS_PER_PASS = {"cpu": 4_096, "cuda": 65_536}
-
-
-@dataclass(frozen=True)
-class TokenisedResponse:
-    """A response cut to the window: prompt and response token ids, no template."""
-
-    prompt_ids: list[int]
-    response_ids: list[int]
-
-
-def tokenise(
-    tokenizer: Any, formats: ChatFormats, responses: Sequence[Response], max_tokens: int, eos_id: int | None = None
-) -> list[TokenisedResponse]:
-    """Prompt and response as token ids, prompt + response cut to the first ``max_tokens``.
-
-    They are encoded apart, because the chat formats join them as ids. ``response_ids`` is empty where the prompt alone
-    fills the window, and ends with ``eos_id`` (unless that is None) where the whole response and EOS fit into it.
-    """
-    prompts = formats.encode(tokenizer, [response.prompt for response in responses])
-    answers = formats.encode(tokenizer, [response.response for response in responses])
-    end = [] if eos_id is None else [eos_id]
-    return [
-        TokenisedResponse(prompt[:max_tokens], [*answer, *end][: max(0, max_tokens - len(prompt))])
-        for prompt, answer in zip(prompts, answers, strict=True)
-    ]
 
 
 @torch.inference_mode()

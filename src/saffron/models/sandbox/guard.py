@@ -102,9 +102,19 @@ def packed_mask(width: int, hangs: list[list[int]], branch: int) -> Tensor:
     return mask[:, None]
 
 
-def verdict_loss(model: LlamaForCausalLM, batch: list[tuple[list[int], list[Verdict]]], formats: ChatFormats) -> Tensor:
-    """Cross-entropy of the dialogue's tokens plus that of the verdicts."""
-    suffix = formats.guard.suffix
+class Hung(NamedTuple):
+    """Dialogues and, packed behind them, a copy of the suffix under each position that is judged."""
+
+    ids: Tensor  # int64 [batch, width + most·branch]
+    positions: Tensor  # depths of the same
+    visible: Tensor  # packed_mask
+    width: int  # tokens of the longest dialogue
+    rows: list[int]  # of each verdict: its dialogue
+    ends: list[int]  # of each verdict: the last token of its suffix
+
+
+def hang(batch: list[tuple[list[int], list[Verdict]]], suffix: tuple[int, ...]) -> Hung:
+    """Pack a batch of dialogues with the suffixes of their verdicts, so that one forward pass reads them all."""
     width, branch = max(len(ids) for ids, _ in batch), len(suffix)
     hangs = [[verdict.position for verdict in verdicts] for _, verdicts in batch]
     most = max(map(len, hangs))
@@ -113,18 +123,25 @@ def verdict_loss(model: LlamaForCausalLM, batch: list[tuple[list[int], list[Verd
     depths = torch.arange(width).repeat(len(batch), 1)
     hung = training.padded(hangs, 0)[:, :, None] + 1 + torch.arange(branch)
     positions = torch.cat([depths, hung.flatten(1)], 1)
-    visible = packed_mask(width, hangs, branch)
-    attention = torch.zeros(visible.shape).masked_fill_(~visible, torch.finfo(torch.float32).min)
-    hidden = model.model(input_ids=ids, attention_mask=attention, position_ids=positions, use_cache=False).last_hidden_state
+    rows = [row for row, judged in enumerate(hangs) for _ in judged]
+    ends = [width + (number + 1) * branch - 1 for judged in hangs for number in range(len(judged))]
+    return Hung(ids, positions, packed_mask(width, hangs, branch), width, rows, ends)
+
+
+def verdict_loss(model: LlamaForCausalLM, batch: list[tuple[list[int], list[Verdict]]], formats: ChatFormats) -> Tensor:
+    """Cross-entropy of the dialogue's tokens plus that of the verdicts."""
+    hung = hang(batch, formats.guard.suffix)
+    attention = torch.zeros(hung.visible.shape).masked_fill_(~hung.visible, torch.finfo(torch.float32).min)
+    hidden = model.model(
+        input_ids=hung.ids, attention_mask=attention, position_ids=hung.positions, use_cache=False
+    ).last_hidden_state
 
     labels = training.padded([ids for ids, _ in batch], training.IGNORED)[:, 1:]
     learnt = labels != training.IGNORED
-    language = cross_entropy(model.lm_head(hidden[:, : width - 1][learnt]), labels[learnt])
-    rows = [row for row, positions in enumerate(hangs) for _ in positions]
-    ends = [width + (number + 1) * branch - 1 for positions in hangs for number in range(len(positions))]
+    language = cross_entropy(model.lm_head(hidden[:, : hung.width - 1][learnt]), labels[learnt])
     safe = torch.tensor([verdict.safe for _, verdicts in batch for verdict in verdicts])
     targets = torch.where(safe, formats.safe_id, formats.unsafe_id)
-    return language + cross_entropy(model.lm_head(hidden[rows, ends]), targets)
+    return language + cross_entropy(model.lm_head(hidden[hung.rows, hung.ends]), targets)
 
 
 def train_guard(

@@ -1,4 +1,4 @@
-"""One training loop for every sandbox model: AdamW, warm-up and cosine decay, batches of similar length, all seeded."""
+"""One training loop for every model but the MRM: AdamW, warm-up and cosine decay, batches of similar length, all seeded."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def padded(sequences: Sequence[Sequence[int]], value: int) -> Tensor:
 
 def language_model_loss(model: LlamaForCausalLM, batch: Sequence[tuple[list[int], list[int]]]) -> Tensor:
     """Mean cross-entropy of the next token over (ids, labels) examples; labels are IGNORED where nothing is learnt."""
-    ids = padded([example[0] for example in batch], 0)
-    labels = padded([example[1] for example in batch], IGNORED)[:, 1:]
+    ids = padded([example[0] for example in batch], 0).to(model.device)
+    labels = padded([example[1] for example in batch], IGNORED)[:, 1:].to(model.device)
     hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
     learnt = labels != IGNORED
     return torch.nn.functional.cross_entropy(model.lm_head(hidden[learnt]), labels[learnt])
