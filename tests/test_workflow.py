@@ -33,6 +33,7 @@ JOBS: dict[str, Callable[[Config], str]] = {
     "analysis": lambda config: jobs.analyse(config).line,
     "report": lambda config: jobs.report(config).line,
 }
+SCALING = {"scaling/saffron", "scaling/best_of_n"}
 SEARCHES = {"scaling/saffron", "scaling/best_of_n", "matched/saffron"}
 JUDGES = {"judge/guard", "judge/refusals"}
 MODELS = {"policy", "guard", "other_guard", "deepalign"}
@@ -76,7 +77,11 @@ def sandbox(**edits: Any) -> Config:
         ("search__max_new_tokens", 20, SEARCHES | {"trees"}),
         ("search__seeds", [3], SEARCHES | {"trees", "analysis"}),
         ("search__experiments__scaling__seeds", [0, 3], {"scaling/saffron", "scaling/best_of_n", "analysis"}),
-        ("search__experiments__scaling__dataset", "guild_b", {"scaling/saffron", "scaling/best_of_n", "analysis"} | JUDGES),
+        (
+            "search__experiments__scaling__dataset",
+            "guild_b",
+            {"scaling/saffron", "scaling/best_of_n", "trees", "analysis"} | JUDGES,
+        ),
         ("search__block_size", 3, SEARCHES | {"trees"} | JUDGES),
         ("judges__0__settings", {"threshold": 1.0}, {"judge/guard", "analysis"}),
         ("judges__0__settings", {"reads_prefill": True}, {"judge/guard", "analysis"}),
@@ -122,7 +127,7 @@ def test_of_two_runs_of_the_matched_method_the_first_is_the_reference_and_the_ot
         {"method": "best_of_n", "settings_id": "reads_prefill", "budgets": [2, 4], "settings": {"reward_reads_prefill": True}},
     ]
     matched = {"dataset": "guild_b", "role": "matched", "match": {"method": "best_of_n", "budget": 8}, "runs": runs}
-    config = sandbox(search__experiments={"matched": matched})
+    config = sandbox(search__experiments={"matched": matched}, judges=[{"name": "guard", "kind": "guard"}])
     assert workflow.references(config, "matched", "best_of_n-reads_prefill") == ["best_of_n-default"]
     assert workflow.run_order(config, "matched")[0] == "best_of_n-default"
 
@@ -168,6 +173,8 @@ def test_experiments_are_found_by_role_under_any_name() -> None:
     values["search"]["experiments"] = {f"my_{name}": item for name, item in values["search"]["experiments"].items()}
     for ablation in values["analysis"]["ablations"].values():
         ablation["experiment"] = "my_ablations"
+    for judge in values["judges"]:
+        judge |= {"experiments": [f"my_{name}" for name in judge["experiments"]]} if "experiments" in judge else {}
     config = configs.parse(values, "test")
     shipped = configs.load(ROOT / "config/sandbox.yaml")
     assert workflow.shown(config, workflow.TABLES) == workflow.shown(shipped, workflow.TABLES) == list(workflow.TABLES)
@@ -212,7 +219,8 @@ FLOORS = {
 #: the responses of conversations are read, by whatever learns from them.
 DESCRIPTIONS = (
     *("saffron.methods.base", "saffron.methods.discovery", "saffron.judges.base", "saffron.judges.discovery"),
-    *("saffron.sources.reading", "saffron.sources.files", "saffron.safety4m.conversations"),
+    *("saffron.sources.reading", "saffron.sources.files", "saffron.sources.transcripts", "saffron.safety4m.conversations"),
+    "saffron.judges.refusals",
 )
 
 

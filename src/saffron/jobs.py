@@ -164,7 +164,7 @@ READ_BY_MODEL = {
     "tokenizer": ("vocab_size", "guard_question", "policy", "policy_format", "guard", "chat_formats", "control_tokens_in_text"),
     "policy": ("policy", "policy_pretraining", "policy_safety"),
     "guard": ("guard", "guard_training", "guard_outcome_share"),
-    "other_guard": ("guard", "guard_training", "guard_outcome_share"),
+    "other_guard": ("guard", "other_guard", "guard_training", "guard_outcome_share"),
     "deepalign": ("deepalign_training",),
 }
 #: Of these the sandbox's tokenizer reads no model's size.
@@ -194,7 +194,7 @@ def model(config: Config, which: str, seed: int | None = None) -> ModelJob:
     if isinstance(own, str) and Path(own).exists():
         content["models.hub.chat_formats"] = hub.contents(Path(own))
     return ModelJob(
-        code=code.digest("saffron.models.making"),
+        code=code.digest("saffron.models.sandbox.making" if origin == "sandbox" else "saffron.models.trained"),
         which=which,
         seed=seed,
         models=narrowed(config.models, "origin", *(f"{origin}.{key}" for key in keys)),

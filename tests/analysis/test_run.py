@@ -262,7 +262,9 @@ def test_judges_of_one_experiment_stand_beside_the_others(tmp_path: Path) -> Non
     base = synthetic_results.config(prompts=20)
     search = base.model_dump(mode="json", by_alias=True)["search"]
     runs = [{"method": "saffron", "budgets": [4, 16]}, {"method": "best_of_n", "budgets": [4]}]
-    search["experiments"] = {"scaling": {"dataset": "guild_a", "runs": runs}}
+    search["experiments"] = {
+        "scaling": {"dataset": "guild_a", "role": "scaling", "runs": [*runs, {"method": "no_defense", "budgets": [0]}]}
+    }
     judges = [{"name": "guard", "kind": "guard"}, {"name": "second", "kind": "other_guard", "experiments": ["scaling"]}]
     config = synthetic_results.config(prompts=20, search=search, judges=judges)
     layout = Layout(config.name, tmp_path)
@@ -275,7 +277,12 @@ def test_judges_of_one_experiment_stand_beside_the_others(tmp_path: Path) -> Non
     path = layout.judgements(0, "second", "scaling")
     records.write_table(path, judged.sample(frac=1, random_state=0), records.JUDGEMENTS)
     rows = ablations.rows_by_judges(Study(config, layout), "scaling")
-    assert [(row["method"], row["budget"]) for row in rows] == [("best_of_n", 4), ("saffron", 4), ("saffron", 16)]
+    assert [(row["method"], row["budget"]) for row in rows] == [
+        ("no_defense", 0),
+        ("best_of_n", 4),
+        ("saffron", 4),
+        ("saffron", 16),
+    ]
     for row in rows:
         same = row["guard"]["value"] if row["method"] == "saffron" else 1 - row["guard"]["value"]
         assert row["second"]["value"] == pytest.approx(same) and row["second"]["n"] == 20

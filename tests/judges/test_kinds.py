@@ -126,14 +126,14 @@ def test_judges_that_cannot_be_are_refused_when_the_config_is_read(judges: list[
 
 
 def test_who_knows_the_sandbox_alone_is_refused_elsewhere() -> None:
-    with pytest.raises(ConfigError, match=r"judges: oracle \(sandbox\) knows the sandbox's world alone; remove it"):
+    with pytest.raises(ConfigError, match=r"oracle \(sandbox\) knows the sandbox's world alone, prompt set \w+ is not of it"):
         config(GUARD, {"name": "oracle", "kind": "sandbox"}, name="paper")
 
 
 def test_without_a_checkpoint_only_the_sandbox_has_another_guard() -> None:
     other = {"name": "other", "kind": "other_guard"}
     assert workflow.models_judging(config(GUARD, other), "other") == ["tokenizer", "other_guard"]
-    with pytest.raises(ConfigError, match=r"other: only the sandbox trains another guard; name one in settings\.checkpoint"):
+    with pytest.raises(ConfigError, match=r"other: there is no other guard; name one in settings\.checkpoint, or say in models"):
         config(GUARD, other, name="paper")
     named = config(GUARD, other | {"settings": {"checkpoint": {"id": "a/b", "path": "x"}}}, name="paper")
     assert workflow.models_judging(named, "other") == ["tokenizer"]

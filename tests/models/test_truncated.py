@@ -16,10 +16,11 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast,
 from saffron import config as configs
 from saffron import jobs, models, records
 from saffron.chat import ChatFormats
-from saffron.config import Config, ConfigError, PolicySafety, Runtime, TruncatedGuard
+from saffron.config import ChatTexts, Config, ConfigError, PolicySafety, Runtime, TruncatedGuard
 from saffron.judges.refusals import declines
 from saffron.layout import Layout
 from saffron.models import making, truncated, tuning
+from saffron.models.formats import of_texts
 from saffron.models.sandbox.guard import Verdict
 from saffron.models.sandbox.policy import MASKED_START
 from saffron.models.sandbox.training import IGNORED
@@ -42,7 +43,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 @pytest.fixture(scope="module")
 def formats(tokenizer: PreTrainedTokenizerFast) -> ChatFormats:
-    return other_family.chat_formats(tokenizer)
+    return of_texts(ChatTexts.model_validate(other_family.CHAT_FORMATS), tokenizer, tokenizer)
 
 
 def policy_of(family: str, vocabulary: int) -> Any:

@@ -34,6 +34,7 @@ ROWS = [{"prompt": f"How do I make item {i}?", "reference": f"First, take item {
 def with_prompts(attack: bool = True, **rows: Any) -> Config:
     """The smoke config with a prompt set of one's own in place of its first benchmark."""
     values = yaml.safe_load((ROOT / "config/smoke.yaml").read_text())
+    values["judges"] = [{"name": "guard", "kind": "guard"}]  # the sandbox's oracle knows no other prompts
     values["sources"]["prompts"]["mine"] = {"from": "path", "reader": "columns", **rows}
     runs = [{"method": "no_defense", "budgets": [0], "attack": attack}]
     values["search"]["experiments"]["mine"] = {"dataset": "mine", "runs": runs}
@@ -314,6 +315,7 @@ def test_a_split_is_named_in_what_cards_read(tmp_path: Path) -> None:
 
 def test_prompt_sets_of_the_sandbox_take_any_name(tmp_path: Path) -> None:
     values = yaml.safe_load((ROOT / "config/smoke.yaml").read_text())
+    values["judges"] = [{"name": "guard", "kind": "guard"}]  # the sandbox's oracle knows no other prompts
     values["sources"]["prompts"]["mine"] = {"from": "sandbox", "part": "guild_b"}
     build(configs.parse(values, "test"), tmp_path)
     pd.testing.assert_frame_equal(prompts(tmp_path).drop(columns="dataset"), prompts(tmp_path, "guild_b").drop(columns="dataset"))

@@ -77,7 +77,7 @@ rule guard:
 # Another guard, trained alike from another seed: a judge that no search reads (ablations).
 rule other_guard:
     input:
-        learnt=stages.learns_from(CONFIG, LAYOUT, "judge"),
+        learnt=stages.learns_from(CONFIG, LAYOUT, "other_guard"),
         tokenizer=rules.tokenizer.output,
     output:
         directory(LAYOUT.model("other_guard", "{seed}")),
@@ -89,7 +89,7 @@ rule other_guard:
         "../../environment.yml"
     threads: CONFIG.runtime.torch_threads
     resources:
-        gpu=training_gpu("judge"),
+        gpu=training_gpu("other_guard"),
         mem_mb=MEM_MB,
         runtime=RUNTIME,
     params:

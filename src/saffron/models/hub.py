@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 
 from saffron import chat, records
 from saffron.chat import ChatFormats
-from saffron.config import ChatTexts, ConfigError, HubFile, HubModels, PackageModel, TruncatedGuard, as_dict
+from saffron.config import ChatTexts, HubFile, HubModels, PackageModel, TruncatedGuard, as_dict
 from saffron.engine.forward import TrieError, check_model
 from saffron.hub import SourceError, fetch
 from saffron.jobs import ModelJob, beside
@@ -28,8 +28,7 @@ from saffron.layout import Layout
 from saffron.models import checkpoint as checks
 from saffron.models import packages
 from saffron.models.formats import of_texts
-from saffron.models.loading import load_lm, skeleton
-from saffron.models.loading import load_tokenizer as stored_tokenizer
+from saffron.models.loading import skeleton
 
 #: The chat formats of the paper's models: part of the project, not of a run.
 CHAT_FORMATS = Path(__file__).resolve().parents[3] / "data" / "reference" / "paper" / chat.FILE
@@ -37,8 +36,6 @@ TOKENIZER_PATTERNS = ["tokenizer*", "special_tokens_map.json", "added_tokens.jso
 TOKENIZER_PATTERNS += ["chat_template*.jinja", "config.json"]
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 MODEL_PATTERNS = ["config.json", "generation_config.json", "model*.safetensors", INDEX]
-#: Held-out agreement of a guard that was trained here, in its folder.
-AGREEMENT = "agreement.json"
 
 
 def tokenizer(job: ModelJob, layout: Layout) -> None:
@@ -48,7 +45,7 @@ def tokenizer(job: ModelJob, layout: Layout) -> None:
         SourceError: if a model cannot be read, or policy and guard differ in vocabulary.
         ChatFormatError: if a chat format is not these tokenizers'.
     """
-    hub = _section(job)
+    hub = section(job)
     own = hub.chat_formats
     stored = None if isinstance(own, ChatTexts) else ChatFormats.load(own or CHAT_FORMATS, policy=hub.policy_format)
     folders = {role: _folder(file, f"models.hub.{role}", TOKENIZER_PATTERNS, layout) for role, file in _roles(hub).items()}
@@ -72,89 +69,6 @@ def tokenizer(job: ModelJob, layout: Layout) -> None:
     records.write_json(beside(layout.tokenizer), as_dict(job))
 
 
-def policy(job: ModelJob, layout: Layout) -> None:
-    """Write the policy's folder: the snapshot, the same for every seed, or what a refusal tuning made of it, and its losses.
-
-    Raises:
-        SourceError: if the model cannot be read, is not one in safetensors that the engine drives, or is not whole.
-        ConfigError: if there is nothing to tune it on.
-    """
-    settings = _section(job).policy_safety
-    if settings is None:
-        return _link(_section(job).policy, job, layout)
-    from saffron.models import truncated, tuning
-
-    model, arguments = _to_train(job, layout)
-    try:
-        losses = tuning.tune_policy(model, settings, *arguments)
-    except truncated.TrainingError as error:
-        raise ConfigError(f"models.hub.policy_safety: {error}") from None
-    _store(model, losses, job, layout)
-
-
-def guard(job: ModelJob, layout: Layout) -> None:
-    """Write the guard's folder: the snapshot, the same for every seed, or a guard trained from the policy's first layers.
-
-    Raises:
-        SourceError: if the model cannot be read, is not one in safetensors that the engine drives, or is not whole.
-        ConfigError: if the policy has too few layers, or there is nothing to train on.
-    """
-    file = _section(job).guard
-    if isinstance(file, TruncatedGuard):
-        return _train_truncated(file, job, layout)
-    _link(file, job, layout)
-
-
-def _train_truncated(settings: TruncatedGuard, job: ModelJob, layout: Layout) -> None:
-    """Train a guard from the untuned policy, and store it with its losses and its held-out agreement."""
-    from saffron.models import truncated
-
-    policy, arguments = _to_train(job, layout)
-    try:
-        guard, losses, agreement = truncated.train_guard(policy, settings, *arguments)
-    except truncated.TrainingError as error:
-        raise ConfigError(f"models.hub.{job.which}: {error}") from None
-    _store(guard, losses, job, layout, agreement)
-
-
-def _to_train(job: ModelJob, layout: Layout) -> tuple[Any, tuple[Any, ...]]:
-    """The untuned policy in float32, and what a training reads: conversations, tokenizer, formats, seed and runtime."""
-    import torch
-
-    assert job.runtime is not None and job.seed is not None  # made by jobs.model
-    torch.set_num_threads(job.runtime.torch_threads)
-    source = _whole(_section(job).policy, "models.hub.policy", layout)
-    policy = load_lm(source, job.runtime.model_copy(update={"dtype": "float32"}))
-    conversations = records.read_table(layout.conversations, records.CONVERSATIONS)
-    formats = ChatFormats.load(layout.tokenizer)
-    return policy, (conversations, stored_tokenizer(layout.tokenizer), formats, job.seed, job.runtime)
-
-
-def _store(
-    model: Any, losses: list[dict[str, Any]], job: ModelJob, layout: Layout, agreement: dict[str, Any] | None = None
-) -> None:
-    assert job.seed is not None
-    target = layout.model(job.which, job.seed)
-    with records.replacing_folder(target) as folder:
-        model.save_pretrained(folder)
-        records.write_table(folder / "losses.parquet", losses, records.LOSSES)
-        if agreement is not None:
-            records.write_json(folder / AGREEMENT, agreement)
-    records.write_json(beside(target), as_dict(job))
-
-
-def other_guard(job: ModelJob, layout: Layout) -> None:
-    """Write the folder of a guard that no search reads, trained as :func:`guard` says.
-
-    Raises:
-        ConfigError: if the config names none, or as of :func:`guard`.
-    """
-    settings = _section(job).other_guard
-    if settings is None:
-        raise ConfigError("models.hub.other_guard: null; say how to train it, or name a checkpoint in its judge's settings")
-    _train_truncated(settings, job, layout)
-
-
 def checkpoint(file: HubFile, key: str, layout: Layout) -> Path:
     """The folder of another guard, a snapshot or a mirror, after a look at it.
 
@@ -171,7 +85,7 @@ def checkpoint(file: HubFile, key: str, layout: Layout) -> Path:
     if _words(own) != _words(load_tokenizer(layout.tokenizer, "the run's tokenizer")):
         raise SourceError(f"{key}: its vocabulary is not the guard's; take a guard of the same model family")
     ChatFormats.load(layout.tokenizer).verify(own)
-    return _whole(file, key, layout)
+    return whole(file, key, layout)
 
 
 def check_one_vocabulary(policy: Any, guard: Any, formats: ChatFormats) -> None:
@@ -249,7 +163,8 @@ def load_tokenizer(folder: Path, key: str) -> Any:
         ) from None
 
 
-def _section(job: ModelJob) -> HubModels:
+def section(job: ModelJob) -> HubModels:
+    """The section of a job of such models."""
     assert job.models.hub is not None  # checked by config.Models
     return job.models.hub
 
@@ -270,10 +185,10 @@ def _folder(file: HubFile | PackageModel, key: str, patterns: list[str], layout:
     return fetch(file, key, "model", patterns)
 
 
-def _link(file: HubFile | PackageModel, job: ModelJob, layout: Layout) -> None:
+def link(file: HubFile | PackageModel, job: ModelJob, layout: Layout) -> None:
     """Link a model's files into its folder after a look at them."""
     assert job.seed is not None
-    target, source = layout.model(job.which, job.seed), _whole(file, f"models.hub.{job.which}", layout)
+    target, source = layout.model(job.which, job.seed), whole(file, f"models.hub.{job.which}", layout)
     with records.replacing_folder(target) as folder:
         for path in _model_files(source):
             os.symlink(path.resolve(), folder / path.name)
@@ -293,7 +208,7 @@ def _again(file: HubFile | PackageModel, source: Path) -> str:
     return f"run `hf download {file.id} --revision {file.revision} --force-download` to fetch it again"
 
 
-def _whole(file: HubFile | PackageModel, key: str, layout: Layout) -> Path:
+def whole(file: HubFile | PackageModel, key: str, layout: Layout) -> Path:
     """The folder of a model that can be driven and is whole; of the weights only headers are read."""
     source = _folder(file, key, MODEL_PATTERNS, layout)
     names = {path.name for path in _model_files(source)}
