@@ -66,9 +66,7 @@ def test_another_guard_is_of_the_guards_vocabulary_and_loaded_where_it_lies(run:
     settings, layout = run
     hub_models = settings.models.hub
     assert hub_models is not None
-    with pytest.raises(
-        ConfigError, match=r"models\.hub\.other_guard: null; say how to train it"
-    ):
+    with pytest.raises(ConfigError, match=r"models\.hub\.other_guard: null; say how to train it"):
         making.other_guard(jobs.model(settings, "other_guard", 0), layout)
     making.tokenizer(jobs.model(settings, "tokenizer"), layout)
     folder = Path(str(hub_models.guard.path))
