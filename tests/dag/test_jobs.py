@@ -219,6 +219,9 @@ def test_an_unknown_prompt_set_is_refused_and_one_of_ones_own_is_read(project: P
     assert "Traceback" not in refused.stdout and "MissingInputException" not in refused.stdout
     own = "  prompts:\n    mine: {from: path, path: '${MY_ROWS}', files: ['*.csv'], reader: columns}\n"
     project.edit("config/smoke.yaml", "  prompts:\n", own)
+    refused = project.snakemake("-n", check=False)
+    assert "oracle (sandbox) knows the sandbox's world alone, prompt set mine is not of it" in refused.stdout
+    project.edit("config/smoke.yaml", "  - {name: oracle, kind: sandbox}\n", "")
     assert project.jobs()["search_replicate"] == 1
     missing = project.snakemake("--cores", "1", check=False)
     assert missing.returncode != 0
