@@ -74,7 +74,7 @@ class SandboxSources(Section):
         3_000, ge=8, description="refusals, and as many replayed dialogues, for the policy's safety tuning"
     )
     helpful_tuning: float = Field(
-        0.7,
+        1.0,
         ge=0,
         le=1,
         description="answers to harmless requests per refusal in the safety tuning, as real tuning mixes in helpful data (0: the "
