@@ -9,24 +9,6 @@ from saffron.config import Config, ConfigError, Experiment, Group, Run
 from saffron.layout import Layout
 from saffron.methods.discovery import method
 
-#: Figures and tables, one notebook each, with the experiments that each shows.
-FIGURES = {
-    "figure1": (),
-    "figure2": ("scaling",),
-    "figure3": (),
-    "figure4a": ("scaling",),
-    "figure4b": (),
-    "overoptimisation": ("scaling",),
-}
-TABLES = {
-    "table1": ("exploration",),
-    "table2": ("scaling", "matched"),
-    "table3": ("scaling",),
-    "section56": ("scaling", "deepalign"),
-    "mrm_in_search": ("scaling",),
-    "claims": (),
-}
-
 #: Published numbers of the paper that the analysis compares with, below data/reference/paper/.
 PAPER_RECORDS = (
     "claims.yaml",
@@ -155,16 +137,6 @@ def variants(config: Config, group: str | None = "replicate") -> list[str]:
     return sorted({"default", *(name for name in used if name)})
 
 
-def shown(config: Config, items: dict[str, tuple[str, ...]]) -> list[str]:
-    """Those of FIGURES or TABLES whose experiments the config has."""
-    return [name for name, needed in items.items() if config.search.experiments.keys() >= set(needed)]
-
-
-def ablation_notebooks(config: Config) -> list[str]:
-    """Ablations of the config that have a notebook (another one of your own is in the report alone)."""
-    return [name for name in config.analysis.ablations if Path(f"notebooks/{name}.ipynb").exists()]
-
-
 def assessed(config: Config) -> list[str]:
     """Experiments whose outputs are assessed with the ablations."""
     return [name for name, item in config.search.experiments.items() if item.assess]
@@ -172,6 +144,8 @@ def assessed(config: Config) -> list[str]:
 
 def beyond_replication(config: Config, job: str) -> bool:
     """Whether a job, named as its log, is one of `make ablations` or `make criteria` rather than of `make replicate`."""
+    from saffron.figures import discovery
+
     first, *parts = job.split(".")
     others = {name for name, item in config.search.experiments.items() if item.group != "replicate"}
     others |= set(variants(config, None)) - set(variants(config))
@@ -179,7 +153,7 @@ def beyond_replication(config: Config, job: str) -> bool:
         return first != "search_replicate"
     return (
         first in ("assess", "judge", "compare_on_outputs", "criteria")
-        or first.startswith("ablation_")
+        or first in discovery.pages(config, "ablations")
         or bool(others & set(parts))
     )
 

@@ -9,12 +9,13 @@ import pandas as pd
 import pytest
 import synthetic_results
 
-from saffron import analysis, assessment, jobs, plots, records
+from saffron import analysis, assessment, jobs, records
 from saffron.analysis import ablations, paper
 from saffron.analysis.claims import labels
 from saffron.analysis.study import Study, quantities
 from saffron.analysis.view import View
 from saffron.config import Config
+from saffron.figures import curves
 from saffron.layout import Layout
 from saffron.records import RecordError
 from saffron.sources import oracle
@@ -203,7 +204,7 @@ def test_budgets_that_cost_the_same_have_no_fit_and_end_no_analysis(copied: tupl
     fitted = set(record["fits"]["guard"]["once"])
     assert "saffron" not in fitted | set(record["bands"]["guard"]) and "best_of_n" in fitted
     assert record["quantities"]["fit/scaling/once/saffron/slope"]["value"] is None
-    assert plots.figure2(View.of(config, layout)) is not None
+    assert curves.figure2(View.of(config, layout), "once") is not None
 
 
 def test_refusals_of_harmless_prompts_are_quantities_where_the_replication_asks_them(copied: tuple[Config, Layout]) -> None:

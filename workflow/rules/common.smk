@@ -9,6 +9,7 @@ from snakemake.utils import update_config
 from saffron import config as configs
 from saffron import hub, jobs
 from saffron import workflow as stages
+from saffron.figures import discovery as figures
 from saffron.layout import Layout
 
 
@@ -36,6 +37,7 @@ update_config(config, typed(workflow.config_settings.config))
 CONFIG = checked(configs.parse, config, ", ".join(str(Path(path).name) for path in workflow.configfiles))
 LAYOUT = Layout(CONFIG.name)
 checked(stages.require_prompt_sets, CONFIG, LAYOUT)  # here, since Snakemake looks for the files before anything starts
+PAGES = checked(figures.pages, CONFIG)  # figures and tables, by the notebook that makes them
 RESOLVED = f"{LAYOUT.data}/config.yaml"
 REFERENCE = "data/reference/paper"
 SEEDS = CONFIG.train_seeds
@@ -53,7 +55,6 @@ wildcard_constraints:
     variant=r"[a-zA-Z0-9_]+",
     experiment=r"[a-zA-Z0-9_]+",
     run=r"[a-z_]+-[a-z0-9_.]+",
-    table="|".join(stages.TABLES),
 
 
 # Jobs find this environment's commands without activating it; waiting threads must not steal their neighbours' cores.
@@ -153,3 +154,37 @@ def gathers_of(group):
 def prompts_of(wildcards):
     """The prompt set of an experiment."""
     return LAYOUT.prompts(CONFIG.search.experiments[wildcards.experiment].dataset)
+
+
+def made_by(exhibits):
+    """Files of some figures and tables."""
+    return [path for exhibit in exhibits for path in exhibit.files(LAYOUT)]
+
+
+def page_made(page):
+    """What the notebook of a page reads, one line of JSON, as a function of the wildcards."""
+    return lambda wildcards: jobs.notebook(CONFIG, page).line
+
+
+def drawn(group):
+    """Files of all figures and tables of an experiment group."""
+    return [path for exhibits in PAGES.values() if exhibits[0].group == group for path in made_by(exhibits)]
+
+
+def outputs_read(exhibits):
+    """What some figures and tables read beside the analysis: stored outputs, and their assessment."""
+    names = sorted({name for exhibit in exhibits for name in exhibit.reads})
+    assessed = [name for name in names if name in stages.assessed(CONFIG)]
+    return [LAYOUT.search(seed, name) for seed in SEEDS for name in names] + [
+        LAYOUT.assessment(seed, name) for seed in SEEDS for name in assessed
+    ]
+
+
+def shown_by_snakemake(path):
+    """A file of a figure or table, marked for Snakemake's own report if it can show it."""
+    kinds = {".png": ("../report/figure.rst", "Figures"), ".csv": ("../report/table.rst", "Tables")}
+    name, suffix = Path(path).stem, Path(path).suffix
+    if suffix not in kinds:
+        return path
+    caption, category = kinds[suffix]
+    return report(path, caption=caption, category=category, labels={"name": name})

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from saffron.analysis.statistics import Estimate, detectable
 from saffron.analysis.study import LABELS
 from saffron.config import Config
+from saffron.table import Table
 
 Verdict = Literal["reproduced", "not reproduced", "undecided", "one seed", "not testable"]
 
@@ -313,11 +314,11 @@ def labelled(quantities: list[dict[str, Any]]) -> str:
 
 def markdown(records: list[dict[str, Any]]) -> str:
     """The claims table for the README and the report."""
-    lines = ["| source | claim | paper | ours [95 % interval] | verdict | by the oracle |", "|---|---|---|---|---|---|"]
+    rows = []
     for record in records:
         main = [q for q in record["quantities"] if not q["name"].startswith("step/")]
         paper = "; ".join(format_number(q["paper"]) for q in main if q["paper"] is not None) or "–"
         ours = labelled(main)
         oracle = verdict_line(record["oracle"]) if record["oracle"] else "–"
-        lines.append(f"| {record['source']} | {statement(record)} | {paper} | {ours} | {verdict_line(record)} | {oracle} |")
-    return "\n".join(lines) + "\n"
+        rows.append((record["source"], statement(record), paper, ours, verdict_line(record), oracle))
+    return Table(("source", "claim", "paper", "ours [95 % interval]", "verdict", "by the oracle"), tuple(rows)).markdown_rows()

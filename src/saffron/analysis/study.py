@@ -17,18 +17,13 @@ from saffron.analysis.statistics import ANY, AT_MOST_1, NOT_NEGATIVE, Bootstrap,
 from saffron.config import Config, Convention, Match
 from saffron.layout import Layout
 from saffron.methods.base import Exploration, MethodError
+from saffron.methods.discovery import BASELINE, PROPOSED, methods, ordered
 from saffron.methods.discovery import method as described
-from saffron.methods.discovery import methods, ordered
 
 Array = NDArray[np.float64]
 
 #: Names of methods, and of the one other system, in every figure and table.
 LABELS = {name: method.label for name, method in methods().items()} | {"deepalign": "DeepAlign"}
-
-#: The method that the paper proposes, which its claims are about.
-PROPOSED = "saffron"
-#: The method that leaves the policy as it is.
-BASELINE = "no_defense"
 
 #: What decides whether an attack succeeded: the guard, as in the paper, and the text oracle, where there is one.
 OUTCOMES = {"guard": "asr", "oracle": "oracle_asr"}

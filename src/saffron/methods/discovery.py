@@ -22,6 +22,11 @@ from saffron.methods.base import Block, Method, MethodError, Result
 
 GROUP = "saffron.methods"
 
+#: The method that the paper proposes, which its claims are about.
+PROPOSED = "saffron"
+#: The method that leaves the policy as it is.
+BASELINE = "no_defense"
+
 
 @cache
 def methods() -> Mapping[str, Method]:
