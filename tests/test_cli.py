@@ -39,7 +39,7 @@ def test_help_lists_every_stage() -> None:
         *(["search", name] for name in ("run", "part", "gather", "all", "trees")),
         ["judge"],
         ["analysis"],
-        *(["figures", name] for name in ("notebook", "check", "report", "all")),
+        *(["figures", name] for name in ("notebook", "list", "check", "report", "all")),
         ["plan"],
         ["power"],
     ],
@@ -67,8 +67,8 @@ def test_startup_loads_no_heavy_library() -> None:
         "saffron.safety4m",
         "saffron.search.gathering",
         "saffron.analysis",
-        "saffron.figures",
-        "saffron.report",
+        "saffron.figures.notebooks",
+        "saffron.figures.report",
         "saffron.provenance",
         "saffron.publish",
         "saffron.plan",
@@ -81,7 +81,9 @@ def test_a_command_that_runs_no_model_loads_no_torch(module: str) -> None:
     assert loaded.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("module", ["saffron.figures", "saffron.provenance", "saffron.records"])
+@pytest.mark.parametrize(
+    "module", ["saffron.figures.notebooks", "saffron.figures.discovery", "saffron.jobs", "saffron.provenance", "saffron.records"]
+)
 def test_a_notebooks_process_and_the_record_of_times_load_no_pandas(module: str) -> None:
     """The kernel of a notebook loads it in a process of its own."""
     code = f"import sys, {module}; print([name for name in ('pandas', 'matplotlib') if name in sys.modules])"
