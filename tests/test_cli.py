@@ -39,7 +39,7 @@ def test_help_lists_every_stage() -> None:
         *(["search", name] for name in ("run", "part", "gather", "all", "trees")),
         ["judge"],
         ["analysis"],
-        *(["figures", name] for name in ("notebook", "list", "check", "report", "all")),
+        *(["figures", name] for name in ("notebook", "check", "report", "all")),
         ["plan"],
         ["power"],
     ],
@@ -95,6 +95,18 @@ def test_searching_and_reading_an_mrm_load_no_training_library() -> None:
     code += "print([name for name in ('peft', 'datasets', 'sklearn') if name in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == "[]"
+
+
+def test_the_figures_and_tables_of_a_config_are_listed_by_page() -> None:
+    result = run("figures", "list", "--config", "config/smoke.yaml")
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert ["table1", "table1", "csv", "md", "tex", "replicate", "Table", "1:"] in [line[:8] for line in lines]
+    assert ["scaleff", "pdf", "png", "replicate"] in [line[:4] for line in lines]  # on the same page
+
+
+def test_an_unknown_figure_is_named_with_the_known_ones(tmp_path: Path) -> None:
+    result = run("figures", "notebook", "figure9", "--config", "config/smoke.yaml", "--out", str(tmp_path))
+    assert result.returncode == 2 and "no figure or table figure9; there are claims, experiments, figure1," in result.stderr
 
 
 def test_an_unknown_part_is_named_with_the_known_ones() -> None:

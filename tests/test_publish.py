@@ -31,7 +31,7 @@ def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
     layout = Layout("smoke", tmp_path)
     records.write_json(layout.analysis / "analysis.json", {"config": "smoke"})
     records.write_json(layout.analysis / "claims.json", [])
-    for name in publish.PUBLISHED_TABLES:
+    for name in publish.table_names(CONFIG):
         (layout.figures / f"{name}.md").parent.mkdir(parents=True, exist_ok=True)
         (layout.figures / f"{name}.md").write_text(f"| {name} |\n|---|\n")
     (layout.benchmarks / "search").mkdir(parents=True)

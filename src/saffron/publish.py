@@ -152,13 +152,15 @@ def collect(config: Config, layout: Layout) -> dict[str, Any]:
         "settings": configs.as_dict(config),
         "analysis": records.read_json(layout.analysis / "analysis.json"),
         "claims": records.read_json(layout.analysis / "claims.json"),
-        "tables": {
-            name: (layout.figures / f"{name}.md").read_text("utf-8")
-            for name, exhibit in discovery.exhibits(config, "replicate").items()
-            if exhibit.table is not None and exhibit.published
-        }
+        "tables": {name: (layout.figures / f"{name}.md").read_text("utf-8") for name in table_names(config)}
         | _beyond_replication(config, layout),
     }
+
+
+def table_names(config: Config) -> list[str]:
+    """Tables of the replication that are published."""
+    found = discovery.exhibits(config, "replicate")
+    return [name for name, exhibit in found.items() if exhibit.table is not None and exhibit.published]
 
 
 def _beyond_replication(config: Config, layout: Layout) -> dict[str, str]:
