@@ -57,7 +57,7 @@ figures: env ## figures, tables and report
 	@saffron figures check --config $(CONFIGFILE)
 
 figure: env ## one figure or table: make figure NAME=figure2
-	$(SNAKEMAKE) figures/$(CONFIG)/$(NAME).$(if $(filter table%,$(NAME)),csv,pdf)
+	$(SNAKEMAKE) draw_$(NAME)
 	@saffron figures check --config $(CONFIGFILE)
 
 ablations: env ## the ablations, each with its figure; the report is written anew with them

@@ -67,8 +67,8 @@ def test_startup_loads_no_heavy_library() -> None:
         "saffron.safety4m",
         "saffron.search.gathering",
         "saffron.analysis",
-        "saffron.figures",
-        "saffron.report",
+        "saffron.figures.notebooks",
+        "saffron.figures.report",
         "saffron.provenance",
         "saffron.publish",
         "saffron.plan",
@@ -81,7 +81,9 @@ def test_a_command_that_runs_no_model_loads_no_torch(module: str) -> None:
     assert loaded.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("module", ["saffron.figures", "saffron.provenance", "saffron.records"])
+@pytest.mark.parametrize(
+    "module", ["saffron.figures.notebooks", "saffron.figures.discovery", "saffron.jobs", "saffron.provenance", "saffron.records"]
+)
 def test_a_notebooks_process_and_the_record_of_times_load_no_pandas(module: str) -> None:
     """The kernel of a notebook loads it in a process of its own."""
     code = f"import sys, {module}; print([name for name in ('pandas', 'matplotlib') if name in sys.modules])"
@@ -93,6 +95,18 @@ def test_searching_and_reading_an_mrm_load_no_training_library() -> None:
     code += "print([name for name in ('peft', 'datasets', 'sklearn') if name in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == "[]"
+
+
+def test_the_figures_and_tables_of_a_config_are_listed_by_page() -> None:
+    result = run("figures", "list", "--config", "config/smoke.yaml")
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert ["table1", "table1", "csv", "md", "tex", "replicate", "Table", "1:"] in [line[:8] for line in lines]
+    assert ["scaleff", "pdf", "png", "replicate"] in [line[:4] for line in lines]  # on the same page
+
+
+def test_an_unknown_figure_is_named_with_the_known_ones(tmp_path: Path) -> None:
+    result = run("figures", "notebook", "figure9", "--config", "config/smoke.yaml", "--out", str(tmp_path))
+    assert result.returncode == 2 and "no figure or table figure9; there are claims, experiments, figure1," in result.stderr
 
 
 def test_an_unknown_part_is_named_with_the_known_ones() -> None:

@@ -97,4 +97,4 @@ def test_two_constants_have_one_digest_if_and_only_if_they_are_equal(a: int, b: 
 
 
 def test_a_notebooks_cells_reach_what_they_import() -> None:
-    assert code.digest_of_text("from saffron import plots") != code.digest_of_text("from saffron import tables")
+    assert code.digest_of_text("from saffron.figures import style") != code.digest_of_text("from saffron import table")

@@ -61,7 +61,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 def test_no_file_names_a_page_that_is_not_there() -> None:
     files = own_files()
-    assert {path.name for path in files} >= {"README.md", "Makefile", "compute.py", "common.smk", "figure2.ipynb"}
+    assert {path.name for path in files} >= {"README.md", "Makefile", "compute.py", "common.smk", "figure.ipynb"}
     named = {path.relative_to(ROOT).as_posix(): sorted(set(absent_pages(path, path.read_text("utf-8")))) for path in files}
     assert {path: names for path, names in named.items() if names} == {}
 

@@ -3,20 +3,21 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import pytest
 import synthetic_results
 import yaml
+from markupsafe import escape
 from safetensors.numpy import load_file, save_file
 
-from saffron import analysis, cli, provenance, publish, records, report
+from saffron import analysis, cli, provenance, publish, records
 from saffron import config as configs
 from saffron.analysis import paper
 from saffron.analysis.view import View
 from saffron.config import Config
+from saffron.figures import report
 from saffron.layout import Layout
 from saffron.publish import PublishError
 
@@ -30,7 +31,7 @@ def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
     layout = Layout("smoke", tmp_path)
     records.write_json(layout.analysis / "analysis.json", {"config": "smoke"})
     records.write_json(layout.analysis / "claims.json", [])
-    for name in publish.PUBLISHED_TABLES:
+    for name in publish.table_names(CONFIG):
         (layout.figures / f"{name}.md").parent.mkdir(parents=True, exist_ok=True)
         (layout.figures / f"{name}.md").write_text(f"| {name} |\n|---|\n")
     (layout.benchmarks / "search").mkdir(parents=True)

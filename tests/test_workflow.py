@@ -11,6 +11,7 @@ import yaml
 from saffron import code, jobs, workflow
 from saffron import config as configs
 from saffron.config import Config
+from saffron.figures import discovery
 
 ROOT = Path(__file__).parents[1]
 
@@ -177,7 +178,13 @@ def test_experiments_are_found_by_role_under_any_name() -> None:
         judge |= {"experiments": [f"my_{name}" for name in judge["experiments"]]} if "experiments" in judge else {}
     config = configs.parse(values, "test")
     shipped = configs.load(ROOT / "config/sandbox.yaml")
-    assert workflow.shown(config, workflow.TABLES) == workflow.shown(shipped, workflow.TABLES) == list(workflow.TABLES)
+    of_experiments = {f"experiment_{name}" for name in shipped.search.experiments}
+    found, known = (
+        {name: exhibit.outputs(of) for name, exhibit in discovery.exhibits(of).items() if not name.startswith("experiment_")}
+        for of in (config, shipped)
+    )
+    assert found == {name: [f"my_{experiment}" for experiment in read] for name, read in known.items()}
+    assert discovery.exhibits(shipped).keys() == known.keys() | of_experiments
     assert [f"my_{name}" for name in workflow.before_benchmarks(shipped)] == workflow.before_benchmarks(config)
     assert workflow.recorded_prompts(config) == "guild_a"
 

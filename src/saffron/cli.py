@@ -444,27 +444,44 @@ def analysis(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
 
 @figures_app.command()
 def notebook(
-    name: Annotated[str, typer.Argument(help="Name of a notebook, for instance figure2.")],
+    name: Annotated[str, typer.Argument(help="Name of a page, for instance figure2 (`saffron figures list`).")],
     config: ConfigPath = DEFAULT_CONFIG,
     out: Out = HERE,
 ) -> None:
-    """Execute one notebook; it writes its figure or table."""
-    _, layout = _open(config, out)
+    """Execute one notebook; it writes its figure or table, and what is read beside it."""
+    settings, layout = _open(config, out)
     with _job(layout, "figures", name):
-        from saffron import figures
+        from saffron.figures import discovery, notebooks
 
-        figures.notebook(name, {"config": str(config), "root": str(out)}, figures.executed_copy(layout, name))
+        page = discovery.page(settings, name)
+        parameters = {"config": str(config), "root": str(out), "name": name}
+        notebooks.execute(page[0].notebook, parameters, notebooks.executed_copy(layout, name))
+
+
+@figures_app.command("list")
+def list_figures(config: ConfigPath = DEFAULT_CONFIG) -> None:
+    """Print the figures and tables of a config, by the page whose notebook makes them."""
+    from saffron.figures import discovery
+    from saffron.table import Table
+
+    pages = discovery.pages(configs.load(config))
+    rows = [
+        (name, exhibit.name, " ".join(exhibit.suffixes), exhibit.group, exhibit.title)
+        for name, page in pages.items()
+        for exhibit in page
+    ]
+    typer.echo(Table(("page", "name", "files", "group", "what"), tuple(rows), groups=1).text())
 
 
 @figures_app.command()
 def check(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
     """Check that the results the analysis was made from are still there and unchanged; renew the notebooks' HTML copies."""
     settings, layout = _open(config, out)
-    from saffron import figures
     from saffron.analysis.view import View
+    from saffron.figures import notebooks
 
     View.of(settings, layout)
-    figures.pages(layout)
+    notebooks.pages(layout)
 
 
 @figures_app.command()
@@ -472,20 +489,19 @@ def report(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
     """Write the self-contained HTML report, and the executed notebooks as HTML."""
     settings, layout = _open(config, out)
     with _job(layout, "figures", "report"):
-        from saffron import figures
-        from saffron import report as stage
+        from saffron.figures import notebooks
+        from saffron.figures import report as stage
 
         stage.write(settings, layout)
-        figures.pages(layout)
+        notebooks.pages(layout)
 
 
 @figures_app.command("all")
 def all_figures(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
     """Execute every notebook, then write the report."""
-    from saffron import workflow
+    from saffron.figures import discovery
 
-    settings = configs.load(config)
-    for name in workflow.shown(settings, workflow.FIGURES | workflow.TABLES):
+    for name in discovery.pages(configs.load(config), "replicate"):
         notebook(name, config, out)
     report(config, out)
 

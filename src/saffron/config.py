@@ -916,7 +916,7 @@ class Judge(Section):
 
 # --------------------------------------------------------------------------------------------- analysis, figures, report
 class Ablation(Section):
-    """Runs of one experiment that differ in one setting: one notebook, one figure."""
+    """Runs of one experiment that differ in one setting: one figure, one table."""
 
     experiment: str = Field("ablations", description="the experiment that holds the runs")
     runs: Annotated[list[str], Field(min_length=2)] = Field(
@@ -930,7 +930,7 @@ class Analysis(Section):
     confidence: float = Field(0.95, gt=0, lt=1, description="level of every interval")
     bootstrap_samples: int = Field(2_000, ge=100, description="resamples of every bootstrap")
     seed: int = Field(0, description="seed of every bootstrap")
-    ablations: dict[str, Ablation] = Field(default_factory=dict, description="ablations by the name of their notebook")
+    ablations: dict[str, Ablation] = Field(default_factory=dict, description="ablations by name; each has a figure and a table")
 
 
 class Report(Section):

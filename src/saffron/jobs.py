@@ -36,6 +36,7 @@ from saffron.config import (
     TruncatedGuard,
     as_dict,
 )
+from saffron.figures import discovery as figures
 from saffron.judges.discovery import kind, module
 from saffron.methods.discovery import method as described
 from saffron.section import Section
@@ -505,7 +506,9 @@ def criteria(config: Config) -> ConfigJob:
 
 
 class NotebookJob(Job):
-    """Executing a notebook; what it imports is its code."""
+    """Executing a notebook for one page; its code is what it imports and the files of the figures and tables it makes."""
+
+    exhibits: list[str]
 
     report: Report
     ablation: Ablation | None
@@ -515,15 +518,24 @@ class ReportJob(Job):
     """Writing the HTML report."""
 
     report: Report
+    templates: dict[str, str] = Field(..., description="sha256 of what says how the page looks")
     published: dict[str, str] = Field(..., description="sha256 of our published records, which a run is compared with")
 
 
-def notebook(config: Config, name: str) -> NotebookJob:
-    """The notebook of a figure, a table or an ablation."""
+def notebook(config: Config, page: str) -> NotebookJob:
+    """The notebook of a page: a figure or table with what is read beside it.
+
+    Raises:
+        FigureError: if the config has no such page.
+    """
+    exhibits = figures.page(config, page)
+    cells = code.digest_of_notebook(Path(f"notebooks/{exhibits[0].notebook}.ipynb"))
+    drawn = code.digest(*sorted({exhibit.module for exhibit in exhibits}))
     return NotebookJob(
-        code=code.digest_of_notebook(Path(f"notebooks/{name}.ipynb")),
+        code=hashlib.sha256(f"{cells}{drawn}".encode()).hexdigest()[:16],
+        exhibits=[exhibit.name for exhibit in exhibits],
         report=config.report,
-        ablation=config.analysis.ablations.get(name),
+        ablation=config.analysis.ablations.get(page),
     )
 
 
@@ -535,7 +547,13 @@ def report(config: Config) -> ReportJob:
     """
     files = sorted(Path("data/reference/ours").glob("*.json"))
     published = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-    return ReportJob(code=code.digest("saffron.report"), report=config.report, published=published)
+    templates = sorted(Path(figures.__file__).with_name("templates").glob("*.html"))
+    return ReportJob(
+        code=code.digest("saffron.figures.report", *figures.modules()),
+        report=config.report,
+        templates={path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in templates},
+        published=published,
+    )
 
 
 def provenance(config: Config) -> ConfigJob:

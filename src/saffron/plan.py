@@ -15,6 +15,7 @@ from saffron import records, workflow
 from saffron.chat import ChatFormats
 from saffron.config import ChatTexts, Config, Experiment, HubModels, Optimisation, Rows, Run, SandboxModels, TruncatedGuard
 from saffron.engine.compute import ModelShape
+from saffron.figures import discovery
 from saffron.judges.discovery import kind
 from saffron.layout import Layout
 from saffron.methods.base import Size
@@ -22,6 +23,7 @@ from saffron.methods.cost import judged
 from saffron.methods.discovery import method as described
 from saffron.models.shapes import shape_of
 from saffron.sources import files
+from saffron.table import Table
 
 #: Dense bfloat16 peak of one GPU, FLOP per second (vendors' data sheets).
 PEAKS = {"A100": 312e12, "H100": 989e12, "H200": 989e12}
@@ -195,7 +197,7 @@ def rows(config: Config, layout: Layout) -> list[Row]:
         _mrm(config, layout),
         _search(config, layout),
         _judge(config, layout),
-        _figures(),
+        _figures(config),
     ]
 
 
@@ -369,8 +371,8 @@ def _judge(config: Config, layout: Layout) -> Row:
     return Row("judge", jobs, seeds * len(reading) * flops, seeds * len(judges) * answers * 10, memory, steps, note)
 
 
-def _figures() -> Row:
-    return Row("analysis, figures", 1 + len(workflow.FIGURES) + len(workflow.TABLES) + 1, 0.0, 20e6, 2e9)
+def _figures(config: Config) -> Row:
+    return Row("analysis, figures", 1 + len(discovery.pages(config, "replicate")) + 1, 0.0, 20e6, 2e9)
 
 
 # ------------------------------------------------------------------------------------------------------------- display
@@ -388,15 +390,15 @@ def render(config: Config, layout: Layout) -> str:
     """
     table = rows(config, layout)
     header = ["stage", "jobs", "PFLOP", *(f"{gpu} hours" for gpu in PEAKS), "disk", "memory per job", "note"]
-    lines = [_line(header), _line(["---", *["---:"] * (len(header) - 2), "---"])]
+    cells = []
     for row in table:
         hours = [f"{gpu_hours(row, gpu):,.2f}" if row.flops else "" for gpu in PEAKS]
-        lines.append(
-            _line([row.stage, str(row.jobs), _quantity(row.flops / 1e15), *hours, _size(row.disk), _size(row.memory), row.note])
-        )
+        sizes = (_size(row.disk), _size(row.memory))
+        cells.append((row.stage, str(row.jobs), _quantity(row.flops / 1e15), *hours, *sizes, row.note))
     hours = [f"{sum(gpu_hours(row, gpu) for row in table):,.2f}" for gpu in PEAKS]
     flops, disk = sum(row.flops for row in table) / 1e15, sum(row.disk for row in table)
-    lines.append(_line(["**total**", str(sum(row.jobs for row in table)), _quantity(flops), *hours, _size(disk), "", ""]))
+    cells.append(("**total**", str(sum(row.jobs for row in table)), _quantity(flops), *hours, _size(disk), "", ""))
+    printed = Table(tuple(header), tuple(cells)).markdown_rows(right=header[1:-1])
     shares = ", ".join(f"{stage} {100 * share:g} %" for stage, share in UTILISATION.items())
     peaks = ", ".join(f"{gpu} {peak / 1e12:g}" for gpu, peak in PEAKS.items())
     notes = [
@@ -404,11 +406,7 @@ def render(config: Config, layout: Layout) -> str:
         f"peak ({shares}; peak in TFLOP/s: {peaks}),",
         f"and {1e3 * SECONDS_PER_STEP:g} ms a step. Jobs of a stage run side by side. Ablations come on top.",
     ]
-    return "\n".join([f"Plan of {config.name}", "", *lines, "", *notes])
-
-
-def _line(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    return "\n".join([f"Plan of {config.name}", "", printed, *notes])
 
 
 def _quantity(value: float) -> str:

@@ -14,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from saffron import config as configs
-from saffron import provenance, records, tables
+from saffron import provenance, records
 from saffron.analysis import claims, comparison, criteria, paper
 from saffron.analysis.view import View
 from saffron.config import Config
+from saffron.figures import discovery
+from saffron.figures import published as published_tables
 from saffron.layout import Layout
-from saffron.workflow import TABLES, shown
+from saffron.table import Table
 
-PUBLISHED_TABLES = tuple(name for name in TABLES if name != "claims")  # the claims are published as data
 OURS = Path("data/reference/ours")
 #: End of the name of a record of redraws, and the keys that redraw a run: the MRM's, and the order of summation in its labels.
 REDRAWS, REDRAWN = "-redraws", ("mrm.draw", "safety4m.batch_size")
@@ -108,7 +109,7 @@ def _redrawn(config: Config, layout: Layout, redrawn: Config, own: Layout) -> di
     return values
 
 
-def beside_published(config: Config, analysis: Mapping[str, Any], root: Path = Path()) -> tuple[tables.Table | None, list[str]]:
+def beside_published(config: Config, analysis: Mapping[str, Any], root: Path = Path()) -> tuple[Table | None, list[str]]:
     """A run's headline numbers beside the published ones of the same sources and models, and what a reader must know.
 
     Args:
@@ -125,7 +126,8 @@ def beside_published(config: Config, analysis: Mapping[str, Any], root: Path = P
         missing = f"no record in {OURS.as_posix()} has the sources and models of the config {config.name}"
         return None, [f"Nothing published to compare with: {missing}."]
     rows = comparison.compare(analysis, ours[name])
-    return tables.beside_published(rows, ours[name], config.train_seeds), comparison.notes(config, name, ours[name], rows)
+    table = published_tables.beside_published(rows, ours[name], config.train_seeds)
+    return table, comparison.notes(config, name, ours[name], rows)
 
 
 def write_pages(root: Path = Path()) -> None:
@@ -150,23 +152,28 @@ def collect(config: Config, layout: Layout) -> dict[str, Any]:
         "settings": configs.as_dict(config),
         "analysis": records.read_json(layout.analysis / "analysis.json"),
         "claims": records.read_json(layout.analysis / "claims.json"),
-        "tables": {
-            name: (layout.figures / f"{name}.md").read_text() for name in shown(config, TABLES) if name in PUBLISHED_TABLES
-        }
+        "tables": {name: (layout.figures / f"{name}.md").read_text("utf-8") for name in table_names(config)}
         | _beyond_replication(config, layout),
     }
 
 
+def table_names(config: Config) -> list[str]:
+    """Tables of the replication that are published."""
+    found = discovery.exhibits(config, "replicate")
+    return [name for name, exhibit in found.items() if exhibit.table is not None and exhibit.published]
+
+
 def _beyond_replication(config: Config, layout: Layout) -> dict[str, str]:
     """Tables of the ablations and of what the paper does not measure, those that are stored."""
-    wanted = tables.beyond_replication(config)
+    wanted = discovery.exhibits(config, "ablations").values()
     if not wanted:
         return {}
     view = View.of(config, layout)
     found = {}
-    for name, table in wanted.items():
-        with suppress(records.RecordError):
-            found[name] = table(view).markdown()
+    for exhibit in wanted:
+        if exhibit.table is not None and exhibit.published:
+            with suppress(records.RecordError):
+                found[exhibit.name] = exhibit.table(view).markdown()
     return found
 
 
@@ -212,9 +219,11 @@ def regenerate(text: str, ours: dict[str, dict[str, Any]]) -> str:
 
     def block(match: re.Match[str]) -> str:
         name, config = match["name"], match["config"]
-        beyond = name.startswith("ablation_") or name in tables.UNMEASURED
-        if name not in BLOCKS | DEVELOPMENT_BLOCKS and not beyond:
-            raise PublishError(f"block {name!r} is unknown; there are {sorted(BLOCKS | DEVELOPMENT_BLOCKS)}")
+        tables = {key: item for key, item in discovery.singles().items() if item.table is not None and item.published}
+        beyond = name.startswith("ablation_") or (name in tables and tables[name].group == "ablations")
+        known = BLOCKS.keys() | DEVELOPMENT_BLOCKS.keys() | tables.keys()
+        if name not in known and not beyond:
+            raise PublishError(f"block {name!r} is unknown; there are {sorted(known)}")
         if name in DEVELOPMENT_BLOCKS:
             found = ours.get(config, {}).get("development")
             content = DEVELOPMENT_BLOCKS[name](found) if found else "Not published yet (`saffron criteria --publish`)."
@@ -223,7 +232,7 @@ def regenerate(text: str, ours: dict[str, dict[str, Any]]) -> str:
         elif beyond and name not in ours[config]["tables"]:
             content = f"Not published yet (`make ablations CONFIG={config}`, then `make publish CONFIG={config}`)."
         else:
-            content = _table(name)(ours[config]) if beyond else BLOCKS[name](ours[config])
+            content = BLOCKS[name](ours[config]) if name in BLOCKS else ours[config]["tables"][name]
         return f"{match['head']}{content.strip()}\n{match['tail']}"
 
     return _BLOCK.sub(block, text)
@@ -240,12 +249,7 @@ def _run(record: dict[str, Any]) -> str:
 
 
 def _runtimes(record: dict[str, Any]) -> str:
-    rows = [provenance.RUNTIME_COLUMNS, ("---",) * len(provenance.RUNTIME_COLUMNS), *provenance.runtime_cells(record["runtimes"])]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def _table(name: str) -> Callable[[dict[str, Any]], str]:
-    return lambda record: record["tables"][name]
+    return Table(provenance.RUNTIME_COLUMNS, tuple(provenance.runtime_cells(record["runtimes"]))).markdown_rows()
 
 
 #: Blocks of what was found on the development split.
@@ -254,11 +258,12 @@ DEVELOPMENT_BLOCKS: dict[str, Callable[[dict[str, Any]], str]] = {
     "causes": criteria.causes_table,
 }
 
-#: Name of a block → its content from one published record.
+#: Name of a block → its content from one published record; any other is the published table of that name.
 BLOCKS: dict[str, Callable[[dict[str, Any]], str]] = {
     "run": _run,
     "runtimes": _runtimes,
     "claims": lambda record: claims.markdown(record["claims"]),
-    "spread": lambda record: tables.spread(record).markdown(),
-    **{name: _table(name) for name in ("benchmark", "differences", *PUBLISHED_TABLES)},
+    "spread": lambda record: published_tables.spread(record).markdown(),
+    "benchmark": lambda record: record["tables"]["benchmark"],
+    "differences": lambda record: record["tables"]["differences"],
 }

@@ -20,7 +20,7 @@ ROLES: tuple[Role, ...] = get_args(Role)
 BASELINE = "no_defense"
 #: The method that draws whole answers, which every other is compared with.
 SAMPLING = "best_of_n"
-#: The method that the paper proposes.
+#: The method that the paper proposes, which its claims are about.
 PROPOSED = "saffron"
 
 #: Roles whose figures stand in every report, so that `make replicate` has to build them.

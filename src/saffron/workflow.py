@@ -7,30 +7,12 @@ from pathlib import Path
 from typing import get_args
 
 from saffron import roles
-from saffron.config import Config, ConfigError, Experiment, Group, Judge, PackageModel, Run, TruncatedGuard
+from saffron.config import Config, ConfigError, Experiment, Group, Judge, Match, PackageModel, Run, TruncatedGuard
 from saffron.judges.base import Kind
 from saffron.judges.discovery import kind
 from saffron.layout import Layout
 from saffron.methods.discovery import method
 from saffron.roles import Role
-
-#: Figures and tables, one notebook each, with the roles of the experiments that each shows.
-FIGURES: dict[str, tuple[Role, ...]] = {
-    "figure1": (),
-    "figure2": ("scaling",),
-    "figure3": (),
-    "figure4a": ("scaling",),
-    "figure4b": (),
-    "overoptimisation": ("scaling",),
-}
-TABLES: dict[str, tuple[Role, ...]] = {
-    "table1": ("exploration",),
-    "table2": ("scaling", "matched"),
-    "table3": ("scaling",),
-    "section56": ("scaling", "section56"),
-    "mrm_in_search": ("scaling",),
-    "claims": (),
-}
 
 #: Published numbers of the paper that the analysis compares with, below data/reference/paper/.
 PAPER_RECORDS = (
@@ -165,6 +147,13 @@ def search_parts(config: Config, group: str) -> dict[str, list[tuple[str, str]]]
     return parts
 
 
+def match_rule(config: Config) -> Match:
+    """The rule of Table 2: that of the config's experiment with the role `matched`, or the paper's."""
+    name = roles.holder(config.search, "matched")
+    found = config.search.experiments[name].match if name is not None else None
+    return found or Match.model_validate({})
+
+
 def gathering_searches(config: Config, experiment: str) -> bool:
     """Whether joining an experiment may search: matched by compute over several shards, a budget is known only then."""
     return (
@@ -185,16 +174,6 @@ def variants(config: Config, group: str | None = "replicate") -> list[str]:
         return sorted(config.mrm.variants)
     used = {mrm_of(config, run) for item in experiments(config, group).values() for run in item.runs}
     return sorted({"default", *(name for name in used if name)})
-
-
-def shown(config: Config, items: dict[str, tuple[Role, ...]]) -> list[str]:
-    """Those of FIGURES or TABLES whose roles the config's experiments have."""
-    return [name for name, needed in items.items() if all(roles.holder(config.search, role) for role in needed)]
-
-
-def ablation_notebooks(config: Config) -> list[str]:
-    """Ablations of the config that have a notebook (another one of your own is in the report alone)."""
-    return [name for name in config.analysis.ablations if Path(f"notebooks/{name}.ipynb").exists()]
 
 
 # -------------------------------------------------------------------------------------------------------------- judges
@@ -218,6 +197,15 @@ def judge_of(config: Config, name: str) -> Judge:
 def judges_apart(config: Config) -> list[Judge]:
     """Judges and measurements of some experiments alone, which `make ablations` adds."""
     return [judge for judge in config.judges if judge.experiments is not None]
+
+
+def read_apart(config: Config, experiment: str | None, *, measure: bool = False) -> list[str]:
+    """Judges (or measurements, with ``measure``) that read some experiments alone, this one among them."""
+    return [
+        judge.name
+        for judge in judges_apart(config)
+        if experiment in (judge.experiments or ()) and kind(judge.kind).measures == measure
+    ]
 
 
 #: The job of a judge of some experiments alone.
@@ -265,6 +253,8 @@ def guard_judge(config: Config) -> str | None:
 
 def beyond_replication(config: Config, job: str) -> bool:
     """Whether a job, named as its log, is one of `make ablations` or `make criteria` rather than of `make replicate`."""
+    from saffron.figures import discovery
+
     first, *parts = job.split(".")
     others = {name for name, item in config.search.experiments.items() if item.group != "replicate"}
     others |= set(variants(config, None)) - set(variants(config))
@@ -273,5 +263,7 @@ def beyond_replication(config: Config, job: str) -> bool:
     if first.startswith("judge_"):
         return first.removeprefix("judge_").removeprefix("early_") != "replicate"
     return (
-        first in ("other_guard", "compare_on_outputs", "criteria") or first.startswith("ablation_") or bool(others & set(parts))
+        first in ("other_guard", "compare_on_outputs", "criteria")
+        or any(first in discovery.pages(config, group) for group in GROUPS if group != "replicate")
+        or bool(others & set(parts))
     )

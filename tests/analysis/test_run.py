@@ -9,12 +9,14 @@ import pandas as pd
 import pytest
 import synthetic_results
 
-from saffron import analysis, jobs, plots, records, report, tables
+from saffron import analysis, jobs, records
 from saffron.analysis import ablations, paper
 from saffron.analysis.claims import labels
 from saffron.analysis.study import Study, quantities
 from saffron.analysis.view import View
 from saffron.config import Config, ConfigError
+from saffron.figures import curves, discovery, report
+from saffron.figures.exhibits import judges_apart
 from saffron.layout import Layout
 from saffron.records import RecordError
 from saffron.sources.sandbox.oracle import refused_at
@@ -219,7 +221,7 @@ def test_budgets_that_cost_the_same_have_no_fit_and_end_no_analysis(copied: tupl
     fitted = set(record["fits"]["guard"]["once"])
     assert "saffron" not in fitted | set(record["bands"]["guard"]) and "best_of_n" in fitted
     assert record["quantities"]["fit/scaling/once/saffron/slope"]["value"] is None
-    assert plots.figure2(View.of(config, layout)) is not None
+    assert curves.figure2(View.of(config, layout), "once") is not None
 
 
 def test_refusals_of_harmless_prompts_are_quantities_where_the_replication_asks_them(one_seed: tuple[Config, Layout]) -> None:
@@ -287,7 +289,7 @@ def test_judges_of_one_experiment_stand_beside_the_others(tmp_path: Path) -> Non
         same = row["guard"]["value"] if row["method"] == "saffron" else 1 - row["guard"]["value"]
         assert row["second"]["value"] == pytest.approx(same) and row["second"]["n"] == 20
     analysis.run(jobs.analyse(config).config, layout)
-    assert tables.judges_apart(View.of(config, layout)).columns[-1] == "ASR by second"
+    assert judges_apart.table(View.of(config, layout)).columns[-1] == "ASR by second"
     records.write_table(path, judged.head(50), records.JUDGEMENTS)
     with pytest.raises(RecordError, match=r"second/scaling\.parquet: column success: empty in \d+ rows, .*judge stage again"):
         ablations.rows_by_judges(Study(config, layout), "scaling")
@@ -308,9 +310,11 @@ def test_one_new_token_ends_in_figures_all_the_same(tmp_path: Path) -> None:
     analysis.run(jobs.analyse(config).config, layout)
     view = View.of(config, layout)
     assert view.section("mrm_in_search")[0]["r_squared"]["value"] is None
-    assert all(table(view).rows for table in tables.TABLES.values())
-    for draw in (plots.figure2, plots.figure4a, plots.overoptimisation, plots.scaleff_against_limit):
-        assert draw(view).axes
+    shown = discovery.exhibits(config, "replicate")
+    assert all(exhibit.table(view).rows for exhibit in shown.values() if exhibit.table is not None)
+    for name in ("figure2", "figure4a", "overoptimisation", "scaleff"):
+        draw = shown[name].draw
+        assert draw is not None and draw(view).axes
     assert "by guard" in report.render(view)
 
 

@@ -13,6 +13,7 @@ import yaml
 
 from saffron import config as configs
 from saffron import workflow
+from saffron.figures import discovery
 
 from .conftest import ROOT, Project
 
@@ -30,8 +31,7 @@ def expected(name: str) -> dict[str, int]:
     jobs |= dict.fromkeys([*workflow.model_names(config), "gather_labels"], seeds)
     jobs |= {
         "label": seeds * config.safety4m.shards,
-        "figure": len(workflow.shown(config, workflow.FIGURES)),
-        "table": len(workflow.shown(config, workflow.TABLES)),
+        **{f"draw_{page}": 1 for page in discovery.pages(config, "replicate")},
     }
     if workflow.own_prompts(config):
         jobs["build_prompts"] = len(workflow.own_prompts(config))
@@ -66,7 +66,10 @@ def test_the_sandbox_is_these_jobs(project: Project) -> None:
     by_run = project.jobs("--config", "search={jobs: runs}", config="sandbox")
     experiments = [item for item in _yaml("sandbox")["search"]["experiments"].values() if "group" not in item]
     assert by_run["search_run"] == sum(len(item["runs"]) for item in experiments)
-    assert (jobs["figure"], jobs["table"], jobs["train_mrm"], jobs["label"]) == (6, 6, 1, 2)
+    pages = {f"figure{name}" for name in ("1", "2", "3", "4a", "4b")} | {f"table{name}" for name in ("1", "2", "3")}
+    pages |= {"section56", "mrm_in_search", "claims", "experiments", "overoptimisation"}
+    assert {name.removeprefix("draw_") for name in jobs if name.startswith("draw_")} == pages
+    assert (jobs["train_mrm"], jobs["label"]) == (1, 2)
     assert {name: count for name, count in jobs.items() if name.startswith("judge_")} == {
         "judge_early_replicate": 3,
         "judge_replicate": 3,
@@ -140,16 +143,18 @@ def test_later_targets_contain_the_earlier_ones(project: Project) -> None:
     }
     assert set(project.jobs("judge")) - {"judge"} == search - {"search"} | {"judge_replicate"}
     assert analysis - {"analysis"} == search - {"search"} | {"evaluate_mrm", "judge_replicate", "analyse"}
-    assert figures - {"figures"} == analysis - {"analysis"} | {"figure", "table", "report"}
+    drawn = {f"draw_{page}" for page in discovery.pages(configs.load(ROOT / "config/smoke.yaml"))}
+    assert figures - {"figures"} == analysis - {"analysis"} | drawn | {"report"}
 
 
 def test_one_figure_can_be_asked_for(project: Project) -> None:
-    jobs = project.jobs("figures/smoke/figure2.pdf")
-    assert jobs["figure"] == 1
-    assert not jobs.keys() & {"table", "report", "provenance"}
+    jobs = project.jobs("figures/smoke/scaleff.pdf")  # drawn with Table 1
+    assert project.jobs("draw_table1") == jobs
+    assert [name for name in jobs if name.startswith("draw_")] == ["draw_table1"]
+    assert not jobs.keys() & {"report", "provenance"}
 
 
-def test_ablations_run_their_own_experiments_alone(project: Project) -> None:
+def test_ablations_are_searched_and_shown_apart_from_the_replication(project: Project) -> None:
     values = _yaml("smoke")
     values["mrm"]["variants"] = {"default": {}, "other": {"bias": "absent"}}
     run = {"method": "saffron", "budgets": [2], "settings": {"mrm": "other"}}
@@ -157,12 +162,13 @@ def test_ablations_run_their_own_experiments_alone(project: Project) -> None:
     (project.root / "config/smoke.yaml").write_text(yaml.safe_dump(values))
     jobs = project.jobs("ablations")
     assert (jobs["search_ablations"], jobs["train_mrm"]) == (1, 2)
-    assert "search_replicate" not in jobs
+    assert [name for name in jobs if name.startswith("draw_")] == ["draw_experiments_of_ablations"]
     everything = project.jobs()
     assert (everything["search_replicate"], everything["train_mrm"]) == (1, 1)
-    assert "search_ablations" not in everything
-    each = project.jobs("ablations", "--config", "search={jobs: runs}")
-    assert (each["search_run"], each["gather_search"], each["train_mrm"]) == (1, 1, 2)
+    assert not {"search_ablations", "draw_experiments_of_ablations"} & everything.keys()
+    table = "data/smoke/search/seed0/extra.parquet"
+    each = project.jobs(table, "--config", "search={jobs: runs}")
+    assert (each["search_run"], each["gather_search"], each["train_mrm"]) == (1, 1, 1)
 
 
 def test_a_matched_run_waits_for_its_reference(project: Project) -> None:

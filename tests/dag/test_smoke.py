@@ -13,7 +13,8 @@ import pytest
 
 from saffron import config as configs
 from saffron import records
-from saffron import workflow as stages
+from saffron.figures import discovery
+from saffron.layout import Layout
 
 from .conftest import ROOT, Project, copy
 
@@ -24,12 +25,13 @@ CONFIG = configs.load(ROOT / "config/smoke.yaml")
 
 def test_everything_is_there(finished: Project) -> None:
     figures = finished.root / "figures/smoke"
-    for name in stages.shown(CONFIG, stages.FIGURES):
-        assert (figures / f"{name}.pdf").read_bytes().startswith(b"%PDF")
-        assert (figures / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    for name in stages.shown(CONFIG, stages.TABLES):
-        for suffix in ("csv", "md", "tex"):
-            assert (figures / f"{name}.{suffix}").stat().st_size > 0
+    begins = {".pdf": b"%PDF", ".png": b"\x89PNG"}
+    made = [finished.root / path for exhibit in discovery.exhibits(CONFIG).values() for path in exhibit.files(Layout("smoke"))]
+    assert {"figure1.pdf", "figure2.png", "table3.csv", "experiment_development.pdf"} <= {path.name for path in made}
+    for path in made:
+        content = path.read_bytes()
+        assert content and content.startswith(begins.get(path.suffix, b"")), path
+    assert {path.name for path in figures.iterdir()} == {path.name for path in made} | {"report.html"}
     assert "<html" in (figures / "report.html").read_text()
 
 

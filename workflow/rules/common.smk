@@ -9,6 +9,7 @@ from snakemake.utils import update_config
 from saffron import config as configs
 from saffron import hub, jobs
 from saffron import workflow as stages
+from saffron.figures import discovery as figures
 from saffron.layout import Layout
 from saffron.sources import files
 
@@ -40,6 +41,7 @@ if CONFIG.runtime.dtype == "auto":
     from saffron.models import precision  # loads torch
 
     CONFIG = checked(precision.resolved, CONFIG, LAYOUT)  # here, as it is part of every job
+PAGES = checked(figures.pages, CONFIG)  # figures and tables, by the notebook that makes them
 RESOLVED = f"{LAYOUT.data}/config.yaml"
 REFERENCE = "data/reference/paper"
 SEEDS = CONFIG.train_seeds
@@ -56,7 +58,6 @@ wildcard_constraints:
     variant=r"[a-zA-Z0-9_]+",
     experiment=r"[a-zA-Z0-9_]+",
     run=r"[a-z_]+-[a-z0-9_.]+",
-    table="|".join(stages.TABLES),
 
 
 # Jobs find this environment's commands without activating it; waiting threads must not steal their neighbours' cores.
@@ -183,3 +184,41 @@ def judge_tables(names):
 def prompts_of(wildcards):
     """The prompt set of an experiment."""
     return LAYOUT.prompts(CONFIG.search.experiments[wildcards.experiment].dataset)
+
+
+def made_by(exhibits):
+    """Files of some figures and tables."""
+    return [path for exhibit in exhibits for path in exhibit.files(LAYOUT)]
+
+
+def page_made(page):
+    """What the notebook of a page reads, one line of JSON, as a function of the wildcards."""
+    return lambda wildcards: jobs.notebook(CONFIG, page).line
+
+
+def drawn(group):
+    """Files of all figures and tables of an experiment group."""
+    return [path for exhibits in PAGES.values() if exhibits[0].group == group for path in made_by(exhibits)]
+
+
+def outputs_read(exhibits):
+    """What some figures and tables read beside the analysis: stored outputs, and what every judge says of them."""
+    names = sorted({name for exhibit in exhibits for name in exhibit.outputs(CONFIG)})
+    apart = [
+        LAYOUT.judgements(seed, judge.name, name)
+        for seed in SEEDS
+        for judge in stages.judges_apart(CONFIG)
+        for name in names
+        if name in judge.experiments
+    ]
+    return [LAYOUT.search(seed, name) for seed in SEEDS for name in names] + judge_tables(names) + apart
+
+
+def shown_by_snakemake(path):
+    """A file of a figure or table, marked for Snakemake's own report if it can show it."""
+    kinds = {".png": ("../report/figure.rst", "Figures"), ".csv": ("../report/table.rst", "Tables")}
+    name, suffix = Path(path).stem, Path(path).suffix
+    if suffix not in kinds:
+        return path
+    caption, category = kinds[suffix]
+    return report(path, caption=caption, category=category, labels={"name": name})

@@ -11,8 +11,6 @@ from saffron import workflow
 from saffron.analysis.results import ExperimentResults, Key, judgements
 from saffron.analysis.statistics import Estimate
 from saffron.analysis.study import Study
-from saffron.config import Config
-from saffron.judges.discovery import kind
 from saffron.methods.discovery import methods
 from saffron.records import RecordError
 
@@ -155,7 +153,7 @@ def benign_rows(study: Study) -> list[dict[str, Any]]:
     # Measurements come with the ablations; the rest is there without them.
     taken = [
         judge
-        for judge in judges_apart(study.config, name, measure=True)
+        for judge in workflow.read_apart(study.config, name, measure=True)
         if all(study.layout.judgements(seed, judge, name).exists() for seed in results.seeds)
     ]
     measured = {judge: _measured(study, results, _apart(study, results, judge, "score")) for judge in taken}
@@ -174,15 +172,6 @@ def benign_rows(study: Study) -> list[dict[str, Any]]:
     return sorted(found, key=lambda row: list(methods()).index(row["method"]))
 
 
-def judges_apart(config: Config, name: str | None, *, measure: bool = False) -> list[str]:
-    """Judges (or measurements, with ``measure``) that read some experiments alone, this one among them."""
-    return [
-        judge.name
-        for judge in workflow.judges_apart(config)
-        if name in (judge.experiments or ()) and kind(judge.kind).measures == measure
-    ]
-
-
 def rows_by_judges(study: Study, name: str) -> list[dict[str, Any]]:
     """Attack success in every cell of an experiment by each judge, those that read some experiments alone among them.
 
@@ -190,7 +179,7 @@ def rows_by_judges(study: Study, name: str) -> list[dict[str, Any]]:
         RecordError: if the results or a judge's table are missing, or no judge reads this experiment alone.
     """
     results = study.results(name)
-    apart = judges_apart(study.config, name)
+    apart = workflow.read_apart(study.config, name)
     if not apart:
         raise RecordError(f"config {study.config.name}: no judge names the experiment {name} in judges")
     values = {judge: _measured(study, results, _apart(study, results, judge, "success")) for judge in apart}

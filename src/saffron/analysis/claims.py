@@ -10,6 +10,7 @@ from saffron import roles
 from saffron.analysis.statistics import Estimate, detectable
 from saffron.analysis.study import LABELS
 from saffron.config import Config
+from saffron.table import Table
 
 Verdict = Literal["reproduced", "not reproduced", "undecided", "one seed", "not testable"]
 
@@ -332,13 +333,12 @@ def labelled(quantities: list[dict[str, Any]]) -> str:
 
 def markdown(records: list[dict[str, Any]]) -> str:
     """The claims table for the README and the report."""
-    others = other_judges(records)
-    columns = ("source", "claim", "paper", "ours [95 % interval]", "verdict", *(f"by {judge}" for judge in others))
-    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
+    others, rows = other_judges(records), []
     for record in records:
         main = [q for q in record["quantities"] if not q["name"].startswith("step/")]
         paper = "; ".join(format_number(q["paper"]) for q in main if q["paper"] is not None) or "–"
         ours = labelled(main)
         theirs = [verdict_line(record["by"][judge]) if judge in record["by"] else "–" for judge in others]
-        lines.append(f"| {' | '.join((record['source'], statement(record), paper, ours, verdict_line(record), *theirs))} |")
-    return "\n".join(lines) + "\n"
+        rows.append((record["source"], statement(record), paper, ours, verdict_line(record), *theirs))
+    columns = ("source", "claim", "paper", "ours [95 % interval]", "verdict", *(f"by {judge}" for judge in others))
+    return Table(columns, tuple(rows)).markdown_rows()

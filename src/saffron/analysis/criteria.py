@@ -20,6 +20,7 @@ from saffron.config import Config
 from saffron.judges.discovery import kind
 from saffron.layout import Layout
 from saffron.records import RecordError
+from saffron.table import Table
 
 CRITERIA = Path("data/reference/sandbox/criteria.yaml")
 
@@ -169,12 +170,12 @@ def run(config: Config, layout: Layout) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------------------- tables
 def criteria_table(record: Mapping[str, Any]) -> str:
     """Every criterion, its value by training seed, and whether it is met, in Markdown."""
-    lines = ["| criterion | wanted | by training seed | met |", "|---|---|---|---|"]
+    rows = []
     for row in record["criteria"]:
         values = " ".join(f"{value:.3f}" for value in row["values"])
         over = "" if row["over"] == "every seed" else f" ({row['over']})"
-        lines.append(f"| {row['statement']} | {row['wanted']}{over} | {values} | {'yes' if row['met'] else 'no'} |")
-    return "\n".join(lines) + "\n"
+        rows.append((row["statement"], f"{row['wanted']}{over}", values, "yes" if row["met"] else "no"))
+    return Table(("criterion", "wanted", "by training seed", "met"), tuple(rows)).markdown_rows()
 
 
 def causes_table(record: Mapping[str, Any]) -> str:
@@ -184,10 +185,10 @@ def causes_table(record: Mapping[str, Any]) -> str:
     by_seed = record["quantities"]
     names = [name for name in by_seed[seeds[0]] if name.startswith("mrm/") and name.endswith("r_squared")]
     cells = [name.removeprefix("mrm/").removesuffix("/r_squared") for name in names]
-    lines = [f"| by training seed | {' | '.join(seeds)} |", "|---" * (len(seeds) + 1) + "|"]
+    rows: list[tuple[str, ...]] = []
 
     def row(label: str, values: list[str]) -> None:
-        lines.append(f"| {label} | {' | '.join(values)} |")
+        rows.append((label, *values))
 
     where = {"held_out": "held-out prefixes", "attacked": "attacked answers"}
     for cell in cells:
@@ -206,4 +207,4 @@ def causes_table(record: Mapping[str, Any]) -> str:
             [f"{by_seed[seed][name]:.3f} / {by_seed[seed][f'{knowing}_{name}']:.3f}" for seed in seeds],
         )
     row("harmless prompts refused", [f"{by_seed[seed]['refused/benign']:.3f}" for seed in seeds])
-    return "\n".join(lines) + "\n"
+    return Table(("by training seed", *seeds), tuple(rows)).markdown_rows()

@@ -10,6 +10,7 @@ import pandas as pd
 import yaml
 
 from saffron.records import RecordError
+from saffron.table import Table
 
 #: The committed reference data: part of the project, not of a run.
 FOLDER = Path(__file__).resolve().parents[3] / "data" / "reference" / "paper"
@@ -44,6 +45,5 @@ def differences() -> list[dict[str, Any]]:
 
 def differences_table() -> str:
     """The differences as a Markdown table: topic, paper, released code, what is followed here."""
-    lines = ["| topic | paper | released code and artefacts | followed here |", "|---|---|---|---|"]
-    keys = ("topic", "paper", "released", "followed")
-    return "\n".join(lines + [f"| {' | '.join(difference[key] for key in keys)} |" for difference in differences()])
+    rows = tuple(tuple(found[key] for key in ("topic", "paper", "released", "followed")) for found in differences())
+    return Table(("topic", "paper", "released code and artefacts", "followed here"), rows).markdown_rows()

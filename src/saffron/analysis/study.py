@@ -257,9 +257,7 @@ class Study:
     # ---------------------------------------------------------------------------------------------------------- matched
     def match_rule(self) -> Match:
         """The rule of Table 2: that of the config's experiment with the role `matched`, or the paper's."""
-        name = roles.holder(self.config.search, "matched")
-        experiment = self.config.search.experiments[name] if name is not None else None
-        return experiment.match if experiment is not None and experiment.match is not None else Match.model_validate({})
+        return workflow.match_rule(self.config)
 
     def matched(self, role: Role, convention: Convention) -> tuple[ExperimentResults, dict[str, Matched]] | None:
         """Each method's matched budget on the benchmark of one role, or None where it was not run.

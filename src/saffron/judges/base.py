@@ -75,6 +75,7 @@ class Kind:
         checkpoint: a further model that it loads from the hub or from a folder.
         knows_truth: whether it knows what an answer did in the sandbox's world, where others estimate it; refused elsewhere.
         rewards: whether its score is a guard's R.
+        tells_refusals: whether it says of every answer if it refuses.
         measures: whether it takes a number alone and says nothing of success.
     """
 
@@ -85,6 +86,7 @@ class Kind:
     checkpoint: Callable[[Any], HubFile | None] = lambda settings: None
     knows_truth: bool = False
     rewards: bool = False
+    tells_refusals: bool = False
     measures: bool = False
 
     def computes(self, settings: Any) -> bool:

@@ -1,0 +1,116 @@
+"""Executing the notebooks, which make figures and tables, in a kernel that is this interpreter's and nobody else's.
+
+The user's Jupyter and IPython settings have no part in it: kernels of other environments on Jupyter's search path, start-up
+files and ``PYTHONSTARTUP`` would decide which Python draws and how.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from saffron.layout import Layout
+from saffron.records import replacing
+
+NOTEBOOKS = Path("notebooks")
+
+
+class NotebookError(RuntimeError):
+    """A notebook that is missing, lacks a parameter or failed; names the cell and where its executed copy lies."""
+
+
+def execute(name: str, parameters: Mapping[str, Any], executed: Path) -> None:
+    """Execute ``notebooks/<name>.ipynb``; its executed copy is kept whether it succeeds or fails (as HTML: :func:`pages`).
+
+    Args:
+        name: of the notebook.
+        parameters: values for the notebook's `parameters` cell.
+        executed: where the executed copy goes.
+
+    Raises:
+        NotebookError: if there is no such notebook, it does not declare one of the parameters, or a cell fails.
+    """
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    path = NOTEBOOKS / f"{name}.ipynb"
+    if not path.exists():
+        raise NotebookError(f"{path}: no such notebook; there are {sorted(item.stem for item in NOTEBOOKS.glob('*.ipynb'))}")
+    unknown = sorted(set(parameters) - set(papermill.inspect_notebook(str(path))))
+    if unknown:
+        raise NotebookError(f"{path}: does not declare the parameters {unknown}; add them to its cell tagged `parameters`")
+    executed.parent.mkdir(parents=True, exist_ok=True)
+    logging.getLogger("papermill").setLevel(logging.WARNING)
+    with tempfile.TemporaryDirectory(prefix="saffron-kernel-") as folder:
+        try:
+            papermill.execute_notebook(
+                str(path),
+                str(executed),
+                parameters=dict(parameters),
+                kernel_name="python3",
+                progress_bar=False,
+                kernel_manager_class=_own_kernel(Path(folder)),
+            )
+        except PapermillExecutionError as error:
+            raise NotebookError(
+                f"{path}: cell {error.exec_count} failed: {error.ename}: {error.evalue} (executed copy: {executed})"
+            ) from None
+
+
+def _own_kernel(folder: Path) -> type:
+    """A kernel manager that starts this interpreter, with settings of its own in an empty folder."""
+    from jupyter_client import AsyncKernelManager
+    from jupyter_client.kernelspec import KernelSpec
+
+    class OwnKernel(AsyncKernelManager):
+        """Starts this interpreter whatever kernels there are."""
+
+        @property
+        def kernel_spec(self) -> KernelSpec:
+            """This interpreter's, in isolation from the user's site."""
+            arguments = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+            return KernelSpec(argv=arguments, display_name="Python 3", language="python")
+
+        async def start_kernel(self, **options: Any) -> None:  # type: ignore[override]
+            """Start it in the environment of this process without the user's settings of IPython and Python."""
+            environment = dict(options.pop("env", None) or os.environ)
+            environment.pop("PYTHONSTARTUP", None)
+            environment |= {"IPYTHONDIR": str(folder / "ipython"), "JUPYTER_RUNTIME_DIR": str(folder)}
+            self.connection_file = str(folder / "kernel.json")
+            await super().start_kernel(env=environment, **options)
+
+    return OwnKernel
+
+
+def pages(layout: Layout) -> list[Path]:
+    """Write every executed notebook as a page beside it, where there is none or an older one; returns those written.
+
+    All at once, since the exporter takes longer to start than to write a page.
+    """
+    stale = [
+        path for path in sorted(executed_copy(layout, "*").parent.glob("*.ipynb")) if _newer(path, path.with_suffix(".html"))
+    ]
+    if not stale:
+        return []
+    from nbconvert import HTMLExporter
+
+    exporter = HTMLExporter()
+    for path in stale:
+        page, _ = exporter.from_filename(str(path))
+        with replacing(path.with_suffix(".html")) as temporary:
+            temporary.write_text(page, "utf-8")
+    return [path.with_suffix(".html") for path in stale]
+
+
+def _newer(path: Path, page: Path) -> bool:
+    return not page.exists() or page.stat().st_mtime_ns < path.stat().st_mtime_ns
+
+
+def executed_copy(layout: Layout, name: str) -> Path:
+    """Where the executed copy of a page goes unless said otherwise."""
+    return layout.data / "logs" / "figures" / f"{name}.ipynb"
