@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ import yaml
 from saffron import analysis, records, roles
 from saffron import config as configs
 from saffron.analysis import claims
+from saffron.analysis.view import View
 from saffron.config import ConfigError
+from saffron.figures import discovery
 from saffron.layout import Layout
 
 ROOT = Path(__file__).parents[1]
@@ -135,10 +138,10 @@ def renamed(config: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def test_the_analysis_asks_for_roles_not_names(tmp_path: Path) -> None:
-    """Under any names of experiments and prompt sets, every section is there, and the statements name what was run."""
+def test_analysis_figures_and_tables_ask_for_roles_not_names(tmp_path: Path) -> None:
+    """Under any names of experiments and prompt sets, everything is there, and the statements name what was run."""
     shipped = configs.as_dict(synthetic_results.config(prompts=12))
-    config = configs.parse(renamed(shipped), "renamed")
+    config = configs.parse(renamed(copy.deepcopy(shipped)), "renamed")
     layout = Layout(config.name, tmp_path)
     synthetic_results.write(config, layout)
     analysis.run(config, layout)
@@ -148,6 +151,13 @@ def test_the_analysis_asks_for_roles_not_names(tmp_path: Path) -> None:
     assert all(record["matched"][role][way] for role in record["matched"] for way in ("once", "per_model"))
     statements = " ".join(claim["statement"] for claim in records.read_json(layout.analysis / analysis.CLAIMS))
     assert "set_0 in place of Harmful HEx-PHI" in statements and "set_1 in place of Ai2 Refusals" in statements
+    view, shown = View.of(config, layout), discovery.exhibits(config)
+    usual = discovery.exhibits(configs.parse(shipped | {"name": "usual"}, "usual"))
+    assert {name for name in usual if not name.startswith("experiment_")} < shown.keys() and len(usual) == len(shown)
+    for exhibit in shown.values():
+        if exhibit.group == "replicate":
+            exhibit.save(view)
+    assert "set_1 (Ai2 Refusals)" in (layout.figures / "table2.csv").read_text()
 
 
 def test_the_papers_data_are_known_by_their_ids() -> None:

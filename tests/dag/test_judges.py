@@ -10,11 +10,15 @@ import pandas as pd
 import pytest
 import yaml
 
+from saffron import config as configs
+from saffron.figures import discovery
+
 from .conftest import ROOT, Project
 
 pytestmark = pytest.mark.dag
 
-JUDGING = {"judge_replicate", "analyse", "figure", "table", "report", "provenance", "all"}
+DRAWN = {f"draw_{page}" for page in discovery.pages(configs.load(ROOT / "config/smoke.yaml"))}
+JUDGING = {"judge_replicate", "analyse", "report", "provenance", "all"} | DRAWN
 METADATA = "Metadata-Version: 2.1\nName: long-answers\nVersion: 1.0\n"
 
 
