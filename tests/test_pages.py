@@ -79,3 +79,20 @@ def test_an_absent_page_is_found() -> None:
         missing,
         "docs/" + "absent.md",
     ]
+
+
+FENCED = re.compile(r"```\w+\n(.*?)```", re.DOTALL)
+ROW = re.compile(r"^\| \[(?P<what>[^\]]+)\]\((?P<page>[\w.-]*)#[\w-]+\) \|[^|]+\| (?P<lines>\d+) \| 0 \|", re.MULTILINE)
+
+
+def test_what_it_takes_to_bring_something_is_what_its_example_takes() -> None:
+    """The examples themselves are run by the tests that the page names."""
+    own = ROOT / "docs/bring-your-own.md"
+    rows = {row["what"]: row for row in ROW.finditer(own.read_text())}
+    assert set(rows) == {"a policy and a guard", "conversations and prompts", "a judge", "a search method", "a figure or table"}
+    for what, row in rows.items():
+        text = (own.parent / row["page"] if row["page"] else own).read_text()
+        heading = "Add a judge" if row["page"] else what[0].upper() + what[1:]
+        section = text.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+        lines = [line for block in FENCED.findall(section) for line in block.splitlines() if line.strip()]
+        assert len(lines) == int(row["lines"]), what
