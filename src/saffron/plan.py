@@ -8,12 +8,24 @@ and the plan then reproduces the ledger's count.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from saffron import records, workflow
-from saffron.chat import ChatFormats
-from saffron.config import ChatTexts, Config, Experiment, HubModels, Optimisation, Rows, Run, SandboxModels, TruncatedGuard
+from saffron.chat import ChatFormat, ChatFormats
+from saffron.config import (
+    ChatText,
+    ChatTexts,
+    Config,
+    Experiment,
+    HubModels,
+    Optimisation,
+    Rows,
+    Run,
+    SandboxModels,
+    TruncatedGuard,
+)
 from saffron.engine.compute import ModelShape
 from saffron.figures import discovery
 from saffron.judges.discovery import kind
@@ -43,6 +55,9 @@ RESPONSES_PER_ROW = 2
 DIALOGUE_TOKENS = 64
 #: Labelled prefixes per preference pair: the release trained on 5.78 million prefixes of 160,800 pairs.
 PREFIXES_PER_ROW = 36
+
+#: A control token's name in a chat format, and characters of one other token.
+CONTROL, CHARACTERS_PER_TOKEN = re.compile(r"<\|[^|]*\|>"), 4
 
 #: The paper's chat formats: part of the project, not of a run.
 REFERENCE = Path(__file__).resolve().parents[2] / "data" / "reference" / "paper"
@@ -124,12 +139,29 @@ def _formats(config: Config, layout: Layout) -> ChatFormats:
     if (layout.tokenizer / "chat_formats.json").exists():
         return ChatFormats.load(layout.tokenizer)
     reference = REFERENCE / "chat_formats.json"
-    if config.models.hub is not None and config.models.origin == "hub":
-        own = config.models.hub.chat_formats
-        if isinstance(own, ChatTexts):  # how many tokens they are, the models stage will know; the paper's stand in until then
-            return ChatFormats.load(reference, policy="llama3_policy")
-        return ChatFormats.load(own or reference, policy=config.models.hub.policy_format)
-    return ChatFormats.load(reference, policy="llama3_policy")
+    own = config.models.hub.chat_formats if config.models.hub is not None and config.models.origin == "hub" else None
+    policy = "llama3_policy" if config.models.hub is None or own is None else config.models.hub.policy_format
+    if isinstance(own, ChatTexts):
+        return _as_long(ChatFormats.load(reference, policy="llama3_policy"), policy=own.policy, guard=own.guard, mrm=own.mrm)
+    formats = ChatFormats.load(own or reference, policy=policy)
+    if config.models.origin == "sandbox" and config.models.sandbox is not None:
+        return _as_long(formats, guard=ChatText(suffix=f"\n{config.models.sandbox.guard_question}<|end|><|assistant|>"))
+    return formats
+
+
+def _as_long(formats: ChatFormats, **texts: ChatText | None) -> ChatFormats:
+    """Formats of about as many tokens as these texts will have; a template's length is known with its tokenizer alone."""
+    for name, text in texts.items():
+        if text is not None and not text.template:
+            prefix, infix, suffix = ((0,) * _tokens(part) for part in (text.prefix, text.infix, text.suffix))
+            formats = replace(formats, **{name: ChatFormat(prefix, infix, suffix)})  # type: ignore[arg-type]
+    return formats
+
+
+def _tokens(text: str) -> int:
+    """About how many tokens a text has: control tokens are one each, four characters of the rest one."""
+    rest = CONTROL.sub("", text)
+    return len(CONTROL.findall(text)) + -(-len(rest) // CHARACTERS_PER_TOKEN)
 
 
 def _prompt_tokens(layout: Layout, experiment: Experiment) -> float:

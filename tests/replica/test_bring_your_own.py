@@ -74,11 +74,12 @@ def test_the_end_of_a_turn_within_a_text_ends_none(finished: tuple[Config, Layou
         assert sum(id in control for id in between) == sum(id in control for id in formats.policy.infix)
 
 
-def test_a_plan_before_the_tokenizer_is_made_takes_the_papers_lengths(finished: tuple[Config, Layout], tmp_path: Path) -> None:
+def test_a_plan_before_the_tokenizer_is_made_goes_by_the_texts_length(finished: tuple[Config, Layout], tmp_path: Path) -> None:
     settings, layout = finished
     run = settings.search.experiments["scaling"].runs[0]
     planned, known = (plan.lengths_of(settings, of, run, 10.0) for of in (Layout("mine", tmp_path), layout))
-    assert planned.guard_suffix == 56 != known.guard_suffix == len(ChatFormats.load(layout.tokenizer).guard.suffix)
+    assert known.guard_suffix == len(ChatFormats.load(layout.tokenizer).guard.suffix)
+    assert known.guard_suffix / 3 < planned.guard_suffix < known.guard_suffix  # whose tokens are shorter than most
 
 
 def test_formats_of_another_family_are_refused(finished: tuple[Config, Layout]) -> None:
