@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import Field, SkipValidation
 
-from saffron import code, hub, workflow
+from saffron import code, hub, roles, workflow
 from saffron.config import (
     MRM,
     Ablation,
@@ -498,9 +498,9 @@ def outputs(config: Config) -> ConfigJob:
 
 
 def criteria(config: Config) -> ConfigJob:
-    """What the sandbox must show on its development split."""
+    """What the sandbox must show on its development split, and of harmless prompts."""
     read = narrowed(config, "name", "train_seeds", "search.experiments")
-    read.search.__dict__["experiments"] = workflow.on_development(config)
+    read.search.__dict__["experiments"] = workflow.on_development(config) | roles.holders(config.search, "benign")
     read.__dict__["judges"] = workflow.judges(config)
     return ConfigJob(code=code.digest("saffron.analysis.criteria"), config=read)
 

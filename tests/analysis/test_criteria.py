@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saffron import config as configs
-from saffron import records
+from saffron import jobs, records
 from saffron.analysis import criteria
 from saffron.layout import Layout
 from saffron.records import RecordError
@@ -92,7 +92,7 @@ def test_quantities_are_those_of_the_stored_tables(tmp_path: Path) -> None:
     agreement = {"r_squared": 0.9, "mae": 0.1, "mean_signed_error": -0.2}
     records.write_json(layout.mrm(0) / "evaluation.json", agreement | {"r_squared": 0.97})
     records.write_json(layout.mrm(0) / "outputs.json", {"no_defense-default/0": agreement})
-    found = criteria.quantities(CONFIG, layout, 0)
+    found = criteria.quantities(jobs.criteria(CONFIG).config, layout, 0)  # which holds what is read and no more
     assert found["disagreement/no_defense-default/0"] == 1 / 8
     assert found["disagreement/worst_search"] == 2 / 8
     assert found["asr/no_attack/larger"] == 1 / 8
