@@ -295,6 +295,7 @@ def test_judges_of_one_experiment_stand_beside_the_others(tmp_path: Path) -> Non
         ablations.rows_by_judges(Study(config, layout), "scaling")
 
 
+@pytest.mark.filterwarnings("error:No artists with labels found")
 def test_one_new_token_ends_in_figures_all_the_same(tmp_path: Path) -> None:
     """Nothing is written beyond the first token: budgets cost alike, outputs and rewards are one and the same."""
     config = synthetic_results.config(prompts=12)

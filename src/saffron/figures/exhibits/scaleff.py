@@ -63,7 +63,8 @@ def draw(view: View) -> Figure:
             ax.set_ylabel("ScalEff")
             ax.grid(True, axis="y")
             ax.set_title(label(method), loc="left")
-            ax.legend(loc="lower right")
+            if len(undefined) < len(own):
+                ax.legend(loc="lower right")
         figure.tight_layout(pad=0.4)
     return figure
 
