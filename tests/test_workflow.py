@@ -215,7 +215,7 @@ def test_only_saffron_with_its_own_model_loads_an_mrm() -> None:
 
 # ------------------------------------------------------------------------------------------------------------- floors
 FLOORS = {
-    **dict.fromkeys(["section", "config", "records", "layout", "chat", "code", "fingerprint", "hub", "roles"], 0),
+    **dict.fromkeys(["section", "config", "records", "layout", "chat", "code", "fingerprint", "hub", "plugins", "roles"], 0),
     **dict.fromkeys(["engine", "jobs"], 1),
     **dict.fromkeys(["models", "sources"], 2),
     "methods": 3,

@@ -5,7 +5,7 @@ again. A job reaches the modules it names and all that these import, at any dept
 inside functions). What is imported for type checking alone is not run, and a package counts where it is imported by name.
 
 The modules of the config, of paths and of commands are left out: their effect shows in values and paths. So are the
-descriptions of search methods, whose settings stand in the job, and what finds judges by name.
+descriptions of search methods, whose settings stand in the job, and what finds methods, judges and readers by name.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ SEEN_OTHERWISE = frozenset(
         "saffron.methods",
         "saffron.methods.base",
         "saffron.methods.discovery",
+        "saffron.plugins",
         "saffron.section",
         "saffron.workflow",
     }

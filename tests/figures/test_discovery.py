@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import synthetic_results
 
-from saffron import analysis, jobs
+from saffron import analysis, jobs, plugins
 from saffron import config as configs
 from saffron.analysis.view import View
 from saffron.config import Config
@@ -40,7 +40,7 @@ def family(config: Config) -> Mapping[str, Exhibit]:
 def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[EntryPoint]]:
     """Entry points of installed distributions, to add to."""
     points: list[EntryPoint] = []
-    monkeypatch.setattr(discovery, "entry_points", lambda group: [point for point in points if point.group == group])
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [point for point in points if point.group == group])
     discovery._described.cache_clear()
     yield points
     discovery._described.cache_clear()

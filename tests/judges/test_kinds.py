@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from saffron import config as configs
-from saffron import records, workflow
+from saffron import plugins, records, workflow
 from saffron.config import ConfigError
 from saffron.judges import discovery, refusals, sandbox, stage
 from saffron.judges.base import Answer, JudgeError, Judgement, Kind, NoSettings
@@ -31,7 +31,7 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         (tmp_path / f"{name}.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
     points = [EntryPoint("long_answers", "long_answers:KIND", discovery.GROUP)]
-    monkeypatch.setattr(discovery, "entry_points", lambda group: points)
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [point for point in points if point.group == group])
     clear()
     yield
     clear()
@@ -145,7 +145,7 @@ def test_two_kinds_of_one_name_and_what_is_no_kind_are_refused(monkeypatch: pyte
         (EntryPoint("My-Kind", "a:KIND", discovery.GROUP), "a name has lower-case letters"),
         (EntryPoint("mine", "saffron.judges.refusals:declines", discovery.GROUP), "is a function, not a Kind"),
     ):
-        monkeypatch.setattr(discovery, "entry_points", lambda group, point=point: [point])
+        monkeypatch.setattr(plugins, "entry_points", lambda group, point=point: [point] if point.group == group else [])
         clear()
         with pytest.raises(JudgeError, match=message):
             discovery.kinds()

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from pydantic import Field
 
+from saffron import plugins
 from saffron.methods import discovery, rebase
 from saffron.methods.base import MethodError, Rewarded
 
@@ -76,7 +77,7 @@ def entry(name: str, value: str) -> EntryPoint:
 def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[EntryPoint]]:
     """Entry points of installed distributions."""
     points: list[EntryPoint] = []
-    monkeypatch.setattr(discovery, "entry_points", lambda group: points)
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [point for point in points if point.group == group])
     discovery.methods.cache_clear()
     yield points
     discovery.methods.cache_clear()

@@ -159,7 +159,11 @@ def test_a_reader_from_outside_is_found_by_its_entry_point(tmp_path: Path, monke
     try:
         assert read_prompt("my_rows", "a") == Prompt("A")
         assert reading.modules("my_rows") == ["my_rows"]
-        for line, message in (("columns = my_rows:READER", "two of this name"), ("my_rows = my_rows:OTHER", "is a int, not")):
+        for line, message in (
+            ("columns = my_rows:READER", "two of this name"),
+            ("my_rows = my_rows:OTHER", "is a int, not"),
+            ("My-Rows = my_rows:READER", "a name has lower-case letters"),
+        ):
             points.write_text(f"[saffron.readers]\n{line}\n")
             reading.readers.cache_clear()
             with pytest.raises(ReaderError, match=message):

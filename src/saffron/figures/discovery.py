@@ -15,8 +15,8 @@ import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
-from importlib.metadata import entry_points
 
+from saffron import plugins
 from saffron.config import Config, Group
 from saffron.figures import exhibits as folder
 from saffron.figures.base import NAME, Exhibit, FigureError
@@ -35,7 +35,7 @@ def _described() -> tuple[tuple[str, str, Exhibit | Family], ...]:
         if description is None:
             raise FigureError(f"{module.__name__}: neither EXHIBIT nor exhibits; describe the figure or move the file")
         found.append((item.name, module.__name__, description))
-    for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
+    for point in plugins.points(GROUP):
         description = point.load()
         if not isinstance(description, Exhibit) and not callable(description):
             raise FigureError(f"figure {point.name}: {point.value} is a {type(description).__name__}, not an Exhibit")

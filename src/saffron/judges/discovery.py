@@ -13,14 +13,12 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import Any
 
-from saffron import judges
+from saffron import judges, plugins
 from saffron.judges.base import Answer, JudgeError, Judgement, Kind, Models
 
 GROUP = "saffron.judges"
@@ -35,15 +33,7 @@ def kinds() -> Mapping[str, Kind]:
     """
     modules = (importlib.import_module(f"{judges.__name__}.{found.name}") for found in pkgutil.iter_modules(judges.__path__))
     found = {module.__name__.rpartition(".")[2]: module.KIND for module in modules if hasattr(module, "KIND")}
-    for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
-        if point.name in found:
-            raise JudgeError(f"kind of judge {point.name}: two of this name ({point.value} is one); rename its entry point")
-        if not re.fullmatch(r"[a-z][a-z0-9_]*", point.name):
-            raise JudgeError(f"kind of judge {point.name!r} ({point.value}): a name has lower-case letters, digits and _ alone")
-        kind = point.load()
-        if not isinstance(kind, Kind):
-            raise JudgeError(f"kind of judge {point.name}: {point.value} is a {type(kind).__name__}, not a Kind")
-        found[point.name] = kind
+    found = plugins.described(found, GROUP, Kind, "kind of judge", JudgeError)
     return MappingProxyType(dict(sorted(found.items())))
 
 

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
-from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import Any
 
 from saffron import methods as folders
+from saffron import plugins
 from saffron.methods.base import Block, Method, MethodError, Result
 
 GROUP = "saffron.methods"
@@ -35,15 +34,7 @@ def methods() -> Mapping[str, Method]:
         for module in pkgutil.iter_modules(folders.__path__)
         if module.ispkg
     }
-    for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
-        if point.name in found:
-            raise MethodError(f"search method {point.name}: two of this name ({point.value} is one); rename its entry point")
-        if not re.fullmatch(r"[a-z][a-z0-9_]*", point.name):
-            raise MethodError(f"search method {point.name!r} ({point.value}): a name has lower-case letters, digits and _ alone")
-        method = point.load()
-        if not isinstance(method, Method):
-            raise MethodError(f"search method {point.name}: {point.value} is a {type(method).__name__}, not a Method")
-        found[point.name] = method
+    found = plugins.described(found, GROUP, Method, "search method", MethodError)
     return MappingProxyType(dict(sorted(found.items(), key=lambda item: (item[1].order, item[0]))))
 
 

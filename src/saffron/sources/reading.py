@@ -15,10 +15,10 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import Any
 
+from saffron import plugins
 from saffron.section import Section
 
 GROUP = "saffron.readers"
@@ -128,13 +128,7 @@ def readers() -> Mapping[str, Reader]:
         module.name: importlib.import_module(f"{folder.__name__}.{module.name}").READER
         for module in pkgutil.iter_modules(folder.__path__)
     }
-    for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
-        if point.name in found:
-            raise ReaderError(f"reader {point.name}: two of this name ({point.value} is one); rename its entry point")
-        reader = point.load()
-        if not isinstance(reader, Reader):
-            raise ReaderError(f"reader {point.name}: {point.value} is a {type(reader).__name__}, not a Reader")
-        found[point.name] = reader
+    found = plugins.described(found, GROUP, Reader, "reader", ReaderError)
     return MappingProxyType(dict(sorted(found.items())))
 
 
