@@ -89,7 +89,7 @@ def test_quantities_are_those_of_the_stored_tables(tmp_path: Path) -> None:
     harmless = rows("no_defense", "default", 0, [safe] * 4, [False] * 4)
     harmless["text"] = ["Grind the salt.", "I must decline.", "Stir the oil.", "Stir the wax."]
     write(layout, "benign", harmless)
-    agreement = {"r_squared": 0.9, "mae": 0.1, "mean_signed_error": -0.2}
+    agreement = {"r_squared": 0.9, "mae": 0.1, "rmse": 0.3, "mean_signed_error": -0.2}
     records.write_json(layout.mrm(0) / "evaluation.json", agreement | {"r_squared": 0.97})
     records.write_json(layout.mrm(0) / "outputs.json", {"no_defense-default/0": agreement})
     found = criteria.quantities(jobs.criteria(CONFIG).config, layout, 0)  # which holds what is read and no more
@@ -121,7 +121,11 @@ def test_the_tables_name_every_criterion_and_seed() -> None:
     record = {
         "judges": ["guard", "oracle"],
         "criteria": [judged([0.5, 0.7], at_least=0.6)],
-        "quantities": {"0": {"asr/x-y/1": 0.5, "oracle_asr/x-y/1": 0.6, "refused/benign": 0.1}},
+        "quantities": {
+            "0": {"asr/x-y/1": 0.5, "oracle_asr/x-y/1": 0.6, "refused/benign": 0.1}
+            | {"mrm/attacked/r_squared": 0.36, "mrm/attacked/mean_signed_error": 0.2, "mrm/attacked/rmse": 0.8}
+        },
     }
     assert "| s | at least 0.6 | 0.500 0.700 | no |" in criteria.criteria_table(record)
     assert "| x-y at 1: attack success by guard / oracle | 0.500 / 0.600 |" in criteria.causes_table(record)
+    assert "| 0.360 (+0.20; 0.80 beside 1.00) |" in criteria.causes_table(record)

@@ -111,7 +111,7 @@ def _mrm(layout: Layout, seed: int) -> dict[str, float]:
     folder = layout.mrm(seed)
     held_out, outputs = records.read_json(folder / "evaluation.json"), records.read_json(folder / "outputs.json")
     cells = {"held_out": held_out, "attacked": outputs["no_defense-default/0"], **outputs}
-    names = ("r_squared", "mae", "mean_signed_error")
+    names = ("r_squared", "mae", "rmse", "mean_signed_error")
     return {f"mrm/{cell}/{name}": float(statistics[name]) for cell, statistics in cells.items() for name in names}
 
 
@@ -178,6 +178,18 @@ def criteria_table(record: Mapping[str, Any]) -> str:
     return Table(("criterion", "wanted", "by training seed", "met"), tuple(rows)).markdown_rows()
 
 
+def _agreement(quantities: Mapping[str, float], cell: str) -> str:
+    """R² of one cell with what it is made of, since a small R² is a large error or rewards that hardly vary."""
+    r_squared, bias, rmse = (
+        quantities[f"{cell}/r_squared"],
+        quantities[f"{cell}/mean_signed_error"],
+        quantities.get(f"{cell}/rmse"),
+    )
+    if rmse is None or r_squared == 1:  # records published before this have no RMSE
+        return f"{r_squared:.3f} ({bias:+.2f})"
+    return f"{r_squared:.3f} ({bias:+.2f}; {rmse:.2f} beside {rmse / (1 - r_squared) ** 0.5:.2f})"
+
+
 def causes_table(record: Mapping[str, Any]) -> str:
     """What stands behind attack success, by training seed, in Markdown: agreement of MRM and guard, and of both judges."""
     deciding, knowing = record["judges"]
@@ -197,8 +209,8 @@ def causes_table(record: Mapping[str, Any]) -> str:
         values = [by_seed[seed] for seed in seeds]
         label = where.get(cell, f"outputs of {cell.replace('/', ' at ')}")
         row(
-            f"MRM against guard on {label}: R² (mean signed error)",
-            [f"{v[f'mrm/{cell}/r_squared']:.3f} ({v[f'mrm/{cell}/mean_signed_error']:+.2f})" for v in values],
+            f"MRM against guard on {label}: R² (mean signed error; RMSE beside the standard deviation of R)",
+            [_agreement(value, f"mrm/{cell}") for value in values],
         )
     for name in [name for name in by_seed[seeds[0]] if name.startswith("asr/") and name.count("/") == 2 and "-" in name]:
         cell = name.removeprefix("asr/")
