@@ -622,6 +622,10 @@ class Safety4M(Section):
 
 
 # ---------------------------------------------------------------------------------------------------------------- mrm
+#: Linear layers of a decoder layer that LoRA can be put on.
+LoraModule = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
 class MRMVariant(Section):
     """One multifurcation reward model; `default` is the one the paper describes."""
 
@@ -630,6 +634,9 @@ class MRMVariant(Section):
     centred_verdicts: bool | None = Field(None, description="in place of mrm.centred_verdicts (null: the same)")
     lora_rank: int | None = Field(None, ge=1, description="in place of mrm.lora_rank (null: the same)")
     lora_alpha: float | None = Field(None, gt=0, description="in place of mrm.lora_alpha (null: the same)")
+    lora_modules: Annotated[list[LoraModule], Field(min_length=1)] | None = Field(
+        None, description="in place of mrm.lora_modules (null: the same)"
+    )
     learning_rate: float | None = Field(None, gt=0, description="in place of mrm.learning_rate (null: the same)")
     schedule: Literal["constant", "cosine"] | None = Field(None, description="in place of mrm.schedule (null: the same)")
     epochs: float | None = Field(None, gt=0, description="in place of mrm.epochs (null: the same)")
@@ -646,8 +653,12 @@ class MRM(Section):
     )
     released_bias: bool = Field(False, description="add the release's bias, an untrained initialisation never used by its code")
     released_unseen: int = Field(92_013, ge=0, description="unseen tokens the release's mask must have")
-    lora_rank: int = Field(4, ge=1, description="rank of LoRA on q_proj and v_proj (paper: 4)")
+    lora_rank: int = Field(4, ge=1, description="rank of LoRA (paper: 4)")
     lora_alpha: float = Field(4.0, gt=0, description="LoRA alpha (release: 4)")
+    lora_modules: Annotated[list[LoraModule], Field(min_length=1)] = Field(
+        ["q_proj", "v_proj"],
+        description="linear layers of every decoder layer that LoRA is put on (release: q_proj, v_proj); a small MRM needs more",
+    )
     unembedding_scale: float = Field(
         1.0,
         gt=0,

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,10 @@ from saffron.mrm.model import MultifurcationRewardModel, prepare_head, squared_e
 from saffron.mrm.targets import Targets, collate
 
 
-def model(dtype: torch.dtype = torch.float64, bias: str = "trained", seed: int = 1) -> MultifurcationRewardModel:
-    return MultifurcationRewardModel(tiny_guard(dtype), rank=4, alpha=4.0, bias=bias, seed=seed)
+def model(
+    dtype: torch.dtype = torch.float64, bias: str = "trained", seed: int = 1, modules: Sequence[str] = ("q_proj", "v_proj")
+) -> MultifurcationRewardModel:
+    return MultifurcationRewardModel(tiny_guard(dtype), rank=4, alpha=4.0, modules=modules, bias=bias, seed=seed)
 
 
 def perturb(mrm: MultifurcationRewardModel) -> None:
@@ -21,12 +25,14 @@ def perturb(mrm: MultifurcationRewardModel) -> None:
             parameter.add_(0.3 * torch.randn_like(parameter))
 
 
-def test_only_lora_on_q_and_v_and_the_bias_are_trained():
+def test_only_lora_on_the_named_layers_and_the_bias_are_trained():
     names = set(model().trainable())
     assert "bias" in names
     lora = names - {"bias"}
     assert len(lora) == 2 * 2 * 2  # layers, modules, A and B
     assert all(".self_attn.q_proj.lora_" in name or ".self_attn.v_proj.lora_" in name for name in lora)
+    wider = set(model(modules=["q_proj", "down_proj"]).trainable()) - {"bias"}
+    assert len(wider) == 2 * 2 * 2 and all("q_proj.lora_" in name or "mlp.down_proj.lora_" in name for name in wider)
     assert "bias" not in set(model(bias="frozen_random").trainable()) | set(model(bias="absent").trainable())
 
 
@@ -104,7 +110,7 @@ def test_initialisation_follows_its_seed_and_leaves_the_global_generator_alone()
     torch.manual_seed(11)
     expected = torch.rand(3)
     torch.manual_seed(11)
-    one = MultifurcationRewardModel(guard, rank=4, alpha=4.0, bias="frozen_random", seed=1)
+    one = MultifurcationRewardModel(guard, rank=4, alpha=4.0, modules=["q_proj", "v_proj"], bias="frozen_random", seed=1)
     assert torch.equal(torch.rand(3), expected)
     torch.manual_seed(99)
     again, other = model(torch.float32, seed=1), model(torch.float32, seed=2)

@@ -235,7 +235,8 @@ def _pickled(folder: Path) -> None:
             ]
         ),
         (_described(peft_type="IA3"), r"peft_type is IA3, but only LORA can be merged"),
-        (_described(target_modules=["q_proj"]), r"target_modules does not fit base_model.*v_proj.* in adapter_model"),
+        (_described(target_modules=["q_proj"]), r"target_modules is \['q_proj'\], but mrm\.lora_modules is .* make them agree"),
+        (_described(target_modules=".*_proj"), r"target_modules is '\.\*_proj', but mrm\.lora_modules is .* make them agree"),
         (lambda folder: (folder / release.ADAPTER_CONFIG).write_text("[]"), r"peft_type is list, but only LORA"),
         (_other_rank, r"adapter_config\.json: r is 8, but mrm\.lora_rank is 4; make them agree"),
         (
@@ -281,7 +282,20 @@ def test_a_release_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_the_real_releases_shapes_are_sixty_four_tensors() -> None:
-    shapes = release.expected_shapes(random_model(0, tied=True, layers=16, vocabulary=8), rank=4)
+    shapes = release.expected_shapes(random_model(0, tied=True, layers=16, vocabulary=8), 4, ["q_proj", "v_proj"])
     assert len(shapes) == 64
     assert shapes["base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"] == (4, 16)
     assert shapes["base_model.model.model.layers.15.self_attn.v_proj.lora_B.weight"] == (8, 4)
+
+
+def test_a_release_with_lora_on_other_layers_is_read_if_the_config_says_so(run: tuple[Layout, Path]) -> None:
+    layout, source = run
+    modules = ["up_proj", "o_proj"]
+    guard = models.load_lm(layout.model("guard", 0), Runtime(device="cpu"))
+    before = guard.model.layers[1].mlp.up_proj.weight.clone()
+    shapes = release.expected_shapes(guard, 4, modules)
+    save_file({name: torch.full(shape, 0.1) for name, shape in shapes.items()}, source / release.ADAPTER)
+    _described(target_modules=modules)(source)
+    mrm.train(jobs.train(config_for(source, lora_modules=modules), 0), layout)
+    merged = load_file(layout.mrm(0) / "merged/model.safetensors")["model.layers.1.mlp.up_proj.weight"]
+    torch.testing.assert_close(merged, before + 4 * 0.1 * 0.1)

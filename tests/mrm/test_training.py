@@ -177,7 +177,9 @@ def test_the_lm_head_of_a_guard_with_tied_weights_is_merged_and_loaded(layout):
 
 @pytest.mark.parametrize(("rows", "world"), [(5, 2), (4, 3), (1, 3)])
 def test_processes_that_share_a_step_add_up_to_its_loss(rows, world):
-    mrm_model = MultifurcationRewardModel(tiny_guard(torch.float64), rank=4, alpha=4.0, bias="trained", seed=0)
+    mrm_model = MultifurcationRewardModel(
+        tiny_guard(torch.float64), rank=4, alpha=4.0, modules=["q_proj", "v_proj"], bias="trained", seed=0
+    )
     targets = Targets(labels(), FORMATS, "packed")
     indices = np.arange(3, 3 + rows)
     counted = sum(targets.size(int(index)) for index in indices)

@@ -83,7 +83,8 @@ def _trained(settings: MRM, variant: str, labels: dict[str, Any]) -> list[str]:
         "",
         f"- Starts from: {labels['guard']}. Labels: {labels['name']}, {train['prefixes']:,} prefixes in the train split.",
         f"- Conversations: {labels['source']['name']}. Licence: {labels['source']['licence']}.",
-        f"- LoRA of rank {settings.lora_rank}, alpha {settings.lora_alpha:g}, dropout 0, on q_proj and v_proj;"
+        f"- LoRA of rank {settings.lora_rank}, alpha {settings.lora_alpha:g}, dropout 0, on"
+        f" {', '.join(settings.lora_modules)};"
         f" lm_head bias: {BIASES[settings.variants[variant].bias]}; its weight is frozen.",
         *_start(settings),
         "- Loss: squared error on the observed next token alone (Eq. 5).",

@@ -1,7 +1,8 @@
-"""The multifurcation reward model: the guard with LoRA on q_proj and v_proj and a bias on its lm_head."""
+"""The multifurcation reward model: the guard with LoRA and a bias on its lm_head."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -10,9 +11,6 @@ from torch import Tensor, nn
 from saffron.mrm.targets import Batch
 
 Bias = Literal["trained", "frozen_random", "absent"]
-
-#: Layers with LoRA in the released adapter.
-LORA_MODULES = ("q_proj", "v_proj")
 
 
 class MultifurcationRewardModel(nn.Module):
@@ -25,12 +23,13 @@ class MultifurcationRewardModel(nn.Module):
         guard: causal LM to start from; becomes part of this module.
         rank: of LoRA.
         alpha: of LoRA.
+        modules: linear layers of every decoder layer that LoRA is put on.
         bias: ``trained`` starts at zero; ``frozen_random`` is an untouched initialisation of a linear layer, as in the
             released weights; ``absent`` is none.
         seed: of LoRA's initialisation and the random bias; the global generator is left as it was.
     """
 
-    def __init__(self, guard: Any, *, rank: int, alpha: float, bias: Bias, seed: int) -> None:
+    def __init__(self, guard: Any, *, rank: int, alpha: float, modules: Sequence[str], bias: Bias, seed: int) -> None:
         from peft import LoraConfig, get_peft_model  # half a second to import, which reading a trained one can do without
 
         super().__init__()
@@ -40,7 +39,7 @@ class MultifurcationRewardModel(nn.Module):
             lora_alpha=alpha,  # type: ignore[arg-type]  # peft divides it by the rank: any number does
             lora_dropout=0.0,
             bias="none",
-            target_modules=list(LORA_MODULES),
+            target_modules=list(modules),
             task_type="CAUSAL_LM",
         )
         with torch.random.fork_rng():

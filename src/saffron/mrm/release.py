@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import pickle
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from saffron import models, records
 from saffron.config import MRM, as_dict
 from saffron.jobs import TrainJob, beside
 from saffron.layout import Layout
-from saffron.mrm.model import LORA_MODULES
 
 log = logging.getLogger(__name__)
 
@@ -104,13 +104,14 @@ def export(folder: Path, released: Path) -> None:
         torch.save(tensors["unseen_mask"].bool(), temporary / MASK)
 
 
-def expected_shapes(guard: Any, rank: int) -> dict[str, tuple[int, int]]:
-    """Shape of every adapter tensor by name: four per layer (64 for the 16 layers of Llama Guard 3 1B)."""
+def expected_shapes(guard: Any, rank: int, modules: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Shape of every adapter tensor by name: two per layer and module (64 in the release: 16 layers, q_proj and v_proj)."""
     shapes: dict[str, tuple[int, int]] = {}
     for number, layer in enumerate(guard.model.layers):
-        for module in LORA_MODULES:
-            name = f"base_model.model.model.layers.{number}.self_attn.{module}"
-            linear = getattr(layer.self_attn, module)
+        for module in modules:
+            part = "self_attn" if hasattr(layer.self_attn, module) else "mlp"
+            name = f"base_model.model.model.layers.{number}.{part}.{module}"
+            linear = getattr(getattr(layer, part), module)
             shapes |= {f"{name}.lora_A.weight": (rank, linear.in_features), f"{name}.lora_B.weight": (linear.out_features, rank)}
     return shapes
 
@@ -135,7 +136,13 @@ def read_adapter(source: Path, guard: Any, settings: MRM) -> dict[str, Tensor]:
             raise ReleaseError(
                 f"{source / ADAPTER_CONFIG}: {name} is {described.get(name)}, but mrm.{key} is {value}; make them agree"
             )
-    shapes = expected_shapes(guard, settings.lora_rank)
+    modules = described.get("target_modules")
+    if not isinstance(modules, list) or sorted(modules) != sorted(settings.lora_modules):
+        raise ReleaseError(
+            f"{source / ADAPTER_CONFIG}: target_modules is {modules!r}, but mrm.lora_modules is {settings.lora_modules!r}; make "
+            "them agree"
+        )
+    shapes = expected_shapes(guard, settings.lora_rank, settings.lora_modules)
     if len(tensors) != len(shapes):
         raise ReleaseError(
             f"{source / ADAPTER}: {len(tensors)} tensors, the guard takes {len(shapes)}; it is another model's adapter"
@@ -203,7 +210,7 @@ def check_description(described: Any, path: Path) -> None:
             continue
         raise ReleaseError(
             f"{path}: {name} is {value!r}, which is not read here: an MRM is the guard's own weights with LoRA of one rank on "
-            f"{' and '.join(LORA_MODULES)}; take a release of that kind, or train with mrm.from: train"
+            "some of its linear layers; take a release of that kind, or train with mrm.from: train"
         )
 
 

@@ -75,6 +75,7 @@ def train(job: TrainJob, layout: Layout) -> None:
         guard,
         rank=settings.lora_rank,
         alpha=settings.lora_alpha,
+        modules=settings.lora_modules,
         bias=settings.variants[job.variant].bias,
         seed=seed + settings.draw,
     )

@@ -331,6 +331,7 @@ REFUSAL_CORES = (
     "must stop here",
     "must decline",
     "cannot go on",
+    "cannot go with",
     "cannot help with this",
     "not help with this",
     "not finish this",
