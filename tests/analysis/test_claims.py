@@ -167,6 +167,14 @@ def test_every_shipped_claim_is_well_formed() -> None:
         assert ("threshold" in claim) == (claim["test"] in {"at_least", "at_most"}), claim["id"]
 
 
+def test_the_claims_shown_first_are_few_and_testable_with_any_model() -> None:
+    first = paper.headlines()
+    assert 1 <= len(first) <= 8
+    tests = {claim["id"]: claim["test"] for claim in paper.claims()}
+    assert "numbers" not in {tests[claim] for claim in first}  # which the paper's own models alone can test
+    assert all(isinstance(claim.get("headline", False), bool) for claim in paper.claims())
+
+
 def test_claims_print_the_reference_tables() -> None:
     """Numbers in claims.yaml are those of the reference CSV files."""
     numbers = {name: value for claim in paper.claims() for name, value in claim.get("numbers", {}).items()}

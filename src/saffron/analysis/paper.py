@@ -38,6 +38,11 @@ def claims() -> list[dict[str, Any]]:
     return yaml.safe_load((FOLDER / "claims.yaml").read_text())
 
 
+def headlines() -> list[str]:
+    """Ids of the claims that are shown first: those marked ``headline`` in ``claims.yaml``, in its order."""
+    return [claim["id"] for claim in claims() if claim.get("headline", False)]
+
+
 def differences() -> list[dict[str, Any]]:
     """Where the paper and its released code differ, and which side is followed (``differences.yaml``)."""
     return yaml.safe_load((FOLDER / "differences.yaml").read_text())
