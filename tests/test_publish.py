@@ -14,11 +14,11 @@ from safetensors.numpy import load_file, save_file
 
 from saffron import analysis, cli, provenance, publish, records
 from saffron import config as configs
-from saffron.analysis import paper
 from saffron.analysis.view import View
 from saffron.config import Config
 from saffron.figures import report
 from saffron.layout import Layout
+from saffron.pages import blocks
 from saffron.publish import PublishError
 
 ROOT = Path(__file__).parents[1]
@@ -38,26 +38,25 @@ def finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
     (layout.benchmarks / "search/run.tsv").write_text("s\tmax_rss\n2.0\t10.0\n")
     monkeypatch.setattr(provenance, "git", lambda: {"commit": "0123456789abcdef", "modified": False})
     provenance.write(CONFIG, layout)
-    (tmp_path / "README.md").write_text("# Title\n\n<!-- generated: table1 smoke -->\nold\n<!-- end -->\nafter\n")
     return layout
 
 
-def test_publishing_writes_the_record_and_the_readme(finished: Layout) -> None:
+def test_publishing_writes_the_record(finished: Layout) -> None:
     publish.publish(CONFIG, finished)
     record = records.read_json(finished.root / "data/reference/ours/smoke.json")
     assert record["git"]["commit"] == "0123456789abcdef"
     assert record["config_sha256"] == provenance.config_sha256(CONFIG)
     assert record["hardware"]["cores"] >= 1
     assert record["runtimes"]["total"]["wall_s"] == 2.0
-    readme = (finished.root / "README.md").read_text()
-    assert readme == "# Title\n\n<!-- generated: table1 smoke -->\n| table1 |\n|---|\n<!-- end -->\nafter\n"
+    assert record["tables"]["table1"] == "| table1 |\n|---|\n"
 
 
 def test_publishing_twice_changes_nothing(finished: Layout) -> None:
     publish.publish(CONFIG, finished)
-    before = {path: path.read_bytes() for path in (finished.root / "README.md", finished.root / "data/reference/ours/smoke.json")}
+    path = finished.root / "data/reference/ours/smoke.json"
+    before = path.read_bytes()
     publish.publish(CONFIG, finished)
-    assert {path: path.read_bytes() for path in before} == before
+    assert path.read_bytes() == before
 
 
 def test_a_changed_output_is_not_published(finished: Layout) -> None:
@@ -85,44 +84,8 @@ def test_an_unfinished_run_is_not_published(finished: Layout) -> None:
         publish.publish(CONFIG, finished)
 
 
-def test_a_block_of_an_ablation_that_was_not_run_names_the_command() -> None:
-    text = "<!-- generated: ablation_top_p x -->\nold\n<!-- end -->"
-    assert "make ablations CONFIG=x" in publish.regenerate(text, {"x": {"tables": {}}})
-    assert publish.regenerate(text, {"x": {"tables": {"ablation_top_p": "new"}}}).splitlines()[1] == "new"
-
-
-def test_a_block_of_an_unpublished_config_says_so() -> None:
-    text = "<!-- generated: claims sandbox -->\n<!-- end -->"
-    assert publish.regenerate(text, {}).splitlines()[1] == "Not published yet (`make publish CONFIG=sandbox`)."
-
-
-def test_an_unknown_block_is_an_error() -> None:
-    with pytest.raises(PublishError, match="'tabel1' is unknown"):
-        publish.regenerate("<!-- generated: tabel1 sandbox -->\n<!-- end -->", {})
-
-
-def test_text_outside_blocks_is_untouched() -> None:
-    text = "a <!-- end --> b\n<!-- generated: table1 x -->\nold\n<!-- end -->\n<!-- other -->\n"
-    new = publish.regenerate(text, {"x": {"tables": {"table1": "new"}}})
-    assert new == text.replace("old", "new")
-
-
-@pytest.mark.parametrize("page", publish.PAGES, ids=str)
-def test_our_pages_show_the_published_numbers(page: Path) -> None:
-    """Without published records the blocks say so; either way the page is what `make publish` would write."""
-    text = (ROOT / page).read_text()
-    assert publish.regenerate(text, publish.published(ROOT)) == text, "run `make docs`"
-
-
 RECORDS = sorted((ROOT / publish.OURS).glob("*.json"))
 RUNS = [path for path in RECORDS if not path.stem.endswith(publish.REDRAWS)]
-
-
-def test_the_page_on_the_paper_lists_every_difference() -> None:
-    text = (ROOT / "docs/paper.md").read_text("utf-8")
-    topics = [difference["topic"] for difference in paper.differences()]
-    assert len(topics) > 10
-    assert [topic for topic in topics if f"| {topic} |" not in text] == []
 
 
 def test_published_records_name_their_config_commit_and_hardware() -> None:
@@ -281,10 +244,10 @@ def test_where_nothing_comparable_is_published_the_report_says_so(made: tuple[Co
 def test_the_spread_of_a_published_record_is_a_block(made: tuple[Config, Layout]) -> None:
     config, layout = made
     block = "<!-- generated: spread made-seeds -->\n\n<!-- end -->"
-    before = publish.regenerate(block, publish.published(layout.root))
+    before = blocks.regenerate(block, publish.published(layout.root))
     assert "(none published)" in before and "| Saffron-1, first benchmark | 0." in before
     publish.publish_redraws(config, layout, ["made-draw1", "made-labels"])
-    after = publish.regenerate(block, publish.published(layout.root))
+    after = blocks.regenerate(block, publish.published(layout.root))
     assert "(mrm.draw 1, safety4m.batch_size 8)" in after and after.count("| 0.000 |") > 5
 
 

@@ -425,9 +425,11 @@ def criteria(
 
         record = stage.run(jobs.criteria(settings).config, layout)
     if publish:
+        from saffron import pages
         from saffron import publish as publisher
 
         publisher.publish_criteria(layout, record)
+        pages.write(layout.root)
     typer.echo(stage.criteria_table(record))
     typer.echo(stage.causes_table(record))
 
@@ -550,6 +552,14 @@ def power(
 
 
 @app.command()
+def doctor() -> None:
+    """Print what a report of a fault needs: versions, device, locale, paths, what is installed and what is odd; no secrets."""
+    from saffron import doctor as examination
+
+    typer.echo(examination.render(examination.sections(Path(), os.environ)))
+
+
+@app.command()
 def pin(config: ConfigPath = DEFAULT_CONFIG) -> None:
     """Print the hub's current commit of every dataset and model of a config; changes nothing."""
     from saffron import hub
@@ -578,11 +588,13 @@ def runtimes(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
 
 @app.command()
 def publish(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
-    """Write data/reference/ours/<config>.json from a finished run and regenerate the README's blocks."""
+    """Write data/reference/ours/<config>.json from a finished run and regenerate what our pages show."""
     settings, layout = _open(config, out)
+    from saffron import pages
     from saffron import publish as publisher
 
     publisher.publish(settings, layout)
+    pages.write(layout.root)
 
 
 @app.command()
@@ -606,18 +618,20 @@ def redraws(
 ) -> None:
     """Write data/reference/ours/<config>-redraws.json: how far a run's numbers move when its seeds are kept."""
     settings, layout = _open(config, out)
+    from saffron import pages
     from saffron import publish as publisher
 
     publisher.publish_redraws(settings, layout, names)
+    pages.write(layout.root)
 
 
 @app.command()
 def docs() -> None:
-    """Regenerate the config schema, the key table of config/README.md and the numbers on our pages."""
-    from saffron import config_reference, publish
+    """Regenerate the config schema, the key table of config/README.md, and numbers and pictures of our pages."""
+    from saffron import config_reference, pages
 
     config_reference.write()
-    publish.write_pages()
+    pages.write()
 
 
 def main() -> None:

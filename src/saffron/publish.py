@@ -1,21 +1,19 @@
-"""Our published numbers: ``data/reference/ours/<config>.json`` from a finished run, and the blocks of our pages from those.
+"""Our published numbers: ``data/reference/ours/<config>.json`` from a finished run.
 
-What was found on the sandbox's development split is published apart, in ``data/reference/sandbox/<config>.json``.
-A block of a page stands between ``<!-- generated: NAME CONFIG -->`` and ``<!-- end -->`` and is a function of the
-published record of that config alone, so a test can make it again and compare. Nothing else writes either of them.
+What was found on the sandbox's development split is published apart, in ``data/reference/sandbox/<config>.json``. Our pages are
+made from these records alone (``saffron.pages``).
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from saffron import config as configs
 from saffron import provenance, records
-from saffron.analysis import claims, comparison, criteria, paper
+from saffron.analysis import comparison, paper
 from saffron.analysis.view import View
 from saffron.config import Config
 from saffron.figures import discovery
@@ -27,30 +25,24 @@ OURS = Path("data/reference/ours")
 #: End of the name of a record of redraws, and the keys that redraw a run: the MRM's, and the order of summation in its labels.
 REDRAWS, REDRAWN = "-redraws", ("mrm.draw", "safety4m.batch_size")
 DEVELOPMENT = Path("data/reference/sandbox")
-PAGES = (Path("README.md"), Path("docs/paper.md"), Path("src/saffron/sources/sandbox/README.md"))
 BENCHMARKS = Path("benchmarks/results.md")
-
-_BLOCK = re.compile(
-    r"(?P<head><!-- generated: (?P<name>[a-z0-9_]+) (?P<config>[a-z0-9-]+) -->\n).*?(?P<tail><!-- end -->)", re.DOTALL
-)
 
 
 class PublishError(ValueError):
-    """A run that cannot be published, or a README block that cannot be made; says what to do."""
+    """A run that cannot be published; says what to do."""
 
 
 def publish(config: Config, layout: Layout) -> None:
-    """Write the published record of a finished run and the README's blocks.
+    """Write the published record of a finished run.
 
     Raises:
         PublishError: if the run is of another config, is not finished, was changed since, or ran from uncommitted code.
     """
     records.write_json(layout.root / OURS / f"{config.name}.json", collect(config, layout))
-    write_pages(layout.root)
 
 
 def publish_criteria(layout: Layout, record: dict[str, Any]) -> None:
-    """Publish what a config shows on the development split (``criteria.run``), and write the pages' blocks.
+    """Publish what a config shows on the development split (``criteria.run``).
 
     Raises:
         PublishError: if the code was not committed.
@@ -59,7 +51,6 @@ def publish_criteria(layout: Layout, record: dict[str, Any]) -> None:
     if git["commit"] is None or git["modified"]:
         raise PublishError(f"{layout.analysis / 'criteria.json'}: the code is not committed; commit it and run this again")
     records.write_json(layout.root / DEVELOPMENT / f"{layout.name}.json", record | {"git": git})
-    write_pages(layout.root)
 
 
 def publish_redraws(config: Config, layout: Layout, names: Sequence[str]) -> None:
@@ -91,7 +82,6 @@ def publish_redraws(config: Config, layout: Layout, names: Sequence[str]) -> Non
     settings = {key: configs.as_dict(config)[key] for key in ("sources", "models")}
     record = {"config": config.name, "train_seeds": config.train_seeds, "git": git, "settings": settings, "draws": draws}
     records.write_json(layout.root / OURS / f"{config.name}{REDRAWS}.json", record)
-    write_pages(layout.root)
 
 
 def _redrawn(config: Config, layout: Layout, redrawn: Config, own: Layout) -> dict[str, Any]:
@@ -128,16 +118,6 @@ def beside_published(config: Config, analysis: Mapping[str, Any], root: Path = P
     rows = comparison.compare(analysis, ours[name])
     table = published_tables.beside_published(rows, ours[name], config.train_seeds)
     return table, comparison.notes(config, name, ours[name], rows)
-
-
-def write_pages(root: Path = Path()) -> None:
-    """Make the generated blocks of every page again from the published records."""
-    ours = published(root)
-    for page in PAGES:
-        if (root / page).exists():
-            text = regenerate((root / page).read_text("utf-8"), ours)
-            with records.replacing(root / page) as temporary:
-                temporary.write_text(text, "utf-8")
 
 
 def collect(config: Config, layout: Layout) -> dict[str, Any]:
@@ -207,63 +187,3 @@ def published(root: Path = Path()) -> dict[str, dict[str, Any]]:
         found["engine"] = {"tables": {"benchmark": "\n\n".join(measured.read_text().split("\n\n")[:2])}}
     found["release"] = {"tables": {"differences": paper.differences_table()}}
     return found
-
-
-# ------------------------------------------------------------------------------------------------------------- blocks
-def regenerate(text: str, ours: dict[str, dict[str, Any]]) -> str:
-    """The text with every generated block made anew; a block of a config that is not published yet says so.
-
-    Raises:
-        PublishError: if a block has an unknown name.
-    """
-
-    def block(match: re.Match[str]) -> str:
-        name, config = match["name"], match["config"]
-        tables = {key: item for key, item in discovery.singles().items() if item.table is not None and item.published}
-        beyond = name.startswith("ablation_") or (name in tables and tables[name].group == "ablations")
-        known = BLOCKS.keys() | DEVELOPMENT_BLOCKS.keys() | tables.keys()
-        if name not in known and not beyond:
-            raise PublishError(f"block {name!r} is unknown; there are {sorted(known)}")
-        if name in DEVELOPMENT_BLOCKS:
-            found = ours.get(config, {}).get("development")
-            content = DEVELOPMENT_BLOCKS[name](found) if found else "Not published yet (`saffron criteria --publish`)."
-        elif config not in ours or set(ours[config]) == {"tables", "development"}:
-            content = f"Not published yet (`make publish CONFIG={config}`)."
-        elif beyond and name not in ours[config]["tables"]:
-            content = f"Not published yet (`make ablations CONFIG={config}`, then `make publish CONFIG={config}`)."
-        else:
-            content = BLOCKS[name](ours[config]) if name in BLOCKS else ours[config]["tables"][name]
-        return f"{match['head']}{content.strip()}\n{match['tail']}"
-
-    return _BLOCK.sub(block, text)
-
-
-def _run(record: dict[str, Any]) -> str:
-    hardware, seeds = record["hardware"], record["seeds"]
-    machine = ", ".join([hardware["processor"], f"{hardware['cores']} cores", f"{hardware['memory_gib']} GiB", *hardware["gpus"]])
-    return (
-        f"Config `{record['config']}` (sha256 `{record['config_sha256'][:12]}`), commit `{record['git']['commit'][:12]}`, "
-        f"training seeds {seeds['train']}, benchmark seed {seeds['benchmark']}, on {machine}; "
-        f"torch {record['versions']['torch']}."
-    )
-
-
-def _runtimes(record: dict[str, Any]) -> str:
-    return Table(provenance.RUNTIME_COLUMNS, tuple(provenance.runtime_cells(record["runtimes"]))).markdown_rows()
-
-
-#: Blocks of what was found on the development split.
-DEVELOPMENT_BLOCKS: dict[str, Callable[[dict[str, Any]], str]] = {
-    "criteria": criteria.criteria_table,
-    "causes": criteria.causes_table,
-}
-
-#: Name of a block → its content from one published record; any other is the published table of that name.
-BLOCKS: dict[str, Callable[[dict[str, Any]], str]] = {
-    "run": _run,
-    "runtimes": _runtimes,
-    "claims": lambda record: claims.markdown(record["claims"]),
-    "spread": lambda record: published_tables.spread(record).markdown(),
-    "benchmark": lambda record: record["tables"]["benchmark"],
-    "differences": lambda record: record["tables"]["differences"],
-}
