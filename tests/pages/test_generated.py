@@ -27,7 +27,9 @@ def test_pages_show_the_published_numbers(page: Path) -> None:
     assert blocks.regenerate(text, OURS) == text, "run `make docs`"
 
 
-@pytest.mark.parametrize(("path", "content"), picture.files(OURS), ids=lambda value: value.stem if isinstance(value, Path) else "")
+@pytest.mark.parametrize(
+    ("path", "content"), picture.files(OURS), ids=lambda value: value.stem if isinstance(value, Path) else ""
+)
 def test_pictures_show_the_published_numbers(path: Path, content: bytes) -> None:
     assert (ROOT / path).read_bytes() == content, "run `make docs`"
 
@@ -41,7 +43,9 @@ def test_writing_mends_pages_and_pictures(tmp_path: Path) -> None:
     drawn = tmp_path / "docs/pictures/figure2-dark.svg"
     drawn.unlink()
     pages.write(tmp_path)
-    assert (tmp_path / "README.md").read_text("utf-8").split("<!-- generated: headlines all -->")[1].split("<!-- end -->")[0] in README
+    assert (tmp_path / "README.md").read_text("utf-8").split("<!-- generated: headlines all -->")[1].split("<!-- end -->")[
+        0
+    ] in README
     assert drawn.read_bytes() == (ROOT / "docs/pictures/figure2-dark.svg").read_bytes()
     assert (tmp_path / "docs/results.md").read_bytes() == (ROOT / "docs/results.md").read_bytes()
 
@@ -58,7 +62,9 @@ def test_headlines_are_at_most_eight_claims_with_a_column_for_every_world() -> N
     assert 1 <= len(table.rows) <= 8
     assert len(table.columns) == 2 + len(worlds.shown(OURS))
     statements = [claim["statement"] for claim in paper.claims() if claim["id"] in paper.headlines()]
-    assert [row[0].startswith(statement.rstrip(".")) for row, statement in zip(table.rows, statements, strict=True)] == [True] * len(statements)
+    assert [row[0].startswith(statement.rstrip(".")) for row, statement in zip(table.rows, statements, strict=True)] == [
+        True
+    ] * len(statements)
 
 
 def test_the_papers_own_numbers_follow_from_its_tables() -> None:
@@ -77,7 +83,12 @@ def test_the_papers_own_numbers_follow_from_its_tables() -> None:
 
 def run(config: str, seeds: int, value: float) -> dict[str, Any]:
     """A published record with one claim and one curve."""
-    claim = {"id": "figure2.saffron_below_best_of_n", "verdict": "reproduced", "leaning": "as claimed", "seeds_as_claimed": [seeds, seeds]}
+    claim = {
+        "id": "figure2.saffron_below_best_of_n",
+        "verdict": "reproduced",
+        "leaning": "as claimed",
+        "seeds_as_claimed": [seeds, seeds],
+    }
     ours = {"value": value, "low": value - 0.1, "high": value + 0.1, "exact": False}
     curves = {"guard": {"saffron": {"flops": [1e9, 2e9], "asr": [0.5, 0.25], "low": [0.4, 0.2], "high": [0.6, 0.3]}}}
     return {
@@ -96,10 +107,18 @@ def test_a_world_is_shown_by_its_run_with_most_seeds_beside_the_other_worlds() -
     table = headlines.table(ours)
     assert table.columns == ("claim", "the paper", "sandbox, 8 seeds", "SmolLM2, 1 seed")
     (row,) = [row for row in table.rows if row[2] != "–"]
-    assert row[1:] == ("-0.173", "**reproduced (8 of 8 seeds)**: -0.300 [-0.400, -0.200]", "**reproduced (1 of 1 seeds)**: -0.700 [-0.800, -0.600]")
+    assert row[1:] == (
+        "-0.173",
+        "**reproduced (8 of 8 seeds)**: -0.300 [-0.400, -0.200]",
+        "**reproduced (1 of 1 seeds)**: -0.700 [-0.800, -0.600]",
+    )
     assert blocks.regenerate("<!-- generated: table1 world/sandbox -->\n<!-- end -->", ours).splitlines()[1] == "of sandbox-seeds"
     assert blocks.regenerate("<!-- generated: table1 sandbox -->\n<!-- end -->", ours).splitlines()[1] == "of sandbox"
-    assert [panel.title for panel in picture.panels(ours)] == ["the paper", "sandbox, 8 training seeds", "SmolLM2, 1 training seed"]
+    assert [panel.title for panel in picture.panels(ours)] == [
+        "the paper",
+        "sandbox, 8 training seeds",
+        "SmolLM2, 1 training seed",
+    ]
     assert "SmolLM2, 1 training seed: Saffron-1 from 0.50 at 1.00 GFLOP to 0.25 at 2.00 GFLOP." in picture.alt(ours)
 
 
@@ -112,7 +131,10 @@ def test_equal_records_give_equal_pictures() -> None:
 
 
 def test_costs_are_those_of_published_runs_and_planned_for_the_rest() -> None:
-    rows = {line.split("|")[1].strip(" `"): line.split("|")[4].strip() for line in costs.markdown({"sandbox": run("sandbox", 1, 0)}).splitlines()[2:]}
+    rows = {
+        line.split("|")[1].strip(" `"): line.split("|")[4].strip()
+        for line in costs.markdown({"sandbox": run("sandbox", 1, 0)}).splitlines()[2:]
+    }
     shipped = {path.stem for path in (ROOT / "config").glob("*.yaml")}
     assert rows.keys() <= shipped
     assert rows["sandbox"] == "1.7 h, 2.0 h of CPU time, measured"
@@ -138,7 +160,11 @@ def test_the_headlines_of_nothing_published_say_so() -> None:
 
 @pytest.mark.parametrize(
     ("block", "cause"),
-    [("tabel1 sandbox", "'tabel1' is unknown"), ("headlined all", "'headlined' is unknown"), ("claims world/sandbx", "world/sandbox")],
+    [
+        ("tabel1 sandbox", "'tabel1' is unknown"),
+        ("headlined all", "'headlined' is unknown"),
+        ("claims world/sandbx", "world/sandbox"),
+    ],
 )
 def test_an_unknown_block_is_an_error(block: str, cause: str) -> None:
     with pytest.raises(BlockError, match=cause):

@@ -57,8 +57,14 @@ def _paper() -> Panel:
     none = paper.table("table3").set_index("search_width")["asr"]
     return Panel(
         "the paper",
-        {method: {"flops": [tflop * 1e12 for tflop in found["tflop"]], "asr": list(found["asr"])} for method, found in rows.items()},
-        {m: scaling.LogFit(fits.loc[m, "intercept"], fits.loc[m, "slope_per_ln_tflop"], float("nan"), len(rows[m])) for m in rows},
+        {
+            method: {"flops": [tflop * 1e12 for tflop in found["tflop"]], "asr": list(found["asr"])}
+            for method, found in rows.items()
+        },
+        {
+            m: scaling.LogFit(fits.loc[m, "intercept"], fits.loc[m, "slope_per_ln_tflop"], float("nan"), len(rows[m]))
+            for m in rows
+        },
         float(none[0]),
     )
 
@@ -89,7 +95,11 @@ def draw(shown: list[Panel], theme: str) -> Figure:
             if place:
                 ax.set_ylabel("")
         entries = {text: handle for ax in axes[0] for handle, text in zip(*ax.get_legend_handles_labels(), strict=True)}
-        names = [label(method) for method in ordered([*{m for panel in shown for m in panel.curves}, BASELINE]) if label(method) in entries]
+        names = [
+            label(method)
+            for method in ordered([*{m for panel in shown for m in panel.curves}, BASELINE])
+            if label(method) in entries
+        ]
         figure.legend([entries[name] for name in names], names, loc="lower center", ncols=6, columnspacing=1.2, handletextpad=0.4)
         figure.subplots_adjust(left=0.52 / (2.9 * len(shown)), right=0.99, top=0.92, bottom=0.235, wspace=0.08)
     return figure
@@ -117,7 +127,7 @@ def _draw_panel(ax: Axes, panel: Panel, colours: Mapping[str, str]) -> None:
     ax.set_title(panel.title, loc="left")
 
 
-def _inked(ink: str, lines: str) -> dict[str, Any]:
+def _inked(ink: str, lines: str) -> Any:
     """Settings over those of every figure: the page's colours, text as outlines so that no reader's fonts move it."""
     inked = ("text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color")
     return {**dict.fromkeys(inked, ink), "grid.color": lines, "svg.fonttype": "path"}
