@@ -86,8 +86,9 @@ def markdown(ours: Records) -> str:
         for world, record in worlds.shown(ours)
         if (names := _benchmarks(record))
     ]
-    notes = "Brackets: 95 % intervals; below 0: the first lets fewer attacks through. The paper's numbers follow from its printed ones"
-    return f"{table(ours).markdown_rows()}\n{'; '.join([notes, *benchmarks])}."
+    brackets = "Brackets: 95 % intervals; below 0: the first lets fewer attacks through."
+    origin = "; ".join(["The paper's numbers follow from its printed ones", *benchmarks])
+    return f"{table(ours).markdown_rows()}\n{brackets} {origin}."
 
 
 def _benchmarks(record: Mapping[str, Any]) -> list[str]:
