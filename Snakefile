@@ -22,9 +22,6 @@ include: "workflow/rules/criteria.smk"
 include: "workflow/rules/provenance.smk"
 
 
-report: "workflow/report/workflow.rst"
-
-
 # Every stage stands here, not only the last: a file that was deleted is made again only if the target asks for it.
 rule all:
     default_target: True

@@ -186,7 +186,7 @@ def test_a_run_stands_beside_the_published_one(made: tuple[Config, Layout], caps
     table, sentences = publish.beside_published(config, View.of(config, layout).analysis, layout.root)
     assert table is not None and len(table.rows) > 10
     assert escape(table.caption) in page and escape(" ".join(sentences)) in page
-    assert page.index("Claim by claim") < page.index("This run beside the published one") < page.index("Gates")
+    assert page.index(">This run beside the published one</h2>") < page.index(">Claim by claim</h2>")
     (row,) = [row for row in table.rows if row[0] == "Saffron-1, first benchmark"]
     ours, theirs = (
         records.read_json(path)["quantities"]["matched_asr/scaling/once/saffron"]

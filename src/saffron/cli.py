@@ -477,25 +477,21 @@ def list_figures(config: ConfigPath = DEFAULT_CONFIG) -> None:
 
 @figures_app.command()
 def check(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
-    """Check that the results the analysis was made from are still there and unchanged; renew the notebooks' HTML copies."""
+    """Check that the results the analysis was made from are still there and unchanged."""
     settings, layout = _open(config, out)
     from saffron.analysis.view import View
-    from saffron.figures import notebooks
 
     View.of(settings, layout)
-    notebooks.pages(layout)
 
 
 @figures_app.command()
 def report(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
-    """Write the self-contained HTML report, and the executed notebooks as HTML."""
+    """Write the self-contained HTML report."""
     settings, layout = _open(config, out)
     with _job(layout, "figures", "report"):
-        from saffron.figures import notebooks
         from saffron.figures import report as stage
 
         stage.write(settings, layout)
-        notebooks.pages(layout)
 
 
 @figures_app.command("all")

@@ -293,5 +293,4 @@ def test_gpu_jobs_ask_for_one_gpu_each_and_cpu_jobs_for_none(project: Project) -
 
 
 def test_every_file_of_the_workflow_is_in_the_copy(project: Project) -> None:
-    assert (project.root / "workflow/report/workflow.rst").exists()
     assert Path(project.root / "workflow/schemas/config.schema.json").exists()

@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import nbformat
@@ -172,39 +171,6 @@ def test_text_is_withheld_where_the_config_says_so(view: View, withheld: View) -
     style.plt.close(figure)
     assert "candidate 1" in words and not words & {candidate.text.strip() for candidate in view.recorded.step.candidates}
     assert "tokens, R = " in side_by_side.table(withheld).markdown()
-
-
-class _Links(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.sources: list[str] = []
-        self.open: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.sources += [value or "" for name, value in attrs if name in ("src", "href")]
-        if tag not in ("meta", "img", "br"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-
-def test_the_report_is_one_file_that_needs_nothing_else(view: View) -> None:
-    report.write(view.config, view.layout)
-    page = (view.layout.figures / "report.html").read_text()
-    assert "make figure NAME=figure4b CONFIG=made" in page  # nothing is drawn yet, and the page says how to
-    for name, draw in DRAWN.items():
-        style.save(draw(view), view.layout.figures, name)
-    page = report.render(view)
-    parser = _Links()
-    parser.feed(page)
-    assert not parser.open
-    assert len([source for source in parser.sources if source.startswith("data:image/png;base64,")]) == len(DRAWN)
-    assert all(source.startswith(("data:", "#")) for source in parser.sources)
-    assert "<script" not in page and "Missing: figure" not in page
-    assert page.index("Claim by claim") < page.index("Gates") < page.index("data:image")
-    for claim in view.claims:
-        assert claim["source"] in page
 
 
 def test_notebooks_are_thin_stripped_and_have_their_parameters() -> None:

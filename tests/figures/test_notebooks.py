@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -11,7 +10,6 @@ from jupyter_client.kernelspec import KernelSpecManager
 
 from saffron.figures import notebooks as runner
 from saffron.figures.notebooks import NotebookError
-from saffron.layout import Layout
 
 
 @pytest.fixture
@@ -67,18 +65,6 @@ def test_the_users_settings_of_jupyter_ipython_and_python_reach_no_notebook(
     )
     runner.execute("figure9", {"target": str(tmp_path / "found.txt")}, tmp_path / "executed.ipynb")
     assert (tmp_path / "found.txt").read_text() == f"{sys.executable} []"
-
-
-def test_executed_copies_become_pages_once(notebooks: Path, tmp_path: Path) -> None:
-    layout = Layout("x", tmp_path / "root")
-    executed = runner.executed_copy(layout, "figure9")
-    runner.execute("figure9", {"target": str(notebooks / "out.txt"), "value": "good"}, executed)
-    (page,) = runner.pages(layout)
-    assert page == executed.with_suffix(".html") and "a bad value" in page.read_text()
-    assert runner.pages(layout) == []
-    later = page.stat().st_mtime + 5
-    os.utime(executed, (later, later))
-    assert runner.pages(layout) == [page]
 
 
 def test_a_failing_cell_is_named_and_stays_readable(notebooks: Path) -> None:

@@ -212,13 +212,3 @@ def outputs_read(exhibits):
         if name in judge.experiments
     ]
     return [LAYOUT.search(seed, name) for seed in SEEDS for name in names] + judge_tables(names) + apart
-
-
-def shown_by_snakemake(path):
-    """A file of a figure or table, marked for Snakemake's own report if it can show it."""
-    kinds = {".png": ("../report/figure.rst", "Figures"), ".csv": ("../report/table.rst", "Tables")}
-    name, suffix = Path(path).stem, Path(path).suffix
-    if suffix not in kinds:
-        return path
-    caption, category = kinds[suffix]
-    return report(path, caption=caption, category=category, labels={"name": name})

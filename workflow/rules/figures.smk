@@ -13,7 +13,7 @@ for page, exhibits in PAGES.items():
             trees=LAYOUT.search_trees(SEEDS[0]),
             outputs=outputs_read(exhibits),
         output:
-            [shown_by_snakemake(path) for path in made_by(exhibits)],
+            made_by(exhibits),
         log:
             text=logged("figures", page),
             notebook=f"{LAYOUT.data}/logs/figures/{page}.ipynb",

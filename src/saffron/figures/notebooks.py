@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from saffron.layout import Layout
-from saffron.records import replacing
 
 NOTEBOOKS = Path("notebooks")
 
@@ -25,7 +24,7 @@ class NotebookError(RuntimeError):
 
 
 def execute(name: str, parameters: Mapping[str, Any], executed: Path) -> None:
-    """Execute ``notebooks/<name>.ipynb``; its executed copy is kept whether it succeeds or fails (as HTML: :func:`pages`).
+    """Execute ``notebooks/<name>.ipynb``; its executed copy is kept whether it succeeds or fails.
 
     Args:
         name: of the notebook.
@@ -85,30 +84,6 @@ def _own_kernel(folder: Path) -> type:
             await super().start_kernel(env=environment, **options)
 
     return OwnKernel
-
-
-def pages(layout: Layout) -> list[Path]:
-    """Write every executed notebook as a page beside it, where there is none or an older one; returns those written.
-
-    All at once, since the exporter takes longer to start than to write a page.
-    """
-    stale = [
-        path for path in sorted(executed_copy(layout, "*").parent.glob("*.ipynb")) if _newer(path, path.with_suffix(".html"))
-    ]
-    if not stale:
-        return []
-    from nbconvert import HTMLExporter
-
-    exporter = HTMLExporter()
-    for path in stale:
-        page, _ = exporter.from_filename(str(path))
-        with replacing(path.with_suffix(".html")) as temporary:
-            temporary.write_text(page, "utf-8")
-    return [path.with_suffix(".html") for path in stale]
-
-
-def _newer(path: Path, page: Path) -> bool:
-    return not page.exists() or page.stat().st_mtime_ns < path.stat().st_mtime_ns
 
 
 def executed_copy(layout: Layout, name: str) -> Path:

@@ -164,7 +164,7 @@ def exhibits(config: Config) -> Mapping[str, Exhibit]:
         found[f"experiment_{name}"] = Exhibit(
             title=f"Experiment {name}",
             about=f"Every run of the experiment {name}, on the prompts of {item.dataset}.",
-            section="experiments",
+            section="own" if item.role is None and item.group == "replicate" else "experiments",
             order=i,
             draw=partial(draw, name=name) if curve else None,
             caption=partial(caption, name=name) if curve else None,
