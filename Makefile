@@ -55,9 +55,7 @@ $(SITE): requirements-docs.lock $(STAMP)
 
 replicate: env $(if $(filter smollm%,$(CONFIG)),env-smollm) ## everything up to figures/<config>/report.html; CONFIG=paper for the paper's setting
 	$(SNAKEMAKE)
-	@saffron runtimes --config $(CONFIGFILE)
-	@saffron compare --config $(CONFIGFILE)
-	@echo "report: figures/$(CONFIG)/report.html"
+	@saffron summary --config $(CONFIGFILE)
 
 figures: env ## figures, tables and report
 	$(SNAKEMAKE) figures

@@ -30,6 +30,8 @@ SHARED = (
     "nolock",
     "show-failed-logs",
     "printshellcmds",
+    "quiet",
+    "logger",
 )
 
 

@@ -43,7 +43,7 @@ def _group(text: str) -> typer.Typer:
     return typer.Typer(help=text, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 
 
-app = _group("Replicate SAFFRON-1: Safety Inference Scaling. One sub-command per stage; `make replicate` runs them all.")
+app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
 models_app = _group("Make tokenizer, policy, guard and the DeepAlign policy.")
 safety4m_app = _group("Label every response prefix with the guard's reward (Safety4M).")
 mrm_app = _group("Train and evaluate Saffron-1, the multifurcation reward model.")
@@ -130,6 +130,18 @@ def _shard(shard: int, shards: int) -> int:
     if shard >= shards:
         raise ConfigError(f"--shard {shard}: the stage has {shards} shard(s), counted from 0")
     return shard
+
+
+@app.callback(invoke_without_command=True)
+def start(context: typer.Context) -> None:
+    """Replicate SAFFRON-1: Safety Inference Scaling. One sub-command per stage; `make replicate` runs them all.
+
+    Without a command: what to do next, from what is there.
+    """
+    if context.invoked_subcommand is None:
+        from saffron import status
+
+        typer.echo(status.next_steps())
 
 
 # ------------------------------------------------------------------------------------------------------------ sources
@@ -580,6 +592,15 @@ def runtimes(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
     from saffron import provenance as recorder
 
     typer.echo(recorder.render_runtimes(recorder.write_runtimes(settings, layout)))
+
+
+@app.command()
+def summary(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
+    """Print a finished run in a few lines: verdicts on the main claims, times, where the report is."""
+    settings, layout = _open(config, out)
+    from saffron import status
+
+    typer.echo(status.summary(settings, layout))
 
 
 @app.command()

@@ -245,6 +245,17 @@ def render_runtimes(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def render_total(record: dict[str, Any]) -> str:
+    """Wall time of the whole run and, longest first, of its stages, with CPU times in parentheses, in one line."""
+    stages = sorted(record["stages"].items(), key=lambda item: -item[1]["wall_s"])
+    each = ", ".join(f"{name} {_both(row)}" for name, row in stages)
+    return f"time (CPU time): {_both(record['total'])}; {each}"
+
+
+def _both(row: dict[str, Any]) -> str:
+    return f"{_time(row['wall_s'])} ({_time(row.get('cpu_s'))})"
+
+
 def _time(seconds: float | None) -> str:
     if seconds is None:
         return "–"
