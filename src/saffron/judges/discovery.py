@@ -31,7 +31,9 @@ def kinds() -> Mapping[str, Kind]:
     Raises:
         JudgeError: if two kinds have one name, or an entry point names no description.
     """
-    modules = (importlib.import_module(f"{judges.__name__}.{found.name}") for found in pkgutil.iter_modules(judges.__path__))
+    # The stage runs kinds and is none; what it imports, a config that names a judge does not need.
+    names = (module.name for module in pkgutil.iter_modules(judges.__path__) if module.name != "stage")
+    modules = (importlib.import_module(f"{judges.__name__}.{name}") for name in names)
     found = {module.__name__.rpartition(".")[2]: module.KIND for module in modules if hasattr(module, "KIND")}
     found = plugins.described(found, GROUP, Kind, "kind of judge", JudgeError)
     return MappingProxyType(dict(sorted(found.items())))
