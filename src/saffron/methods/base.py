@@ -9,7 +9,7 @@ random number except through the block's key, so its results do not depend on wh
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -98,6 +98,7 @@ class Method:
         loaded_in_paper: models alive in one search of the paper's code, each of which counts every operation again
             (``docs/paper.md``): the factor by which the paper's FLOPs exceed those counted once.
         loaded_in_release: the same in the released script, where it differs.
+        draws: whether it draws tokens at random, at temperature 1.
         may_lack_reward: whether an output may come without a reward of the method's own.
         exploration: what Table 1 varies of it, if it is among its rows.
     """
@@ -112,6 +113,7 @@ class Method:
     reads: Callable[[Any], frozenset[Model]]
     cost: Callable[[Any, Size], tuple[float, float]]
     shared_budgets: bool = False
+    draws: bool = False
     loaded_in_paper: int = 2
     loaded_in_release: int | None = None
     may_lack_reward: Callable[[Any], bool] = lambda settings: False
@@ -169,12 +171,16 @@ class SearchModels:
 
 @dataclass(frozen=True)
 class Block:
-    """What one search is given: prompts that are searched together, the models, random numbers and the token limit."""
+    """What one search is given: prompts that are searched together, the models, random numbers and the token limit.
+
+    ``steps`` goes over the steps of a search; who shows progress counts them on the way.
+    """
 
     models: SearchModels
     prompts: Sequence[SearchPrompt]
     key: RandomKey
     max_new_tokens: int
+    steps: Callable[[range], Iterable[int]] = iter
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def draw_samples(block: Block, count: int) -> Samples:
     alive = torch.ones_like(samples, dtype=torch.bool)
     nodes = torch.full_like(samples, ROOT)
     logits = policy.root_logits[:, None].expand(-1, count, -1)
-    for step in range(max_new_tokens):
+    for step in block.steps(range(max_new_tokens)):
         drawn = inverse_cdf(logits, block.key.uniform(prompt_ids[places], samples, step))
         place = (places[:, None].expand_as(samples), samples)
         tokens[(*place, torch.full_like(samples, step))] = torch.where(alive, drawn, eos)

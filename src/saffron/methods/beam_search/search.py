@@ -40,7 +40,7 @@ def search(block: Block, settings: Settings, budget: int) -> list[Result]:
     assert policy.root_logits is not None
     beam = _root(policy, width, max_new_tokens, eos)
     logits = policy.root_logits[:, None].expand(-1, width, -1)
-    for step in range(max_new_tokens):
+    for step in block.steps(range(max_new_tokens)):
         proposed, _ = most_likely(logits, children)
         beam = _step(beam, proposed, verdicts, step, eos)
         if step == max_new_tokens - 1:

@@ -29,5 +29,6 @@ METHOD = Method(
     budget="samples",
     reads=lambda settings: frozenset({"policy", "guard"}),
     cost=cost,
+    draws=True,
     shared_budgets=True,
 )

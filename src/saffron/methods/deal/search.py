@@ -63,6 +63,7 @@ class _Search:
     def __init__(self, block: Block, settings: Settings, width: int) -> None:
         models, prompts, max_new_tokens = block.models, block.prompts, block.max_new_tokens
         self.prompts, self.settings, self.width, self.limit = prompts, settings, width, max_new_tokens
+        self.steps = block.steps
         self.eos = models.formats.eos_id
         self.depth = max(1, settings.lookahead)
         self.children = min(settings.children, models.policy.config.vocab_size)
@@ -73,7 +74,7 @@ class _Search:
 
     def run(self) -> list[Result]:
         beam = self._root()
-        for step in range(self.limit):
+        for step in self.steps(range(self.limit)):
             candidates = self._candidates(beam, step)
             order = best_first(candidates.scores)[:, : self.width]
             beam = candidates.take(order)

@@ -26,5 +26,6 @@ METHOD = Method(
     budget=None,
     reads=lambda settings: frozenset({"policy"}),
     cost=cost,
+    draws=True,
     may_lack_reward=lambda settings: True,
 )

@@ -45,4 +45,5 @@ METHOD = Method(
     budget="samples",
     reads=lambda settings: frozenset({"policy", "guard"}),
     cost=cost,
+    draws=True,
 )

@@ -42,7 +42,7 @@ def search(block: Block, settings: Settings, budget: int) -> list[Result]:
     policy_nodes = guard_nodes = torch.full((batch, rows), ROOT, device=device)
     leaf_tokens, leaf_rewards = tokens[:, 0], torch.full((batch,), -torch.inf, dtype=torch.float64, device=device)
 
-    for start in range(0, max_new_tokens, settings.step_tokens):
+    for start in block.steps(range(0, max_new_tokens, settings.step_tokens)):
         # propose: each row samples up to step_tokens tokens
         stop = min(start + settings.step_tokens, max_new_tokens)
         growing, counts = alive, torch.zeros_like(policy_nodes)

@@ -9,7 +9,7 @@ MRM per *parent* (or, for comparison, one call of the PRM per child), and select
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -388,6 +388,7 @@ def search(
     semantics: Semantics = "paper",
     listed: bool | None = None,
     record_tree: bool = False,
+    steps: Callable[[range], Iterable[int]] = iter,
 ) -> Outcome:
     """Saffron-1 over a batch of prompts.
 
@@ -405,6 +406,7 @@ def search(
             listed, this loop copies nothing from the device between two compactions; nor does :class:`MRMScorer`, while
             :class:`PRMScorer` has one copy per step.
         record_tree: keep every candidate of every step (lists candidates).
+        steps: goes over the steps, see :class:`saffron.methods.base.Block`.
 
     Raises:
         ValueError: if the policy's probabilities or the rewards hold NaN (not listed: at the next compaction or the end).
@@ -421,7 +423,7 @@ def search(
     assert trie.root_logits is not None
     logits = trie.root_logits[:, None]
     nan = torch.zeros(2, dtype=torch.int64, device=trie.device)  # whether probabilities, rewards were undefined so far
-    for step in range(max_new_tokens):
+    for step in steps(range(max_new_tokens)):
         probs = probabilities(logits, eos_token_id, forbid_eos=step < min_new_tokens)
         if listed:
             candidates = nucleus(probs.cpu(), rows.alive.cpu(), top_p)

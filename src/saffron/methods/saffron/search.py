@@ -46,6 +46,7 @@ def _search(block: Block, settings: Settings, width: int, *, record_tree: bool) 
         eos_token_id=models.formats.eos_id,
         semantics=settings.semantics,
         record_tree=record_tree,
+        steps=block.steps,
     )
     columns = [counts.tolist() for ledger in (outcome.ledger, scorer.ledger) for counts in (ledger.nominal, ledger.executed)]
     policy, executed_policy, reward, executed_reward = columns

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Integral, Real
+from numbers import Real
 from typing import TYPE_CHECKING
 
-import torch
-
-from saffron.engine.forward import TrieError, check_model, sliding_window
+from saffron.methods.checks import check_models, check_numbers, check_prompts, check_unseen, check_window
 from saffron.methods.saffron.algorithm import MRMScorer, Semantics, search
 
 if TYPE_CHECKING:
@@ -58,9 +56,9 @@ def search_tokens(
         TypeError: if an argument is of the wrong type, likewise.
         ValueError: if an argument is out of range, likewise; or if the policy's probabilities or the rewards turn out NaN.
     """
-    _check_models(policy=policy, mrm=mrm)
+    check_models(policy=policy, mrm=mrm)
     vocabulary = policy.config.vocab_size
-    _check_numbers(
+    check_numbers(
         {"width": 1, "max_new_tokens": 0, "min_new_tokens": 0, "eos_token_id": 0},
         {"width": width, "max_new_tokens": max_new_tokens, "min_new_tokens": min_new_tokens, "eos_token_id": eos_token_id},
     )
@@ -73,14 +71,14 @@ def search_tokens(
     if semantics not in ("paper", "released"):
         raise ValueError(f"semantics must be paper or released, not {semantics!r}")
     if unseen is not None:
-        _check_unseen(unseen, vocabulary)
+        check_unseen(unseen, vocabulary)
     read = prompt_ids if mrm_prompt_ids is None else mrm_prompt_ids
-    _check_prompts("prompt_ids", prompt_ids, vocabulary)
-    _check_prompts("mrm_prompt_ids", read, vocabulary)
+    check_prompts("prompt_ids", prompt_ids, vocabulary)
+    check_prompts("mrm_prompt_ids", read, vocabulary)
     if len(read) != len(prompt_ids):
         raise ValueError(f"prompt_ids holds {len(prompt_ids)} prompts but mrm_prompt_ids {len(read)}")
-    _check_window("policy", policy, prompt_ids, max_new_tokens)
-    _check_window("mrm", mrm, read, max_new_tokens)
+    check_window("policy", policy, prompt_ids, max_new_tokens)
+    check_window("mrm", mrm, read, max_new_tokens)
     if not prompt_ids:
         return []
     scorer = MRMScorer(mrm, read, unseen, width=width, max_new_tokens=max_new_tokens)
@@ -96,65 +94,3 @@ def search_tokens(
         semantics=semantics,
     )
     return outcome.tokens
-
-
-def _check_models(**models: PreTrainedModel) -> None:
-    for name, model in models.items():
-        if not isinstance(model, torch.nn.Module):
-            raise TypeError(f"{name} must be a loaded transformers model, not {type(model).__name__}")
-        try:
-            check_model(model)
-        except TrieError as error:
-            raise TrieError(f"{name}: {error}") from None
-    sizes = [model.config.vocab_size for model in models.values()]
-    if len(set(sizes)) > 1:
-        raise ValueError(
-            f"{' and '.join(models)} have vocabularies of {' and '.join(map(str, sizes))} tokens; they must share one"
-        )
-    devices = [str(model.device) for model in models.values()]
-    if len(set(devices)) > 1:
-        raise ValueError(f"{' and '.join(models)} are on different devices, {' and '.join(devices)}; move them to one")
-
-
-def _is_int(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def _check_numbers(least: dict[str, int], values: dict[str, int]) -> None:
-    """Integers of at least ``least``."""
-    for name, value in values.items():
-        if not _is_int(value):
-            raise TypeError(f"{name} must be an int, not {value!r}")
-        if value < least[name]:
-            raise ValueError(f"{name} must be at least {least[name]}, not {value}")
-
-
-def _check_prompts(name: str, prompts: Sequence[Sequence[int]], vocabulary: int) -> None:
-    if not isinstance(prompts, Sequence) or isinstance(prompts, str):
-        raise TypeError(f"{name} must be a list of lists of token ids, not {type(prompts).__name__}; a tensor has tolist()")
-    for place, prompt in enumerate(prompts):
-        if not isinstance(prompt, Sequence) or isinstance(prompt, str):
-            raise TypeError(f"{name}[{place}] must be a list of token ids, not {type(prompt).__name__}")
-        if not prompt:
-            raise ValueError(f"{name}[{place}] is empty; every prompt needs at least one token")
-        for token in prompt:
-            if not _is_int(token):
-                raise TypeError(f"{name}[{place}] holds {token!r}; token ids are ints")
-            if not 0 <= token < vocabulary:
-                raise ValueError(f"{name}[{place}] holds {token}, outside the vocabulary of {vocabulary} tokens")
-
-
-def _check_window(name: str, model: PreTrainedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int) -> None:
-    """The last new token is not read, so it needs no place in the window."""
-    window = sliding_window(model.config)
-    longest = max(map(len, prompts), default=0) + max(max_new_tokens - 1, 0)
-    if window is not None and longest > window:
-        raise TrieError(f"{name}: sequences of up to {longest} tokens exceed the model's sliding window of {window}")
-
-
-def _check_unseen(unseen: object, vocabulary: int) -> None:
-    if not isinstance(unseen, torch.Tensor) or unseen.dtype != torch.bool:
-        given = unseen.dtype if isinstance(unseen, torch.Tensor) else type(unseen).__name__
-        raise TypeError(f"unseen must be a bool tensor, not {given}; convert it with torch.as_tensor(unseen, dtype=torch.bool)")
-    if unseen.shape != (vocabulary,):
-        raise ValueError(f"unseen must have shape ({vocabulary},), not {tuple(unseen.shape)}")
