@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from peft import LoraConfig, PeftModel, get_peft_model
 from replica.models import random_model
 from safetensors.torch import load_file, save_file
@@ -111,6 +112,11 @@ def test_the_card_says_that_it_is_the_release_and_was_not_trained_here(run: tupl
         assert "the authors' released adapter, merged into the guard; nothing was trained here" in cards[bias].lower()
         assert "AdamW" not in cards[bias] and "## Training" not in cards[bias]
         assert str(source) not in cards[bias]
+    for text in cards.values():
+        read = ModelCard(text).data.to_dict()
+        assert read == {"library_name": "transformers", "tags": ["reward-model", "safety", "peft"]}, "a guard is no hub id"
+    labels["guard"] = "someone/a-guard"
+    assert ModelCard(card.render(jobs.evaluate(config_for(source), 0), evaluation, labels)).data.base_model == "someone/a-guard"
     assert "bias is left out (zeros)" in cards[False] and "bias is added" in cards[True]
     ours = config_for(source).model_copy(update={"mrm": MRM.model_validate({"from": "train"})})
     trained = card.render(jobs.evaluate(ours, 0), evaluation, labels)
@@ -236,7 +242,7 @@ def _pickled(folder: Path) -> None:
         ),
         (_described(peft_type="IA3"), r"peft_type is IA3, but only LORA can be merged"),
         (_described(target_modules=["q_proj"]), r"target_modules is \['q_proj'\], but mrm\.lora_modules is .* make them agree"),
-        (_described(target_modules=".*_proj"), r"target_modules is '\.\*_proj', but mrm\.lora_modules is .* make them agree"),
+        (_described(target_modules=".*_proj"), r"target_modules is '\.\*_proj'; an MRM has LoRA on some of q_proj, "),
         (lambda folder: (folder / release.ADAPTER_CONFIG).write_text("[]"), r"peft_type is list, but only LORA"),
         (_other_rank, r"adapter_config\.json: r is 8, but mrm\.lora_rank is 4; make them agree"),
         (

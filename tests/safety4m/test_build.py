@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from huggingface_hub import DatasetCard
 from safetensors.numpy import load_file
 from transformers import LlamaForCausalLM
 
@@ -88,6 +89,11 @@ def test_every_turn_is_accounted_for_and_the_card_says_so(layout):
     assert card["responses"]["duplicates"] > 0
     assert card["responses"]["labelled"] == len(labels)
     readme = (layout.safety4m(0) / "README.md").read_text()
+    assert DatasetCard(readme).data.to_dict() == {
+        "pretty_name": card["name"],
+        "license": "cc-by-4.0",
+        "configs": [{"config_name": "default", "data_files": "labels.parquet"}],
+    }
     assert f"| labelled | {len(labels)} |" in readme
     assert str(layout.root) not in readme
     assert f"- Source: someone/chats at revision {'0' * 40}. Licence: CC-BY-4.0." in readme

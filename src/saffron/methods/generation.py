@@ -36,9 +36,17 @@ if TYPE_CHECKING:
     from saffron.mrm.pretrained import MRM
 
 #: What is left to ``generate`` itself: how long and where answers end, and in what form they are returned.
-PREPARED = ("max_new_tokens", "max_length", "eos_token_id", "pad_token_id", "bos_token_id", "return_dict_in_generate", "use_cache")
+PREPARED = (
+    "max_new_tokens",
+    "max_length",
+    "eos_token_id",
+    "pad_token_id",
+    "bos_token_id",
+    "return_dict_in_generate",
+    "use_cache",
+)
 #: All other fields of a generation config, which say what is generated.
-SHAPING = [name for name in vars(GenerationConfig()) if name[0] != "_" and name not in (*PREPARED, "transformers_version")]
+SHAPING = [name for name in vars(GenerationConfig()) if name[0] != "_" and name not in PREPARED]
 #: Fields that change nothing at 1; all others but the temperature change nothing where they are zero, false or not set.
 NEUTRAL_AT_ONE = ("temperature", "top_p", "typical_p", "repetition_penalty", "num_beams", "num_return_sequences")
 #: Fields by which ``generate`` repeats the prompts before a decoding loop sees them.
@@ -120,7 +128,7 @@ def generate(
         All before anything is computed, but for a ValueError of NaN in probabilities or rewards.
     """
     if generation_config is None:
-        raise TypeError("saffron.generate is an argument of generate: policy.generate(**inputs, custom_generate=saffron.generate, ...)")
+        raise TypeError("saffron.generate is given to generate: policy.generate(**inputs, custom_generate=saffron.generate, ...)")
     described = discovery.method(method)
     chosen = _settings(method, described, settings or {}, _asked(model, generation_config, arguments))
     _refuse_rest(model, input_ids, logits_processor, stopping_criteria, generation_config, arguments)
@@ -178,8 +186,8 @@ def _settings(name: str, described: Method, given: Mapping[str, Any], asked: dic
     """The method's settings: those given, and fields of the generation config that are settings of the method."""
     fields = described.settings.model_fields
     if asked.pop("do_sample", described.draws) != described.draws:
-        does = "draws its answers, so do_sample has to be True" if described.draws else "draws nothing at random, so do_sample has to be False"
-        raise ValueError(f"do_sample: the method {name} {does}, or left out")
+        does = "draws its answers" if described.draws else "draws nothing at random"
+        raise ValueError(f"do_sample: the method {name} {does}; give {described.draws} or leave it out")
     values = dict(given)
     for field, value in asked.items():
         if field in fields:
@@ -211,12 +219,13 @@ def _refuse_rest(
     arguments: Mapping[str, Any],
 ) -> None:
     """Refuse the caller's own processors and criteria, and what a forward alone could use."""
-    usual = model._get_logits_processor(  # what the generation config alone brings
+    prepare: Any = model._get_logits_processor
+    usual = prepare(  # what the generation config alone brings
         generation_config=config,
         input_ids_seq_length=input_ids.shape[1],
         encoder_input_ids=input_ids,
-        logits_processor=[],  # type: ignore[arg-type]
-        device=str(input_ids.device),
+        logits_processor=[],
+        device=input_ids.device,
         model_kwargs={},
     )
     own = Counter(type(each).__name__ for each in processors or ()) - Counter(type(each).__name__ for each in usual)
@@ -285,6 +294,7 @@ def _models(
 ) -> SearchModels:
     """The models that the method reads, checked."""
     reads = described.reads(settings)
+    scores: Any
     scores, known = (mrm, None) if mrm is None or isinstance(mrm, torch.nn.Module) else (mrm.model, mrm.unseen)
     given: dict[str, Any] = {"policy": policy, "guard": guard, "mrm": scores}
     for which in sorted(reads):
@@ -349,9 +359,10 @@ def _taken_out(row: int, ids: list[int], format: ChatFormat) -> tuple[list[int],
 
 
 def _check_prompts(models: SearchModels, reads: frozenset[str], prompts: Sequence[SearchPrompt], limit: int) -> None:
+    vocabulary = models.policy.config.vocab_size
     for which in sorted(reads):
         read = [getattr(prompt, f"{which}_ids") for prompt in prompts]
-        check_prompts("input_ids" if which == "policy" else f"input_ids, as the {which} reads them,", read, models.policy.config.vocab_size)
+        check_prompts("input_ids" if which == "policy" else f"input_ids as the {which} reads them:", read, vocabulary)
         check_window(which, getattr(models, which), read, limit)
 
 

@@ -3,6 +3,7 @@
 from saffron.models.loading import (
     HEAD,
     ModelError,
+    add_bias,
     check_fits,
     device_of,
     load_lm,
@@ -17,6 +18,7 @@ from saffron.models.loading import (
 __all__ = [
     "HEAD",
     "ModelError",
+    "add_bias",
     "check_fits",
     "device_of",
     "load_lm",

@@ -207,19 +207,25 @@ def load_mrm(
         ModelError: if the folder lacks the model or its head, their sizes differ, or the device does not hold the model.
         RecordError: if the head cannot be read.
     """
-    from torch import nn
-
     folder = Path(folder)
     if not (folder / HEAD).exists():
         raise ModelError(f"{folder}: no {HEAD} here; run the stage mrm")
     head = records.read_tensors(folder / HEAD, ("lm_head_bias", "unseen_mask"))
     model = load_lm(folder / "merged", runtime, attn, device_map)
     bias, unseen = head["lm_head_bias"], head["unseen_mask"].bool()
+    tokens = model.get_output_embeddings().out_features
+    if bias.shape != (tokens,) or unseen.shape != bias.shape:
+        raise ModelError(f"{folder}: {HEAD} is for {len(bias)} tokens, the model has {tokens}; rerun the stage mrm")
+    add_bias(model, bias)
+    return model, unseen.to(model.device)
+
+
+def add_bias(model: PreTrainedModel, bias: Tensor) -> None:
+    """Make a bias [V] part of the model's lm_head, in place; in the dtype of its weight."""
+    from torch import nn
+
     layer = model.get_output_embeddings()
-    if bias.shape != (layer.out_features,) or unseen.shape != bias.shape:
-        raise ModelError(f"{folder}: {HEAD} is for {len(bias)} tokens, the model has {layer.out_features}; rerun the stage mrm")
     layer.bias = nn.Parameter(bias.to(layer.weight), requires_grad=False)
-    return model, unseen.to(layer.weight.device)
 
 
 def require_finite(values: Iterable[Any], what: str, model: object, *, each: str = "number") -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from saffron import records
+from saffron import cards, records
 from saffron.config import MRM
 from saffron.jobs import EvaluateJob
 from saffron.layout import Layout
@@ -15,6 +15,26 @@ BIASES = {
     "frozen_random": "an untouched random initialisation, as in the released weights",
     "absent": "none (zeros)",
 }
+
+#: What it is and how it is loaded; the same for every MRM.
+WHAT = (
+    "",
+    "A multifurcation reward model (SAFFRON-1, section 4.1): one call gives M(s), a reward for every possible next",
+    "token, where M(s)[a] predicts the guard's R of the response s + a.",
+    "",
+    "## Loading",
+    "",
+    "```python",
+    "import saffron",
+    "",
+    'mrm = saffron.MRM.from_pretrained("<this folder, or its id on the hub>")',
+    "outputs = policy.generate(**inputs, custom_generate=saffron.generate, mrm=mrm, width=32, max_new_tokens=32)",
+    "```",
+    "",
+    "`merged/` alone is not the model: its architecture has no lm_head bias, so that transformers' `from_pretrained` leaves the",
+    "one in `head.safetensors` out silently. `saffron.MRM` puts it in. Tokens marked in `unseen_mask` were never a target.",
+    "",
+)
 
 
 def write(folder: Path, job: EvaluateJob, layout: Layout, evaluation: dict[str, Any]) -> None:
@@ -35,28 +55,9 @@ def render(job: EvaluateJob, evaluation: dict[str, Any], labels: dict[str, Any])
     spans = evaluation["intervals"]
     return "\n".join(
         [
-            "---",
-            "library_name: transformers",
-            "tags: [reward-model, safety, peft]",
-            "---",
+            *_front_matter(labels["guard"]),
             f"# Saffron-1, {job.config}, seed {job.seed}, variant {job.variant}",
-            "",
-            "A multifurcation reward model (SAFFRON-1, section 4.1): one call gives M(s), a reward for every possible next",
-            "token, where M(s)[a] predicts the guard's R of the response s + a.",
-            "",
-            "## Loading",
-            "",
-            "```python",
-            "from saffron.config import Runtime",
-            "from saffron.models import load_mrm",
-            "",
-            'model, unseen = load_mrm("<this folder>", Runtime())',
-            "```",
-            "",
-            "`merged/` alone is not the model: its architecture has no lm_head bias, so that `from_pretrained` leaves the",
-            "one in `head.safetensors` out silently. `load_mrm` puts it in. Tokens marked in `unseen_mask` were never a",
-            "target.",
-            "",
+            *WHAT,
             *(_loaded(job.mrm) if job.mrm.origin == "released" else _trained(job.mrm, job.variant, labels)),
             "",
             "## Agreement with the guard on held-out prefixes",
@@ -73,6 +74,20 @@ def render(job: EvaluateJob, evaluation: dict[str, Any], labels: dict[str, Any])
             "",
         ]
     )
+
+
+def plain() -> str:
+    """A card that says what can be said of any MRM."""
+    return "\n".join([*_front_matter(None), "# Saffron-1", *WHAT])
+
+
+def _front_matter(guard: str | None) -> list[str]:
+    """What the hub reads of a card; the guard is named as the base where it is a model on the hub."""
+    from huggingface_hub import ModelCardData
+
+    base = guard if guard is not None and cards.is_hub_id(guard) else None
+    tags = ["reward-model", "safety", "peft"]
+    return cards.front_matter(ModelCardData(base_model=base, library_name="transformers", tags=tags))
 
 
 def _trained(settings: MRM, variant: str, labels: dict[str, Any]) -> list[str]:

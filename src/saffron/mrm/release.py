@@ -11,15 +11,16 @@ import logging
 import pickle
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from saffron import models, records
-from saffron.config import MRM, as_dict
+from saffron.config import MRM, LoraModule, as_dict
 from saffron.jobs import TrainJob, beside
 from saffron.layout import Layout
 
@@ -48,20 +49,52 @@ def load(job: TrainJob, layout: Layout) -> None:
     settings = job.mrm
     source = require_files(settings)
     guard = models.load_lm(layout.model("guard", job.seed), job.runtime, device_map=job.device_map)
-    adapter = read_adapter(source, guard, settings)
-    vocabulary = guard.get_output_embeddings().out_features
-    unseen, bias = read_mask(source, vocabulary, settings.released_unseen), read_bias(source, vocabulary)
-    merged = merge(guard, source, adapter)
+    found = read(source, guard, settings)
+    bias = found.bias if settings.released_bias else torch.zeros_like(found.bias)
     folder = layout.mrm(job.seed, job.variant)
     with records.replacing_folder(folder / "adapter") as temporary:
-        save_file(adapter, temporary / ADAPTER, {"format": "pt"})
+        save_file(found.adapter, temporary / ADAPTER, {"format": "pt"})
         described = records.read_json(source / ADAPTER_CONFIG)
         records.write_json(temporary / ADAPTER_CONFIG, {**described, "base_model_name_or_path": job.base})
     with records.replacing_folder(folder / "merged") as temporary:
-        merged.save_pretrained(temporary)
-    models.save_mrm_head(folder, bias if settings.released_bias else torch.zeros_like(bias), unseen)
+        found.merged.save_pretrained(temporary)
+    models.save_mrm_head(folder, bias, found.unseen)
     records.write_json(beside(folder), as_dict(job))
-    log.info("released MRM: %d tensors merged, bias %s", len(adapter), "added" if settings.released_bias else "left out")
+    log.info("released MRM: %d tensors merged, bias %s", len(found.adapter), "added" if settings.released_bias else "left out")
+
+
+@dataclass(frozen=True)
+class Release:
+    """What a release holds.
+
+    Attributes:
+        merged: the guard with the adapter merged in; its lm_head has no bias yet.
+        adapter: the adapter's tensors by name.
+        bias: [V] of the lm_head, float32.
+        unseen: [V] bool, tokens that were never a target.
+    """
+
+    merged: Any
+    adapter: dict[str, Tensor]
+    bias: Tensor
+    unseen: Tensor
+
+
+def read(source: Path, guard: Any, settings: MRM | None = None) -> Release:
+    """Read a release; the guard becomes part of it.
+
+    Args:
+        source: its folder.
+        guard: the model that the adapter was trained on.
+        settings: what a config says of it (None: nothing is expected).
+
+    Raises:
+        ReleaseError: on a file that cannot be read or is not for this guard, or that is not what the settings say.
+    """
+    adapter = read_adapter(source, guard, settings)
+    vocabulary = guard.get_output_embeddings().out_features
+    unseen = read_mask(source, vocabulary, None if settings is None else settings.released_unseen)
+    return Release(merge(guard, source, adapter), adapter, read_bias(source, vocabulary), unseen)
 
 
 def require_files(settings: MRM) -> Path:
@@ -72,11 +105,15 @@ def require_files(settings: MRM) -> Path:
     """
     assert settings.released is not None  # checked by config.MRM
     source = Path(settings.released)
-    missing = [name for name in FILES if not (source / name).is_file()]
-    if missing:
+    if missing := missing_files(source):
         what = f"{source} lacks {', '.join(missing)}" if source.is_dir() else f"no folder {source}"
         raise ReleaseError(f"mrm.released: {what}; it must name the release's whole folder, which holds {', '.join(FILES)}")
     return source
+
+
+def missing_files(source: Path) -> list[str]:
+    """Files of a release that a folder lacks."""
+    return [name for name in FILES if not (source / name).is_file()]
 
 
 def export(folder: Path, released: Path) -> None:
@@ -116,8 +153,8 @@ def expected_shapes(guard: Any, rank: int, modules: Sequence[str]) -> dict[str, 
     return shapes
 
 
-def read_adapter(source: Path, guard: Any, settings: MRM) -> dict[str, Tensor]:
-    """The adapter's tensors, checked against the guard's layers and the configured rank and alpha.
+def read_adapter(source: Path, guard: Any, settings: MRM | None) -> dict[str, Tensor]:
+    """The adapter's tensors, checked against the guard's layers, and against the rank and alpha that a config says.
 
     Raises:
         ReleaseError: naming the first thing that differs.
@@ -126,23 +163,26 @@ def read_adapter(source: Path, guard: Any, settings: MRM) -> dict[str, Tensor]:
         described = records.read_json(source / ADAPTER_CONFIG)
         tensors = records.read_tensors(source / ADAPTER)
     except records.RecordError as error:
-        raise ReleaseError(
-            f"mrm.released: {source} lacks a readable {ADAPTER_CONFIG} or {ADAPTER} ({error}); fetch it again"
-        ) from None
+        raise ReleaseError(f"{source} lacks a readable {ADAPTER_CONFIG} or {ADAPTER} ({error}); fetch it again") from None
     check_description(described, source / ADAPTER_CONFIG)
-    for name, value in (("r", settings.lora_rank), ("lora_alpha", settings.lora_alpha)):
+    configured = () if settings is None else (("r", settings.lora_rank), ("lora_alpha", settings.lora_alpha))
+    for name, value in configured:
         if described.get(name) != value:
             key = {"r": "lora_rank", "lora_alpha": "lora_alpha"}[name]
             raise ReleaseError(
                 f"{source / ADAPTER_CONFIG}: {name} is {described.get(name)}, but mrm.{key} is {value}; make them agree"
             )
     modules = described.get("target_modules")
-    if not isinstance(modules, list) or sorted(modules) != sorted(settings.lora_modules):
+    if not isinstance(modules, list) or not modules or not set(modules) <= set(get_args(LoraModule)):
+        raise ReleaseError(
+            f"{source / ADAPTER_CONFIG}: target_modules is {modules!r}; an MRM has LoRA on some of {', '.join(get_args(LoraModule))}"
+        )
+    if settings is not None and sorted(modules) != sorted(settings.lora_modules):
         raise ReleaseError(
             f"{source / ADAPTER_CONFIG}: target_modules is {modules!r}, but mrm.lora_modules is {settings.lora_modules!r}; make "
             "them agree"
         )
-    shapes = expected_shapes(guard, settings.lora_rank, settings.lora_modules)
+    shapes = expected_shapes(guard, described["r"], modules)
     if len(tensors) != len(shapes):
         raise ReleaseError(
             f"{source / ADAPTER}: {len(tensors)} tensors, the guard takes {len(shapes)}; it is another model's adapter"
@@ -157,8 +197,8 @@ def read_adapter(source: Path, guard: Any, settings: MRM) -> dict[str, Tensor]:
     return tensors
 
 
-def read_mask(source: Path, vocabulary: int, unseen: int) -> Tensor:
-    """BoolTensor[V], true for tokens never seen as a target.
+def read_mask(source: Path, vocabulary: int, unseen: int | None) -> Tensor:
+    """BoolTensor[V], true for tokens never seen as a target; ``unseen`` of them, unless it is None.
 
     Raises:
         ReleaseError: if it is not that, or another number of tokens is unseen.
@@ -166,7 +206,7 @@ def read_mask(source: Path, vocabulary: int, unseen: int) -> Tensor:
     mask = _read_pickled(source / MASK)
     if mask.dtype != torch.bool or tuple(mask.shape) != (vocabulary,):
         raise ReleaseError(f"{source / MASK}: {mask.dtype} of shape {tuple(mask.shape)}, expected bool of shape ({vocabulary},)")
-    if int(mask.sum()) != unseen:
+    if unseen is not None and int(mask.sum()) != unseen:
         raise ReleaseError(
             f"{source / MASK}: {int(mask.sum())} unseen tokens, mrm.released_unseen says {unseen}; is it this release?"
         )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from saffron import records
+from saffron import cards, records
 from saffron.jobs import LabelJob
 from saffron.layout import Layout
 from saffron.safety4m.conversations import Counts
@@ -84,14 +84,18 @@ def write(folder: Path, record: dict[str, Any]) -> None:
 
 def render(record: dict[str, Any]) -> str:
     """The card as markdown."""
+    from huggingface_hub import DatasetCardData
+
     rewards, rows, vocabulary = record["rewards"], record["source_rows"], record["vocabulary"]
     source = record["source"]
     lines = [
-        "---",
-        f"pretty_name: {record['name']}",
-        f"license: {source['licence_id']}",
-        "configs: [{config_name: default, data_files: labels.parquet}]",
-        "---",
+        *cards.front_matter(
+            DatasetCardData(
+                pretty_name=record["name"],
+                license=cards.licence(source["licence_id"]),
+                configs=[{"config_name": "default", "data_files": "labels.parquet"}],
+            )
+        ),
         f"# {record['name']}",
         "",
         "Token-level safety rewards: for every prefix of every response, R = logit(safe) - logit(unsafe) of the guard",

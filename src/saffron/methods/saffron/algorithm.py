@@ -460,11 +460,11 @@ def search(
             if listed:
                 count = max(growing)
                 rows, chosen, extended, parents = rows.first(count), chosen[:, :count], extended[:, :count], parents[:, :count]
-        steps, count = min(period - step % period, max_new_tokens - 1 - step), extended.shape[1]
+        ahead, count = min(period - step % period, max_new_tokens - 1 - step), extended.shape[1]
         if compact:
-            parents = trie.compact(parents, rows.alive, room=steps * count, live_nodes=live[0])
-        scorer.grow(extended, found, chosen, rows.alive, steps=steps, live_nodes=live[1] if compact else None)
-        extension = trie.extend(parents, found.token.gather(1, chosen), alive=rows.alive, room=(steps - 1) * count)
+            parents = trie.compact(parents, rows.alive, room=ahead * count, live_nodes=live[0])
+        scorer.grow(extended, found, chosen, rows.alive, steps=ahead, live_nodes=live[1] if compact else None)
+        extension = trie.extend(parents, found.token.gather(1, chosen), alive=rows.alive, room=(ahead - 1) * count)
         nodes, logits = extension.nodes, extension.logits
     answers.write(index, beam)
     refuse_undefined(*nan.tolist())
