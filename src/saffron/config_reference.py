@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from saffron.config import Config
+from saffron.config import Config, ConfigError
 
 SCHEMA = Path("workflow/schemas/config.schema.json")
 TABLE = Path("config/README.md")
@@ -54,7 +54,13 @@ def table() -> str:
 
 
 def write(root: Path = Path()) -> None:
-    """Write both files below the project root."""
+    """Write both files below the project root.
+
+    Raises:
+        ConfigError: outside a checkout, which alone has these pages.
+    """
+    if not (root / TABLE).exists() or not (root / SCHEMA).exists():
+        raise ConfigError("this writes the project's own pages: run it in a checkout of the project")
     (root / SCHEMA).write_text(schema())
     (root / TABLE).write_text(table())
 

@@ -6,6 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
+def shipped(name: str) -> Path:
+    """A folder of the project's own: that of the checkout this package lies in, else the copy that a wheel holds.
+
+    Args:
+        name: as in a checkout: ``notebooks``, or one below ``data/reference``.
+    """
+    package = Path(__file__).resolve().parent
+    checkout = package.parents[1] / name
+    return checkout if checkout.is_dir() else package / "data" / Path(name).name
+
+
+#: The paper's published numbers, its chat formats and claims.
+PAPER = shipped("data/reference/paper")
+
+
 @dataclass(frozen=True)
 class Layout:
     """Paths of one config, relative to the project root (or absolute if ``root`` is)."""

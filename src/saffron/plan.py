@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from saffron import records, workflow
 from saffron.chat import ChatFormat, ChatFormats
@@ -29,7 +28,7 @@ from saffron.config import (
 from saffron.engine.compute import ModelShape
 from saffron.figures import discovery
 from saffron.judges.discovery import kind
-from saffron.layout import Layout
+from saffron.layout import PAPER, Layout
 from saffron.methods.base import Size
 from saffron.methods.cost import judged
 from saffron.methods.discovery import method as described
@@ -58,9 +57,6 @@ PREFIXES_PER_ROW = 36
 
 #: A control token's name in a chat format, and characters of one other token.
 CONTROL, CHARACTERS_PER_TOKEN = re.compile(r"<\|[^|]*\|>"), 4
-
-#: The paper's chat formats: part of the project, not of a run.
-REFERENCE = Path(__file__).resolve().parents[2] / "data" / "reference" / "paper"
 
 _WIDTH = {"float64": 8, "float32": 4, "bfloat16": 2}
 
@@ -138,7 +134,7 @@ def lengths_of(config: Config, layout: Layout, run: Run, prompt_tokens: float) -
 def _formats(config: Config, layout: Layout) -> ChatFormats:
     if (layout.tokenizer / "chat_formats.json").exists():
         return ChatFormats.load(layout.tokenizer)
-    reference = REFERENCE / "chat_formats.json"
+    reference = PAPER / "chat_formats.json"
     own = config.models.hub.chat_formats if config.models.hub is not None and config.models.origin == "hub" else None
     policy = "llama3_policy" if config.models.hub is None or own is None else config.models.hub.policy_format
     if isinstance(own, ChatTexts):

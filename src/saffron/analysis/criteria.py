@@ -18,11 +18,11 @@ from saffron.analysis import scaling
 from saffron.analysis.results import asr_columns, judged
 from saffron.config import Config
 from saffron.judges.discovery import kind
-from saffron.layout import Layout
+from saffron.layout import Layout, shipped
 from saffron.records import RecordError
 from saffron.table import Table
 
-CRITERIA = Path("data/reference/sandbox/criteria.yaml")
+CRITERIA = shipped("data/reference/sandbox") / "criteria.yaml"
 
 #: How a bound is written, and when a value satisfies it.
 BOUNDS = {

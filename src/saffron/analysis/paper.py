@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import yaml
 
+from saffron.layout import PAPER
 from saffron.records import RecordError
 from saffron.table import Table
-
-#: The committed reference data: part of the project, not of a run.
-FOLDER = Path(__file__).resolve().parents[3] / "data" / "reference" / "paper"
 
 
 @cache
 def _read(name: str) -> pd.DataFrame:
-    path = FOLDER / f"{name}.csv"
+    path = PAPER / f"{name}.csv"
     if not path.exists():
         raise RecordError(f"{path}: missing; restore it from the repository")
     return pd.read_csv(path)
@@ -35,7 +32,7 @@ def table(name: str) -> pd.DataFrame:
 
 def claims() -> list[dict[str, Any]]:
     """Every checkable statement of the paper with its test (``claims.yaml``)."""
-    return yaml.safe_load((FOLDER / "claims.yaml").read_text())
+    return yaml.safe_load((PAPER / "claims.yaml").read_text())
 
 
 def headlines() -> list[str]:
@@ -45,7 +42,7 @@ def headlines() -> list[str]:
 
 def differences() -> list[dict[str, Any]]:
     """Where the paper and its released code differ, and which side is followed (``differences.yaml``)."""
-    return yaml.safe_load((FOLDER / "differences.yaml").read_text())
+    return yaml.safe_load((PAPER / "differences.yaml").read_text())
 
 
 def differences_table() -> str:

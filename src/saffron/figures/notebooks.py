@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from saffron.layout import Layout
+from saffron.layout import Layout, shipped
 
 NOTEBOOKS = Path("notebooks")
 
@@ -24,7 +24,9 @@ class NotebookError(RuntimeError):
 
 
 def execute(name: str, parameters: Mapping[str, Any], executed: Path) -> None:
-    """Execute ``notebooks/<name>.ipynb``; its executed copy is kept whether it succeeds or fails.
+    """Execute ``notebooks/<name>.ipynb`` of the folder one is in, or the package's own where there are none.
+
+    Its executed copy is kept whether it succeeds or fails.
 
     Args:
         name: of the notebook.
@@ -37,9 +39,10 @@ def execute(name: str, parameters: Mapping[str, Any], executed: Path) -> None:
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    path = NOTEBOOKS / f"{name}.ipynb"
+    notebooks = NOTEBOOKS if NOTEBOOKS.is_dir() else shipped("notebooks")
+    path = notebooks / f"{name}.ipynb"
     if not path.exists():
-        raise NotebookError(f"{path}: no such notebook; there are {sorted(item.stem for item in NOTEBOOKS.glob('*.ipynb'))}")
+        raise NotebookError(f"{path}: no such notebook; there are {sorted(item.stem for item in notebooks.glob('*.ipynb'))}")
     unknown = sorted(set(parameters) - set(papermill.inspect_notebook(str(path))))
     if unknown:
         raise NotebookError(f"{path}: does not declare the parameters {unknown}; add them to its cell tagged `parameters`")

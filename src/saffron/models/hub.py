@@ -24,14 +24,14 @@ from saffron.config import ChatTexts, HubFile, HubModels, PackageModel, Truncate
 from saffron.engine.forward import TrieError, check_model
 from saffron.hub import SourceError, fetch
 from saffron.jobs import ModelJob, beside
-from saffron.layout import Layout
+from saffron.layout import PAPER, Layout
 from saffron.models import checkpoint as checks
 from saffron.models import packages
 from saffron.models.formats import of_texts
 from saffron.models.loading import skeleton
 
 #: The chat formats of the paper's models: part of the project, not of a run.
-CHAT_FORMATS = Path(__file__).resolve().parents[3] / "data" / "reference" / "paper" / chat.FILE
+CHAT_FORMATS = PAPER / chat.FILE
 TOKENIZER_PATTERNS = ["tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt"]
 TOKENIZER_PATTERNS += ["chat_template*.jinja", "config.json"]
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"

@@ -175,7 +175,8 @@ def read_adapter(source: Path, guard: Any, settings: MRM | None) -> dict[str, Te
     modules = described.get("target_modules")
     if not isinstance(modules, list) or not modules or not set(modules) <= set(get_args(LoraModule)):
         raise ReleaseError(
-            f"{source / ADAPTER_CONFIG}: target_modules is {modules!r}; an MRM has LoRA on some of {', '.join(get_args(LoraModule))}"
+            f"{source / ADAPTER_CONFIG}: target_modules is {modules!r}; an MRM has LoRA on some of "
+            f"{', '.join(get_args(LoraModule))}"
         )
     if settings is not None and sorted(modules) != sorted(settings.lora_modules):
         raise ReleaseError(
