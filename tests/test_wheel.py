@@ -82,7 +82,8 @@ from saffron.figures import notebooks
 from saffron.layout import shipped
 from saffron.models.hub import CHAT_FORMATS
 print(saffron.__file__)
-print(len(paper.claims()), len(paper.table("table1")), len(criteria.read()), ChatFormats.load(CHAT_FORMATS, policy="llama3_policy").eos_id)
+formats = ChatFormats.load(CHAT_FORMATS, policy="llama3_policy")
+print(len(paper.claims()), len(paper.table("table1")), len(criteria.read()), formats.eos_id)
 print(sorted(path.name for path in shipped("notebooks").iterdir()))
 """
     result = run(installed, tmp_path, "-c", code)

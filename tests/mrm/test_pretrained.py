@@ -154,9 +154,9 @@ def test_pushed_and_loaded_from_the_hub_it_is_the_same(release: Path, hub: Hub) 
     assert hub.asked == [("create", "someone/an-mrm", True), ("someone/an-mrm", "v1")]
     assert torch.equal(again.model(IDS).logits, mrm.model(IDS).logits)
     assert not (hub.root / "cache/someone/an-mrm/evil.py").exists()
-    (hub.root / "someone/an-mrm/README.md").write_text("the owner's card")
+    (hub.root / "someone/an-mrm" / "README.md").write_text("the owner's card")
     mrm.push_to_hub("someone/an-mrm")
-    assert (hub.root / "someone/an-mrm/README.md").read_text() == "the owner's card"
+    assert (hub.root / "someone/an-mrm" / "README.md").read_text() == "the owner's card"
 
 
 def test_a_release_on_the_hub_is_read_with_the_base_it_names(guard: Path, release: Path, hub: Hub) -> None:
@@ -172,9 +172,9 @@ def test_a_release_on_the_hub_is_read_with_the_base_it_names(guard: Path, releas
 
 def test_the_card_is_one_that_the_hub_reads(release: Path, tmp_path: Path) -> None:
     saffron.MRM.from_pretrained(release, device="cpu").save_pretrained(tmp_path / "saved")
-    read = metadata_load(tmp_path / "saved/README.md")
+    read = metadata_load(tmp_path / "saved" / "README.md")
     assert read == {"library_name": "transformers", "tags": ["reward-model", "safety", "peft"]}
-    assert "saffron.MRM.from_pretrained" in ModelCard.load(tmp_path / "saved/README.md").text
+    assert "saffron.MRM.from_pretrained" in ModelCard.load(tmp_path / "saved" / "README.md").text
 
 
 # ------------------------------------------------------------------------------------------------------- what is refused

@@ -275,7 +275,8 @@ def tiny(seed: int) -> LlamaForCausalLM:
     return LlamaForCausalLM(LlamaConfig(**sizes, **heads)).eval()
 
 
-PYTHON_PAGES = [page for page in PAGES if blocks(page, "python")]
+#: The Python page has models and files of its own (tests/test_python_page.py).
+PYTHON_PAGES = [page for page in PAGES if blocks(page, "python") and page.name != "python.md"]
 
 
 @pytest.mark.parametrize("page", PYTHON_PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
