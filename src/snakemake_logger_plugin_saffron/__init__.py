@@ -21,7 +21,7 @@ from tqdm import tqdm
 #: Lines of a failed job's log that are shown.
 TAIL = 12
 #: Beginnings of what Snakemake says beside its events and is shown.
-SAID = ("Nothing to be done", "Complete log", "Trying to restart", "Will exit after finishing")
+SAID = ("Nothing to be done", "Congratulations", "Complete log", "Trying to restart", "Will exit after finishing")
 #: Errors that Snakemake raises for a failed job, which has been shown with its log.
 OF_A_JOB = ("CalledProcessError", "RuleException")
 
