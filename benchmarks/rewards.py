@@ -99,7 +99,8 @@ def _speed(timings: dict[str, Timing], slow: str, counts: dict[str, int]) -> flo
 def training(shapes: Shapes, device: torch.device, turns: int) -> dict[str, Any]:
     """MRM targets per second, forward and backward, of both orders at the paper's batch of 4 rows."""
     workload = shapes.labelling[0]
-    model = MultifurcationRewardModel(_guard(workload, shapes, device), rank=4, alpha=4.0, bias="trained", seed=0).to(device)
+    guard, modules = _guard(workload, shapes, device), ("q_proj", "v_proj")
+    model = MultifurcationRewardModel(guard, rank=4, alpha=4.0, modules=modules, bias="trained", seed=0).to(device)
     items = conversations(CONVERSATIONS, workload.shape.vocab_size)
     table = pd.DataFrame(
         {
