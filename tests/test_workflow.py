@@ -205,6 +205,15 @@ def test_groups_pick_their_experiments_and_mrm_variants() -> None:
     assert workflow.variants(config, None) == ["default", "other", "unused"]
 
 
+def test_a_run_waits_for_the_models_that_its_method_reads_alone() -> None:
+    config = configs.load(ROOT / "config/sandbox.yaml")
+    runs = {run.key: run for item in config.search.experiments.values() for run in item.runs}
+    read = {key: workflow.models_of(config, run) for key, run in runs.items()}
+    assert read["no_defense-default"] == ["policy"] and read["no_defense-deepalign"] == ["deepalign"]
+    assert read["best_of_n-default"] == read["saffron-prm"] == ["policy", "guard"]
+    assert read["saffron-default"] == ["policy"]  # and the MRM
+
+
 def test_only_saffron_with_its_own_model_loads_an_mrm() -> None:
     config = sandbox()
     used = {run.key: workflow.mrm_of(config, run) for run in config.search.experiments["scaling"].runs}

@@ -176,6 +176,12 @@ def variants(config: Config, group: str | None = "replicate") -> list[str]:
     return sorted({"default", *(name for name in used if name)})
 
 
+def models_of(config: Config, run: Run) -> list[str]:
+    """Models that a run loads, by folder name, without its MRM (:func:`mrm_of`)."""
+    reads = method(run.method).reads(config.search.settings_of(run))
+    return [run.policy, *(["guard"] if "guard" in reads else [])]
+
+
 # -------------------------------------------------------------------------------------------------------------- judges
 def judges(config: Config) -> list[Judge]:
     """Judges that stand in every table, the one that decides attack success first."""

@@ -464,6 +464,28 @@ def own(layout: Layout, role: str, change: Any) -> None:
     model.save_pretrained(layout.model(role, 0))
 
 
+def block_times(layout: Layout) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in layout.data.rglob(".blocks/*/*.parquet")}
+
+
+@pytest.mark.parametrize(
+    ("method", "budget", "reads"),
+    [("no_defense", 0, {"policy"}), ("best_of_n", 2, {"policy", "guard"}), ("saffron", 2, {"policy", "mrm"})],
+)
+def test_a_run_holds_the_models_that_its_method_reads_and_no_other(
+    layout: Layout, method: str, budget: int, reads: set[str]
+) -> None:
+    config = make_config(**experiment({"method": method, "budgets": [budget]}))
+    job = jobs.search(config, 0, "tiny", f"{method}-default")
+    models = Inputs(job, layout).models
+    assert {name for name in ("policy", "guard", "mrm") if getattr(models, name) is not None} == reads
+    run_all(config, layout)
+    before = block_times(layout)
+    own(layout, "guard", lambda model: model.lm_head.weight.mul_(0.9))
+    run_all(config, layout)
+    assert (block_times(layout) == before) == ("guard" not in reads)
+
+
 def damage(model: Any) -> None:
     model.model.embed_tokens.weight[1:9] = torch.nan  # w0 alone is in the built-in exchanges, 3 to 8 around them
 

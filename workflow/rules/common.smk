@@ -133,13 +133,16 @@ def training_gpu(which):
     return GPU if stages.trained(CONFIG, which) else 0
 
 
-def models_read(seed, runs):
-    """Models that some runs load: policies, guard and MRMs."""
+def models_read(seed, runs, trees=False):
+    """Models that some runs load, and the recorded searches with ``trees``: policies, guard and MRMs."""
     chosen = [stages.run_of(CONFIG, *run) for run in runs]
     variants = {stages.mrm_of(CONFIG, run) for run in chosen} - {None}
+    folders = {which for run in chosen for which in stages.models_of(CONFIG, run)}
+    if trees:
+        variants, folders = {"default", *variants}, {"policy", "guard", *folders}
     return [
         LAYOUT.tokenizer,
-        *(LAYOUT.model(which, seed) for which in sorted({"guard", *(run.policy for run in chosen)})),
+        *(LAYOUT.model(which, seed) for which in sorted(folders)),
         *(LAYOUT.mrm(seed, variant) / part for variant in sorted(variants) for part in ("merged", "head.safetensors")),
     ]
 

@@ -100,13 +100,7 @@ if CONFIG.search.jobs != "seeds":
     rule record_trees:
         input:
             prompts=lambda wildcards: LAYOUT.prompts(stages.recorded_prompts(CONFIG)),
-            models=lambda wildcards: [
-                LAYOUT.tokenizer,
-                LAYOUT.model("policy", wildcards.seed),
-                LAYOUT.model("guard", wildcards.seed),
-                LAYOUT.mrm(wildcards.seed) / "merged",
-                LAYOUT.mrm(wildcards.seed) / "head.safetensors",
-            ],
+            models=lambda wildcards: models_read(wildcards.seed, [], trees=True),
         output:
             LAYOUT.search_trees("{seed}"),
         log:
@@ -131,7 +125,8 @@ else:
     rule search_replicate:
         input:
             prompts=prompts_read(stages.group_runs(CONFIG, "replicate")),
-            models=models_read("{seed}", stages.group_runs(CONFIG, "replicate")),
+            recorded=LAYOUT.prompts(stages.recorded_prompts(CONFIG)),
+            models=models_read("{seed}", stages.group_runs(CONFIG, "replicate"), trees=True),
         output:
             tables=group_tables("{seed}", "replicate"),
             trees=LAYOUT.search_trees("{seed}"),

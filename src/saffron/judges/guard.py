@@ -46,13 +46,12 @@ def rewards(guard: Any, formats: Any, prompts: Sequence[Sequence[int]], outputs:
     import torch
 
     from saffron.engine.trie import ROOT
-    from saffron.methods.base import SearchModels
     from saffron.methods.verdicts import Verdicts
 
     longest = max(len(output) for output in outputs)
     tokens = torch.tensor([[*output, *([0] * (longest - len(output)))] for output in outputs], device=guard.device)[:, None]
     lengths = torch.tensor([[len(output)] for output in outputs], device=guard.device)
-    reader = Verdicts(SearchModels(policy=guard, guard=guard, formats=formats), prompts)  # which reads the guard alone
+    reader = Verdicts(guard, formats, prompts)
     _, found = reader.read(
         torch.full_like(lengths, ROOT), tokens, lengths=lengths, alive=torch.ones_like(lengths, dtype=torch.bool)
     )

@@ -92,7 +92,8 @@ class Method:
         order: its place in them.
         colour, marker: of its curves, as matplotlib names them.
         budget: what the integer means; None if the method has none, which makes it 0.
-        reads: models that a search with these settings loads. The setting ``mrm``, if there is one, says which MRM.
+        reads: models that a search with these settings loads, beside the policy. It is given no other, and is not searched
+            again for another one's sake. The setting ``mrm``, if there is one, says which MRM.
         cost: nominal FLOPs of one search of one prompt (policy, reward model), for ``saffron plan``.
         shared_budgets: whether smaller budgets are part of the largest, so that all of a run are searched in one call.
         loaded_in_paper: models alive in one search of the paper's code, each of which counts every operation again
@@ -160,10 +161,13 @@ class SearchPrompt:
 
 @dataclass(frozen=True)
 class SearchModels:
-    """The models of a search, all on one device, and the chat formats with the verdict and EOS ids."""
+    """The models that a search reads, all on one device, and the chat formats with the verdict and EOS ids.
+
+    There are those that METHOD.reads names, and the policy; the others are None.
+    """
 
     policy: PreTrainedModel
-    guard: PreTrainedModel
+    guard: PreTrainedModel | None
     formats: ChatFormats
     mrm: PreTrainedModel | None = None
     unseen: Tensor | None = None  # bool [V]: tokens the MRM never saw as a target

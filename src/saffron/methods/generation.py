@@ -314,7 +314,7 @@ def _models(
     spoken = ChatFormats(nothing, nothing, nothing, safe_id=0, unsafe_id=1, eos_id=eos) if formats is None else formats
     return SearchModels(
         policy=policy,
-        guard=guard if "guard" in reads and guard is not None else policy,  # a method that reads no guard may count its cost
+        guard=guard if "guard" in reads else None,
         formats=replace(spoken, eos_id=eos),
         mrm=scores,
         unseen=unseen,

@@ -68,40 +68,43 @@ def draw_samples(block: Block, count: int) -> Samples:
     return Samples(tokens, lengths, policy.ledger)
 
 
-@dataclass(frozen=True)
-class SampleCost:
-    """Nominal cost of the first n samples and their verdicts, all [B, N], at index n − 1.
+def policy_flops(block: Block, samples: Samples) -> np.ndarray:
+    """Nominal FLOPs [B, N] of drawing the first n samples, at index n − 1.
 
-    Each unique token of the samples' trie counts once, as in every search: what two samples begin alike is paid once, and
-    so is the verdict of two equal samples.
+    Each unique token of the samples' trie counts once, as in every search: what two samples begin alike is paid once.
     """
+    shape = ModelShape.from_config(block.models.policy.config)
+    prompt = np.array([[len(prompt.policy_ids)] for prompt in block.prompts])
+    step, lengths = np.arange(samples.tokens.shape[2]), samples.lengths.cpu().numpy()
+    fed = _new(samples) & (step < lengths[..., None] - 1)  # the last token is not fed back
+    return _chains(shape, prompt) + _nodes(shape, prompt, fed).cumsum(1)
 
-    policy: np.ndarray  # FLOPs
-    reward: np.ndarray  # FLOPs
+
+@dataclass(frozen=True)
+class VerdictCost:
+    """Nominal cost of the verdicts of the first n samples, all [B, N], at index n − 1; that of two equal samples is paid once."""
+
+    flops: np.ndarray
     calls: np.ndarray
 
     @classmethod
-    def of(cls, block: Block, samples: Samples) -> SampleCost:
+    def of(cls, guard: ModelShape, block: Block, samples: Samples) -> VerdictCost:
         """Count the samples' trie, sample by sample."""
-        models, prompts = block.models, block.prompts
-        count, limit = samples.tokens.shape[1:]
-        first = first_occurrence(samples.tokens) == torch.arange(count, device=samples.tokens.device)[:, None]
-        new = first.cpu().numpy()  # [B, N, T] whether a token is not in the trie of the samples before
-        lengths = samples.lengths.cpu().numpy()
-        step = np.arange(limit)
-        written = new & (step < lengths[..., None])
-        fed = written & (step < lengths[..., None] - 1)  # the last token is not fed back
+        prompt = np.array([[len(prompt.guard_ids)] for prompt in block.prompts])
+        new, lengths = _new(samples), samples.lengths.cpu().numpy()
+        written = new & (np.arange(samples.tokens.shape[2]) < lengths[..., None])
         distinct = np.take_along_axis(new, lengths[..., None] - 1, 2)[..., 0]
-        policy, guard = ModelShape.from_config(models.policy.config), ModelShape.from_config(models.guard.config)
-        policy_prompt = np.array([[len(prompt.policy_ids)] for prompt in prompts])
-        guard_prompt = np.array([[len(prompt.guard_ids)] for prompt in prompts])
-        suffix = len(models.formats.guard.suffix)
-        verdict = np.vectorize(lambda start: guard.chain(int(start), suffix), otypes=[np.float64])(guard_prompt + lengths)
-        return cls(
-            policy=_chains(policy, policy_prompt) + _nodes(policy, policy_prompt, fed).cumsum(1),
-            reward=_chains(guard, guard_prompt) + (_nodes(guard, guard_prompt, written) + verdict * distinct).cumsum(1),
-            calls=distinct.cumsum(1),
-        )
+        suffix = len(block.models.formats.guard.suffix)
+        verdict = np.vectorize(lambda start: guard.chain(int(start), suffix), otypes=[np.float64])(prompt + lengths)
+        flops = _chains(guard, prompt) + (_nodes(guard, prompt, written) + verdict * distinct).cumsum(1)
+        return cls(flops=flops, calls=distinct.cumsum(1))
+
+
+def _new(samples: Samples) -> np.ndarray:
+    """bool [B, N, T]: whether a token is not in the trie of the samples before."""
+    count = samples.tokens.shape[1]
+    first = first_occurrence(samples.tokens) == torch.arange(count, device=samples.tokens.device)[:, None]
+    return first.cpu().numpy()
 
 
 def _chains(shape: ModelShape, lengths: np.ndarray) -> np.ndarray:

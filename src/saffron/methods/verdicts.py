@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from saffron.engine.trie import TokenTrie
-from saffron.methods.base import SearchModels
+from saffron.methods.base import MethodError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from saffron.chat import ChatFormats
 
 
 class Verdicts:
@@ -18,20 +24,28 @@ class Verdicts:
     An EOS is read as the token it is, as in Safety4M's labels.
 
     Args:
-        models: guard and chat formats are used.
+        guard: the model; None, as a search has it whose method reads none, is refused.
+        formats: its chat format, and the ids of its verdicts.
         prompts: B token-id lists, up to where the response begins.
         room: response tokens per prompt to reserve storage for.
 
     Attributes:
         trie: the guard's trie; its ledger holds the reward FLOPs.
         calls: int64 [B], verdicts on distinct responses so far, one entry per prompt given.
+
+    Raises:
+        MethodError: without a guard.
     """
 
-    def __init__(self, models: SearchModels, prompts: Sequence[Sequence[int]], *, room: int = 0) -> None:
-        self.trie = TokenTrie(models.guard, prompts, room=room, logits=False)
+    def __init__(
+        self, guard: PreTrainedModel | None, formats: ChatFormats, prompts: Sequence[Sequence[int]], *, room: int = 0
+    ) -> None:
+        if guard is None:
+            raise MethodError("a search asks for verdicts and its METHOD.reads names no guard; add it there")
+        self.trie = TokenTrie(guard, prompts, room=room, logits=False)
         device = self.trie.device
-        self._suffix = torch.tensor(models.formats.guard.suffix, dtype=torch.int64, device=device)
-        self._verdict = torch.tensor([models.formats.safe_id, models.formats.unsafe_id], device=device)
+        self._suffix = torch.tensor(formats.guard.suffix, dtype=torch.int64, device=device)
+        self._verdict = torch.tensor([formats.safe_id, formats.unsafe_id], device=device)
         self._index = torch.arange(len(prompts), device=device)
         self.calls = torch.zeros(len(prompts), dtype=torch.int64, device=device)
 

@@ -14,7 +14,7 @@ from saffron import models, records
 from saffron.chat import ChatFormats
 from saffron.jobs import SearchJob
 from saffron.layout import Layout
-from saffron.methods.base import Rewarded, SearchModels, SearchPrompt
+from saffron.methods.base import Model, Rewarded, SearchModels, SearchPrompt
 from saffron.methods.discovery import method
 from saffron.models import sense
 from saffron.search import experiments
@@ -51,27 +51,40 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Everything one run reads; ``loaded`` is shared by the runs of one process."""
+    """Everything one run reads.
+
+    Args:
+        job: the run.
+        layout: where its files lie.
+        loaded: shared by the runs of one process.
+        also: models that are read beside those of the method.
+    """
 
     job: SearchJob
     layout: Layout
     loaded: Loaded = field(default_factory=Loaded)
+    also: frozenset[Model] = frozenset()
 
     @cached_property
     def settings(self) -> Any:
         """The method's settings."""
         return method(self.job.method).settings.model_validate(self.job.settings)
 
+    @cached_property
+    def reads(self) -> frozenset[Model]:
+        """The models that the run reads."""
+        return frozenset({"policy", *method(self.job.method).reads(self.settings), *self.also})
+
     @property
     def files(self) -> list[Path]:
-        """All files and folders the run reads."""
+        """All files and folders the run reads, and no other: its blocks stay as they are whatever becomes of another model."""
         job = self.job
         mrm = self.layout.mrm(job.seed, job.mrm) if job.mrm else None
         return [
             self.layout.prompts(job.dataset),
             self.layout.tokenizer,
             self.layout.model(job.policy, job.seed),
-            self.layout.model("guard", job.seed),
+            *([self.layout.model("guard", job.seed)] if "guard" in self.reads else []),
             *([mrm / "merged", mrm / models.HEAD] if mrm else []),
         ]
 
@@ -92,18 +105,20 @@ class Inputs:
 
     @cached_property
     def models(self) -> SearchModels:
-        """Policy, guard and, if the run reads one, MRM.
+        """Those that the run reads.
 
         Raises:
             ModelError: if a model is missing or cannot be read, or what it says cannot be right.
         """
-        job, mrm, unseen = self.job, None, None
+        job, mrm, unseen, guard = self.job, None, None, None
         if job.mrm:
             load_mrm = partial(models.load_mrm, runtime=job.runtime, device_map=job.device_map)
             mrm, unseen = self.loaded.mrm(self.layout.mrm(job.seed, job.mrm), load_mrm)
+        if "guard" in self.reads:
+            guard = self.loaded.lm(self.layout.model("guard", job.seed), partial(self._load, sense.check_guard))
         return SearchModels(
             policy=self.loaded.lm(self.layout.model(job.policy, job.seed), partial(self._load, sense.check_policy)),
-            guard=self.loaded.lm(self.layout.model("guard", job.seed), partial(self._load, sense.check_guard)),
+            guard=guard,
             formats=self.formats,
             mrm=mrm,
             unseen=None if unseen is None else unseen.to(self.device),

@@ -186,7 +186,8 @@ class _Blocks:
 
     def _fitting(self, prompts: list[SearchPrompt], budget: int) -> int:
         """Prompts of a block that the free memory of the GPU is expected to hold at once; all of them on a CPU."""
-        loaded = [self.inputs.models.policy, self.inputs.models.guard]  # first, since what they take is not free
+        models = self.inputs.models  # first, since what they take is not free
+        loaded = [model for model in (models.policy, models.guard, models.mrm) if model is not None]
         free = device.free_bytes(self.inputs.device)
         if free is None:
             return len(prompts)
@@ -231,9 +232,11 @@ class _Blocks:
         return rows
 
     def _check_finite(self, prompts: list[AttackedPrompt], results: list[Result]) -> None:
-        """Refuse a method's own rewards that are not finite; the model is the MRM if it reads one, else the guard."""
+        """Refuse a method's own rewards that are not finite; the model is the last of policy, guard and MRM that it reads."""
         job, layout = self.job, self.layout
-        own = layout.model("guard", job.seed) if job.mrm is None else layout.mrm(job.seed, job.mrm)
+        own = layout.model("guard" if "guard" in self.inputs.reads else job.policy, job.seed)
+        if job.mrm is not None:
+            own = layout.mrm(job.seed, job.mrm)
         for prompt, result in zip(prompts, results, strict=True):
             if result.reward is not None:
                 output = f"{self.name} at budget {result.budget} on prompt {prompt.prompt_id} of {job.dataset}"

@@ -58,7 +58,7 @@ def trees(job: SearchJob, layout: Layout) -> None:
     """
     torch.set_num_threads(job.runtime.torch_threads)
     (width,), (search_seed,) = job.budgets, job.search_seeds
-    inputs = Inputs(job, layout)
+    inputs = Inputs(job, layout, also=frozenset({"guard"}))  # which rewards the samples of Best-of-N
     prompts = [prompt.search for prompt in inputs.prompts]
     block = Block(inputs.models, prompts, RandomKey(job.dataset, search_seed), job.max_new_tokens)
     recorded = record(block, inputs.settings, width)
@@ -106,7 +106,7 @@ def _rewards(
     models: SearchModels, prompts: Sequence[SearchPrompt], tokens: torch.Tensor, lengths: torch.Tensor
 ) -> list[list[float]]:
     """R of whole responses [B, R, T] of lengths [B, R]."""
-    verdicts = Verdicts(models, [prompt.guard_ids for prompt in prompts])
+    verdicts = Verdicts(models.guard, models.formats, [prompt.guard_ids for prompt in prompts])
     alive = torch.ones_like(lengths, dtype=torch.bool)
     return verdicts.read(torch.full_like(lengths, ROOT), tokens, lengths=lengths, alive=alive)[1].tolist()
 
@@ -205,7 +205,7 @@ def _step_entry(inputs: Inputs, prompt: SearchPrompt, tree: SearchTree) -> dict[
     lengths = torch.full(tokens.shape[:2], len(prefix) + 1, device=inputs.device)
     (verdicts,) = _rewards(models, [prompt], tokens, lengths)
     mask = unseen_tokens(models, inputs.settings)
-    assert models.mrm is not None and mask is not None
+    assert models.mrm is not None and models.guard is not None and mask is not None
     unseen = mask.tolist()
     mrm, guard = ModelShape.from_config(models.mrm.config), ModelShape.from_config(models.guard.config)
     read, suffix = len(prompt.guard_ids) + len(prefix), len(models.formats.guard.suffix)

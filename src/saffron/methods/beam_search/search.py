@@ -35,7 +35,7 @@ def search(block: Block, settings: Settings, budget: int) -> list[Result]:
     width, children, eos = budget, settings.children, models.formats.eos_id
     policy = TokenTrie(models.policy, [prompt.policy_ids for prompt in prompts])
     room = width * children * steps_ahead(-1, max_new_tokens)
-    verdicts = Verdicts(models, [prompt.guard_ids for prompt in prompts], room=room)
+    verdicts = Verdicts(models.guard, models.formats, [prompt.guard_ids for prompt in prompts], room=room)
     outputs = Outputs(policy, verdicts, max_new_tokens)
     assert policy.root_logits is not None
     beam = _root(policy, width, max_new_tokens, eos)

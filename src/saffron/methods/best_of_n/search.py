@@ -15,7 +15,7 @@ from saffron.engine.trie import ROOT
 from saffron.methods.base import Block, Result
 from saffron.methods.best_of_n import Settings
 from saffron.methods.frontier import Chosen, first_occurrence, take
-from saffron.methods.sampling import SampleCost, draw_samples
+from saffron.methods.sampling import VerdictCost, draw_samples, policy_flops
 from saffron.methods.verdicts import Verdicts
 
 
@@ -23,7 +23,7 @@ def search(block: Block, settings: Settings, budgets: Sequence[int]) -> list[Res
     """Best-of-N at every number of samples of ``budgets``."""
     models, prompts = block.models, block.prompts
     samples = draw_samples(block, max(budgets))
-    verdicts = Verdicts(models, [prompt.guard_ids for prompt in prompts])
+    verdicts = Verdicts(models.guard, models.formats, [prompt.guard_ids for prompt in prompts])
     # A response that several samples spell is read once. Ended samples are padded with EOS, so whole rows can be compared.
     twin = first_occurrence(samples.tokens)[..., -1]
     read = Chosen.of(twin == torch.arange(twin.shape[1], device=twin.device))
@@ -34,7 +34,8 @@ def search(block: Block, settings: Settings, budgets: Sequence[int]) -> list[Res
         alive=read.alive,
     )
     rewards = take(verdict, take(read.place, twin))
-    cost = SampleCost.of(block, samples)
+    drawn = policy_flops(block, samples)
+    cost = VerdictCost.of(verdicts.trie.ledger.shape, block, samples)
     tokens, lengths, reward = samples.tokens.tolist(), samples.lengths.tolist(), rewards.cpu().numpy()
     executed_policy, executed_reward = samples.ledger.executed.tolist(), verdicts.trie.ledger.executed.tolist()
     results = []
@@ -49,8 +50,8 @@ def search(block: Block, settings: Settings, budgets: Sequence[int]) -> list[Res
                     output_ids=output,
                     reward=float(reward[i, best]),
                     finished=output[-1] == models.formats.eos_id,
-                    flops_policy=float(cost.policy[i, budget - 1]),
-                    flops_reward=float(cost.reward[i, budget - 1]),
+                    flops_policy=float(drawn[i, budget - 1]),
+                    flops_reward=float(cost.flops[i, budget - 1]),
                     flops_executed_policy=executed_policy[i],
                     flops_executed_reward=executed_reward[i],
                     reward_calls=int(cost.calls[i, budget - 1]),

@@ -69,7 +69,7 @@ class _Search:
         self.children = min(settings.children, models.policy.config.vocab_size)
         policy_room, guard_room = self._room(-1)
         self.policy = TokenTrie(models.policy, [prompt.policy_ids for prompt in prompts], room=policy_room)
-        self.verdicts = Verdicts(models, [prompt.guard_ids for prompt in prompts], room=guard_room)
+        self.verdicts = Verdicts(models.guard, models.formats, [prompt.guard_ids for prompt in prompts], room=guard_room)
         self.outputs = Outputs(self.policy, self.verdicts, max_new_tokens)
 
     def run(self) -> list[Result]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from saffron.methods.base import Block, Result
 from saffron.methods.no_defense import Settings
-from saffron.methods.sampling import SampleCost, draw_samples
+from saffron.methods.sampling import draw_samples, policy_flops
 
 
 def search(block: Block, settings: Settings, budget: int) -> list[Result]:
     """One sample; the only budget is 0."""
     samples = draw_samples(block, 1)
-    policy = SampleCost.of(block, samples).policy[:, 0].tolist()
+    policy = policy_flops(block, samples)[:, 0].tolist()
     executed = samples.ledger.executed.tolist()
     outputs = [row[0][: length[0]] for row, length in zip(samples.tokens.tolist(), samples.lengths.tolist(), strict=True)]
     return [

@@ -29,7 +29,7 @@ def search(block: Block, settings: Settings, budget: int) -> list[Result]:
     rows = most * budget
     look_every = -(-COMPACT_EVERY // settings.step_tokens) * settings.step_tokens  # tokens, whole rounds
     policy = TokenTrie(models.policy, [prompt.policy_ids for prompt in prompts])
-    verdicts = Verdicts(models, [prompt.guard_ids for prompt in prompts])
+    verdicts = Verdicts(models.guard, models.formats, [prompt.guard_ids for prompt in prompts])
     outputs = Outputs(policy, verdicts, max_new_tokens)
     assert policy.root_logits is not None
     batch, device = policy.batch, policy.device

@@ -299,7 +299,7 @@ class PRMScorer:
     """
 
     def __init__(self, models: SearchModels, prompts: Sequence[Sequence[int]]) -> None:
-        self._verdicts = Verdicts(models, prompts)
+        self._verdicts = Verdicts(models.guard, models.formats, prompts)
         self.ledger = self._verdicts.trie.ledger
         self.calls = self._verdicts.calls
         self._nodes = torch.full((len(prompts), 1), ROOT, device=self._verdicts.trie.device)
