@@ -62,7 +62,7 @@ figures: env ## figures, tables and report
 	@saffron figures check --config $(CONFIGFILE)
 
 figure: env ## one figure or table: make figure NAME=figure2
-	$(SNAKEMAKE) draw_$(NAME)
+	@page=$$(saffron figures page $(NAME) --config $(CONFIGFILE)); $(SNAKEMAKE) draw_$$page
 	@saffron figures check --config $(CONFIGFILE)
 
 ablations: env ## the ablations, each with its figure; the report is written anew with them

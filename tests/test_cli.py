@@ -106,7 +106,16 @@ def test_the_figures_and_tables_of_a_config_are_listed_by_page() -> None:
 
 def test_an_unknown_figure_is_named_with_the_known_ones(tmp_path: Path) -> None:
     result = run("figures", "notebook", "figure9", "--config", "config/smoke.yaml", "--out", str(tmp_path))
-    assert result.returncode == 2 and "no figure or table figure9; there are claims, experiments, figure1," in result.stderr
+    assert result.returncode == 2 and "no figure or table figure9; there are claims, compute_ratios," in result.stderr
+
+
+def test_a_figure_is_asked_for_by_its_own_name(tmp_path: Path) -> None:
+    """Whatever page makes it: `make figure NAME=scaleff` draws the page of table1."""
+    for name, page in (("scaleff", "table1"), ("table1", "table1"), ("experiment_scaling", "experiments")):
+        assert run("figures", "page", name, "--config", "config/smoke.yaml").stdout.strip() == page
+    result = run("figures", "page", "figure9", "--config", "config/smoke.yaml")
+    assert result.returncode == 2 and "no figure or table figure9; there are claims, compute_ratios," in result.stderr
+    assert "figures page $(NAME)" in (ROOT / "Makefile").read_text()
 
 
 def test_an_unknown_part_is_named_with_the_known_ones() -> None:

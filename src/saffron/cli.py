@@ -458,18 +458,26 @@ def analysis(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
 
 @figures_app.command()
 def notebook(
-    name: Annotated[str, typer.Argument(help="Name of a page, for instance figure2 (`saffron figures list`).")],
+    name: Annotated[str, typer.Argument(help="Name of a figure or table, for instance figure2 (`saffron figures list`).")],
     config: ConfigPath = DEFAULT_CONFIG,
     out: Out = HERE,
 ) -> None:
-    """Execute one notebook; it writes its figure or table, and what is read beside it."""
+    """Execute the notebook that makes a figure or table; it writes what is read beside it as well."""
     settings, layout = _open(config, out)
-    with _job(layout, "figures", name):
-        from saffron.figures import discovery, notebooks
+    from saffron.figures import discovery, notebooks
 
-        page = discovery.page(settings, name)
-        parameters = {"config": str(config), "root": str(out), "name": name}
-        notebooks.execute(page[0].notebook, parameters, notebooks.executed_copy(layout, name))
+    page = discovery.page_of(settings, name)
+    with _job(layout, "figures", page):
+        parameters = {"config": str(config), "root": str(out), "name": page}
+        notebooks.execute(discovery.page(settings, page)[0].notebook, parameters, notebooks.executed_copy(layout, page))
+
+
+@figures_app.command("page")
+def page_of(name: Annotated[str, typer.Argument(help="Name of a figure or table.")], config: ConfigPath = DEFAULT_CONFIG) -> None:
+    """Print the page whose notebook makes a figure or table: its rule is draw_PAGE."""
+    from saffron.figures import discovery
+
+    typer.echo(discovery.page_of(configs.load(config), name))
 
 
 @figures_app.command("list")
@@ -529,8 +537,11 @@ def plan(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
 @app.command()
 def validate(config: ConfigPath = DEFAULT_CONFIG) -> None:
     """Check a config and say what it would run."""
+    from saffron.figures import discovery
+
     settings = configs.load(config)
     files.require_local(settings, models=True)
+    discovery.pages(settings)  # whose names have to differ
     runs = sum(len(experiment.runs) for experiment in settings.search.experiments.values())
     typer.echo(
         f"{config}: valid; {len(settings.train_seeds)} training seed(s), "

@@ -88,8 +88,8 @@ GUARD, ORACLE = {"name": "guard", "kind": "guard"}, {"name": "oracle", "kind": "
         ("matched", None, {"table2"}),
         ("section56", None, {"section56", "side_by_side"}),
         ("benign", None, {"benign"}),
-        (None, [GUARD], {"benign", "judges_apart"}),  # nobody tells a refusal, nobody judges apart
-        (None, [ORACLE], {"mrm_in_search", "judges_apart"}),  # nobody has the guard's rewards
+        (None, [GUARD], {"benign", "judges_apart_scaling"}),  # nobody tells a refusal, nobody judges apart
+        (None, [ORACLE], {"mrm_in_search", "judges_apart_scaling"}),  # nobody has the guard's rewards
     ],
 )
 def test_what_a_config_lacks_is_not_made(role: str | None, judges: list[dict[str, str]] | None, gone: set[str]) -> None:
@@ -139,8 +139,12 @@ def test_a_page_is_of_one_notebook_and_one_group(installed: list[EntryPoint], mo
 
 
 def test_an_unknown_page_is_named_with_the_known_ones() -> None:
-    with pytest.raises(FigureError, match=r"config sandbox: no figure or table figure9; there are ablation_bias, .*figure2, "):
-        discovery.page(CONFIG, "figure9")
+    with pytest.raises(FigureError, match=r"config sandbox: no figure or table figure9; there are ablation_bias, .*scaleff, "):
+        discovery.page_of(CONFIG, "figure9")
+    with pytest.raises(FigureError, match=r"config sandbox: no page scaleff of figures and tables; there are ablation_bias, "):
+        discovery.page(CONFIG, "scaleff")
+    made = {name: discovery.page_of(CONFIG, name) for name in discovery.exhibits(CONFIG)}
+    assert made["scaleff"] == "table1" and set(made.values()) == discovery.pages(CONFIG).keys()
 
 
 def test_an_exhibit_shows_something_and_says_what() -> None:

@@ -173,22 +173,24 @@ def benign_rows(study: Study) -> list[dict[str, Any]]:
 
 
 def rows_by_judges(study: Study, name: str) -> list[dict[str, Any]]:
-    """Attack success in every cell of an experiment by each judge, those that read some experiments alone among them.
+    """Attack success in every cell of an experiment by each judge, those that read some experiments alone among them, and the
+    mean of every measurement.
 
     Raises:
         RecordError: if the results or a judge's table are missing, or no judge reads this experiment alone.
     """
     results = study.results(name)
-    apart = workflow.read_apart(study.config, name)
-    if not apart:
+    said = {judge: "success" for judge in workflow.read_apart(study.config, name)}
+    said |= {judge: "score" for judge in workflow.read_apart(study.config, name, measure=True)}
+    if not said:
         raise RecordError(f"config {study.config.name}: no judge names the experiment {name} in judges")
-    values = {judge: _measured(study, results, _apart(study, results, judge, "success")) for judge in apart}
+    values = {judge: _measured(study, results, _apart(study, results, judge, column)) for judge, column in said.items()}
     boot = study.bootstrap(results.cells())
     found = []
     for i, key in enumerate(boot.cells.keys):
         row: dict[str, Any] = {"method": key.method, "settings_id": key.settings_id, "budget": key.budget}
         row |= {"n": boot.cells.shape[1]} | {judge: boot.rate(study.asr_columns[judge], i).as_record() for judge in study.judges}
-        found.append(row | {judge: values[judge][key].as_record() for judge in apart})
+        found.append(row | {judge: values[judge][key].as_record() for judge in said})
     return sorted(found, key=lambda row: list(methods()).index(row["method"]))
 
 

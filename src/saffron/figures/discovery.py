@@ -88,6 +88,19 @@ def pages(config: Config, group: Group | None = None) -> dict[str, list[Exhibit]
     return dict(sorted(found.items()))
 
 
+def page_of(config: Config, name: str) -> str:
+    """Name of the page whose notebook makes a figure or table, which may be its own.
+
+    Raises:
+        FigureError: if the config has no page, figure or table of this name; names those it has.
+    """
+    known = {exhibit.name: exhibit.made_by for exhibit in exhibits(config).values()}
+    known |= {page: page for page in pages(config)}
+    if name not in known:
+        raise FigureError(f"config {config.name}: no figure or table {name}; there are {', '.join(sorted(known))}")
+    return known[name]
+
+
 def page(config: Config, name: str) -> list[Exhibit]:
     """The exhibits of one page, in order.
 
@@ -96,7 +109,7 @@ def page(config: Config, name: str) -> list[Exhibit]:
     """
     known = pages(config)
     if name not in known:
-        raise FigureError(f"config {config.name}: no figure or table {name}; there are {', '.join(known)}")
+        raise FigureError(f"config {config.name}: no page {name} of figures and tables; there are {', '.join(known)}")
     return known[name]
 
 

@@ -1,7 +1,9 @@
-"""Attack success by judges of one experiment alone, beside those of every table."""
+"""What judges and measurements of some experiments alone say, beside the judges of every table."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from saffron import roles, workflow
@@ -14,40 +16,50 @@ if TYPE_CHECKING:
     from saffron.table import Table
 
 
-def table(view: View) -> Table:
-    """Judges of the scaling figures' experiment alone beside those of every table.
+def table(view: View, name: str) -> Table:
+    """Judges and measurements of one experiment alone beside the judges of every table.
 
     Raises:
-        RecordError: if the results are missing, or there is no such judge.
+        RecordError: if the results are missing, or nothing reads this experiment alone.
     """
     from saffron.analysis import ablations
     from saffron.table import Table
 
-    scaling = view.study.name("scaling")
-    found, apart = ablations.rows_by_judges(view.study, scaling), workflow.read_apart(view.config, scaling)
+    found = ablations.rows_by_judges(view.study, name)
+    apart, measured = (workflow.read_apart(view.config, name, measure=measure) for measure in (False, True))
     rows = [
-        (label(row["method"]), str(row["budget"]), *judged(view, row), *(rate(row[judge]) for judge in apart)) for row in found
+        (
+            label(row["method"]),
+            row["settings_id"],
+            str(row["budget"]),
+            *judged(view, row),
+            *(rate(row[judge]) for judge in (*apart, *measured)),
+        )
+        for row in found
     ]
     caption = prose(
-        f"""Attack success by {view.judge}, which decides it, and by other judges, n = {found[0]["n"]} prompts, {seeds(view)};
-        95 % intervals. {kinds(view, apart)}"""
+        f"""Experiment {name}: attack success by {view.judge}, which decides it, and by other judges, n = {found[0]["n"]} prompts,
+        {seeds(view)}; 95 % intervals. {kinds(view, [*apart, *measured])}"""
     )
-    return Table(("method", "budget", *judge_columns(view), *(f"ASR by {judge}" for judge in apart)), tuple(rows), caption)
+    columns = (*judge_columns(view), *(f"ASR by {judge}" for judge in apart), *measured)
+    return Table(("method", "settings", "budget", *columns), tuple(rows), caption)
 
 
-def _wanted(config: Config) -> bool:
-    return bool(workflow.read_apart(config, roles.holder(config.search, "scaling")))
-
-
-EXHIBIT = Exhibit(
-    title="Attack success by further judges",
-    about="A judge that no search has read cannot have been over-optimised by one.",
-    section="ablations",
-    order=120,
-    table=table,
-    needs=("scaling",),
-    wanted=_wanted,
-    reads=("scaling",),
-    page="unmeasured",
-    group="ablations",
-)
+def exhibits(config: Config) -> Mapping[str, Exhibit]:
+    """One for each experiment that a judge or a measurement reads alone; measurements of the role benign stand in its table."""
+    found = {}
+    for i, name in enumerate(config.search.experiments):
+        measured = workflow.read_apart(config, name, measure=True)
+        in_table = name == roles.holder(config.search, "benign")
+        if workflow.read_apart(config, name) or (measured and not in_table):
+            found[f"judges_apart_{name}"] = Exhibit(
+                title=f"Further judges of the experiment {name}",
+                about="A judge that no search has read cannot have been over-optimised by one.",
+                section="ablations",
+                order=120 + i,
+                table=partial(table, name=name),
+                experiments=(name,),
+                page="unmeasured",
+                group="ablations",
+            )
+    return found
