@@ -108,6 +108,10 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
         ),
         "experiments.scaling: section 5.6 shows deal, the method that matched matches; add its run",
     ),
+    "nothing to replicate": (
+        lambda e: [item.update(group="ablations", role=None) for item in e.values()],
+        "search: experiments: none is part of `make replicate`, which then has no results; leave group out of one",
+    ),
     "benign under attack": (
         lambda e: e["benign"].update(dataset="guild_a", runs=[{"method": "no_defense", "budgets": [0]}]),
         "experiments.benign: role benign counts refusals of harmless prompts; set attack: false",

@@ -849,6 +849,12 @@ class Search(Section):
         return self
 
     @model_validator(mode="after")
+    def _something_is_replicated(self) -> Search:
+        if all(item.group != "replicate" for item in self.experiments.values()):
+            raise ValueError("experiments: none is part of `make replicate`, which then has no results; leave group out of one")
+        return self
+
+    @model_validator(mode="after")
     def _names_are_parts_of_paths(self) -> Search:
         for name in self.experiments:
             if not re.fullmatch(r"[a-zA-Z0-9_]+", name):
@@ -1008,7 +1014,7 @@ class Config(Section):
             if kind(judge.kind).knows_truth and (foreign := self._not_of_the_sandbox(judge)):
                 raise ValueError(
                     f"judges: {judge.name} ({judge.kind}) knows the sandbox's world alone, prompt set {foreign} is not of it; "
-                    "remove the judge, or name its experiments"
+                    f"{self._remedy_for_truth(judge)}"
                 )
             made = self.models.hub is None or self.models.hub.other_guard is not None
             if self.models.origin == "hub" and not made and "other_guard" in kind(judge.kind).reads(judge.settings_of_kind):
@@ -1023,6 +1029,15 @@ class Config(Section):
         judged = judge.experiments or self.search.experiments
         sets = {self.search.experiments[name].dataset for name in judged} & set(self.sources.prompts)
         return next((name for name in sorted(sets) if self.sources.prompts[name].origin != "sandbox"), None)
+
+    def _remedy_for_truth(self, judge: Judge) -> str:
+        """What to write where a judge that knows the sandbox's truth reads answers to other prompts."""
+        items, sets = self.search.experiments.items(), self.sources.prompts
+        its = [name for name, item in items if item.dataset in sets and sets[item.dataset].origin == "sandbox"]
+        if not its:
+            return "no experiment is run on the sandbox's prompts, so remove the judge"
+        limited = f"limit it to those that are: experiments: [{', '.join(its)}] (shown with `make ablations`)"
+        return f"put another judge first, which decides, and {limited}" if judge is self.judges[0] else f"{limited}, or remove it"
 
     @model_validator(mode="after")
     def _prompt_sets_exist(self) -> Config:

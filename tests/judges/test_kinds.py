@@ -130,6 +130,27 @@ def test_who_knows_the_sandbox_alone_is_refused_elsewhere() -> None:
         config(GUARD, {"name": "oracle", "kind": "sandbox"}, name="paper")
 
 
+def test_who_knows_the_sandbox_alone_is_limited_to_its_experiments_where_others_stand_beside_them() -> None:
+    values = yaml.safe_load((ROOT / "config/smoke.yaml").read_text())
+    values["sources"]["prompts"]["mine"] = {"from": "path", "path": "mine.csv", "reader": "columns"}
+    values["search"]["experiments"]["matched"]["dataset"] = "mine"
+    oracle = {"name": "oracle", "kind": "sandbox"}
+    limited = r"limit it to those that are: experiments: \[development, scaling, exploration, deepalign\] \(shown with `make abl"
+    for judges, message in (
+        ([GUARD, oracle], f"prompt set mine is not of it; {limited}"),
+        ([oracle], f"put another .*{limited}"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            configs.parse(values | {"judges": judges}, "test")
+    kept = ["development", "scaling", "exploration", "deepalign"]
+    found = configs.parse(values | {"judges": [GUARD, oracle | {"experiments": kept}]}, "test")
+    assert workflow.read_apart(found, "scaling") == ["oracle"] and workflow.read_apart(found, "matched") == []
+    for item in values["search"]["experiments"].values():
+        item["dataset"] = "mine"
+    with pytest.raises(ConfigError, match="no experiment is run on the sandbox's prompts, so remove the judge"):
+        configs.parse(values | {"judges": [GUARD, oracle]}, "test")
+
+
 def test_without_a_checkpoint_only_the_sandbox_has_another_guard() -> None:
     other = {"name": "other", "kind": "other_guard"}
     assert workflow.models_judging(config(GUARD, other), "other") == ["tokenizer", "other_guard"]
