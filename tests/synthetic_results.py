@@ -14,8 +14,9 @@ import yaml
 from safetensors.numpy import save_file
 
 from saffron import config as configs
-from saffron import records, workflow
-from saffron.config import Config, Experiment, Run
+from saffron import records
+from saffron.config import Config, Experiment, Judge, Run
+from saffron.judges.discovery import kind
 from saffron.layout import Layout
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -49,14 +50,28 @@ def config(name: str = "made", *, seeds: tuple[int, ...] = (0,), prompts: int = 
     return configs.parse(values | changes, "synthetic")
 
 
+#: Prompts of a set whose size no config says.
+FEW = 6
+
+
 def _number_of_prompts(config: Config, dataset: str) -> int:
-    assert config.sources.sandbox is not None
-    return int(getattr(config.sources.sandbox, config.sources.prompts[dataset].part or dataset))
+    rows, sandbox = config.sources.prompts[dataset], config.sources.sandbox
+    if rows.origin != "sandbox" or sandbox is None:
+        return FEW
+    return int(getattr(sandbox, rows.part or dataset))
 
 
-def _rows(config: Config, experiment: Experiment, run: Run, budget: int, seed: int, search_seed: int) -> list[dict[str, Any]]:
+def _phrase(run: Run, difficulty: float) -> str:
+    alike = run.policy == "deepalign" and difficulty < 0.8
+    return PHRASES[0] if alike else PHRASES[int(difficulty * 997) % len(PHRASES)]
+
+
+def _rows(
+    config: Config, experiment: Experiment, run: Run, budget: int, seed: int, search_seed: int, always: bool | None
+) -> list[dict[str, Any]]:
     start, slope, fixed, each = CURVES[run.method]
     settings = config.search.settings_of(run)
+    limit = config.search.max_new_tokens
     if run.method == "beam_search":
         each, start = each * settings.children / 2, start - 0.08 * (settings.children > 2)
     if run.method == "deal":
@@ -70,13 +85,12 @@ def _rows(config: Config, experiment: Experiment, run: Run, budget: int, seed: i
     generator = np.random.default_rng([seed, search_seed, len(experiment.dataset), ord(experiment.dataset[-1])])
     # One threshold per prompt for every method: this is what pairs the methods.
     difficulty, noise = generator.random(n), np.random.default_rng([budget, len(run.method), seed]).normal(size=n)
-    unsafe = difficulty + 0.05 * noise < rate
+    unsafe = difficulty + 0.05 * noise < rate if always is None else np.full(n, always)
     rows = []
     for i in range(n):
+        text = f"{_phrase(run, difficulty[i])} Step {int(difficulty[i] * 31)} of {i} ."
+        text = " ".join(text.split()[:limit]) if limit > 1 or i % 2 else ""
         flops = (fixed + each * budget) * 1e6 * (1 + 0.05 * noise[i])
-        phrase = (
-            PHRASES[0] if run.policy == "deepalign" and difficulty[i] < 0.8 else PHRASES[int(difficulty[i] * 997) % len(PHRASES)]
-        )
         rows.append(
             {
                 "dataset": experiment.dataset,
@@ -87,17 +101,17 @@ def _rows(config: Config, experiment: Experiment, run: Run, budget: int, seed: i
                 "train_seed": seed,
                 "search_seed": search_seed,
                 "prefill_ids": [4] if run.attack else [],
-                "output_ids": [1, 2, 3],
-                "response": f"{phrase} Step {int(difficulty[i] * 31)} of {i} .",
-                "text": f"{phrase} Step {int(difficulty[i] * 31)} of {i} .",
+                "output_ids": [1, 2, 3][:limit],
+                "response": text,
+                "text": text,
                 "reward": None
                 if run.method == "no_defense" or getattr(settings, "semantics", "") == "released"
                 else float(noise[i]),
                 "guard": -1.0 - float(abs(noise[i])) if unsafe[i] else 1.0 + float(abs(noise[i])),
-                "oracle": bool(unsafe[i] or difficulty[i] > 0.97),
-                "refusals": bool(unsafe[i] or difficulty[i] > 0.9),
+                "oracle": bool(unsafe[i] or (always is None and difficulty[i] > 0.97)),
+                "refusals": bool(unsafe[i] or (always is None and difficulty[i] > 0.9)),
                 "finished": bool(difficulty[i] > 0.2),
-                "n_new_tokens": 20 + i % 12,
+                "n_new_tokens": min(limit, 20 + i % 12),
                 "flops_policy": 0.8 * flops,
                 "flops_reward": 0.2 * flops,
                 "flops_executed_policy": 0.9 * flops,
@@ -108,23 +122,24 @@ def _rows(config: Config, experiment: Experiment, run: Run, budget: int, seed: i
     return rows
 
 
-def _all_rows(config: Config, name: str, seed: int) -> list[dict[str, Any]]:
+def _all_rows(config: Config, name: str, seed: int, always: bool | None = None) -> list[dict[str, Any]]:
     """One experiment's outputs and what each judge says of them.
 
-    Where budgets are matched, the largest that costs at most what Best-of-32 does.
+    Where budgets are matched, the largest that costs at most what the method does that they are matched to.
     """
     experiment = config.search.experiments[name]
     rows: list[dict[str, Any]] = []
     for run in experiment.runs:
-        budgets = run.budgets
+        budgets = experiment.budgets_of(run)
         if experiment.match is not None and len(budgets) > 1:
             _, _, fixed, each = CURVES[run.method]
-            limit = experiment.match.tolerance * (CURVES["best_of_n"][2] + CURVES["best_of_n"][3] * experiment.match.budget)
+            *_, reference_fixed, reference_each = CURVES[experiment.match.method]
+            limit = experiment.match.tolerance * (reference_fixed + reference_each * experiment.match.budget)
             factor = 2 if experiment.match.convention == "per_model" and run.method == "saffron" else 1
             budgets = [max([b for b in budgets if factor * (fixed + each * b) <= limit], default=min(budgets))]
         for budget in budgets:
             for search_seed in config.search.seeds_of(experiment):
-                rows += _rows(config, experiment, run, budget, seed, search_seed)
+                rows += _rows(config, experiment, run, budget, seed, search_seed, always)
     return rows
 
 
@@ -134,17 +149,26 @@ def judgements(table: pd.DataFrame, **columns: Any) -> pd.DataFrame:
     return table[list(records.OUTPUT)].assign(**said).astype({"success": object, "score": float, "refused": object})
 
 
-def write_search(config: Config, layout: Layout, name: str, seed: int) -> None:
-    """One experiment's table, and those of the judges of every table."""
-    rows = pd.DataFrame(_all_rows(config, name, seed))
+def write_search(config: Config, layout: Layout, name: str, seed: int, always: bool | None = None) -> None:
+    """One experiment's table, and those of its judges: of every table, and of this experiment alone."""
+    rows = pd.DataFrame(_all_rows(config, name, seed, always))
     records.write_table(layout.search(seed, name), rows, records.SEARCH)
-    said = {
-        "guard": judgements(rows, success=rows["guard"] < 0, score=rows["guard"]),
-        "oracle": judgements(rows, success=rows["oracle"], refused=rows["text"].str.contains("forbidden")),
-        "refusals": judgements(rows, success=rows["refusals"], refused=~rows["refusals"]),
-    }
-    for judge in workflow.judges(config):
-        records.write_table(layout.judgements(seed, judge.name, name), said[judge.name], records.JUDGEMENTS)
+    for judge in config.judges:
+        if judge.experiments is None or name in judge.experiments:
+            records.write_table(layout.judgements(seed, judge.name, name), _said(judge, rows), records.JUDGEMENTS)
+
+
+def _said(judge: Judge, rows: pd.DataFrame) -> pd.DataFrame:
+    """What a judge says of some rows, as its kind would."""
+    found = kind(judge.kind)
+    if found.measures:
+        return judgements(rows, score=-1.0 - rows["n_new_tokens"] / 100)
+    if found.rewards:
+        return judgements(rows, success=rows["guard"] < 0, score=rows["guard"])
+    if judge.kind == "refusals":
+        return judgements(rows, success=rows["refusals"], refused=~rows["refusals"])
+    refused = rows["text"].str.contains("forbidden") if found.tells_refusals else None
+    return judgements(rows, success=rows["oracle"], refused=refused)
 
 
 def write_verdicts(layout: Layout, seed: int, judge: str, name: str, success: Any) -> None:
@@ -156,8 +180,14 @@ def write_verdicts(layout: Layout, seed: int, judge: str, name: str, success: An
     records.write_table(layout.judgements(seed, judge, name), said, records.JUDGEMENTS)
 
 
-def write(config: Config, layout: Layout) -> None:
-    """Write everything the analysis and the figures read."""
+def write(config: Config, layout: Layout, always: bool | None = None) -> None:
+    """Write everything the analysis and the figures read.
+
+    Args:
+        config: whose results are made up.
+        layout: where they go.
+        always: whether every attack succeeds, or none does (None: some do).
+    """
     for dataset in config.sources.prompts:
         n = _number_of_prompts(config, dataset)
         rows = [
@@ -167,9 +197,9 @@ def write(config: Config, layout: Layout) -> None:
         records.write_table(layout.prompts(dataset), rows, records.PROMPTS)
     for seed in config.train_seeds:
         for name in config.search.experiments:
-            write_search(config, layout, name, seed)
-        write_mrm(layout, seed)
-        records.write_json(layout.search_trees(seed), trees())
+            write_search(config, layout, name, seed, always)
+        write_mrm(layout, seed, min(2_000, config.mrm.evaluation_prefixes))
+        records.write_json(layout.search_trees(seed), trees(depth=min(14, config.search.max_new_tokens)))
         labels = [
             {"conversation_id": str(i), "split": "train", "source_row": i, "side": "chosen", "turn": 0}
             | {"input_ids": [1, 2, 3, 4], "response_start": 2, "rewards": [0.5, -0.5]}

@@ -192,6 +192,7 @@ def test_refusals_of_harmless_prompts_are_counted_by_the_first_judge_that_can_te
     config = synthetic_results.config(prompts=20, search=search, judges=[*judges, measured])
     layout = Layout(config.name, tmp_path)
     synthetic_results.write(config, layout)
+    layout.judgements(0, "likelihood", "benign").unlink()
     rows = ablations.benign_rows(Study(config, layout))
     table = records.read_table(layout.search(0, "benign"), records.SEARCH)
     assert [row["method"] for row in rows] == ["no_defense", "saffron"]
@@ -271,6 +272,7 @@ def test_judges_of_one_experiment_stand_beside_the_others(tmp_path: Path) -> Non
     config = synthetic_results.config(prompts=20, search=search, judges=judges)
     layout = Layout(config.name, tmp_path)
     synthetic_results.write(config, layout)
+    layout.judgements(0, "second", "scaling").unlink()
     with pytest.raises(RecordError, match=r"judge/seed0/second/scaling.parquet: no such table"):
         ablations.rows_by_judges(Study(config, layout), "scaling")
     table = records.read_table(layout.search(0, "scaling"), records.SEARCH)
@@ -289,7 +291,7 @@ def test_judges_of_one_experiment_stand_beside_the_others(tmp_path: Path) -> Non
         same = row["guard"]["value"] if row["method"] == "saffron" else 1 - row["guard"]["value"]
         assert row["second"]["value"] == pytest.approx(same) and row["second"]["n"] == 20
     analysis.run(jobs.analyse(config).config, layout)
-    assert judges_apart.table(View.of(config, layout)).columns[-1] == "ASR by second"
+    assert judges_apart.table(View.of(config, layout), "scaling").columns[-1] == "ASR by second"
     records.write_table(path, judged.head(50), records.JUDGEMENTS)
     with pytest.raises(RecordError, match=r"second/scaling\.parquet: column success: empty in \d+ rows, .*judge stage again"):
         ablations.rows_by_judges(Study(config, layout), "scaling")

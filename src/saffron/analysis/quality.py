@@ -70,7 +70,8 @@ def self_bleu(outputs: Sequence[Words], max_n: int = 4, smoothing: float = 0.1) 
     """Mean BLEU of each output against all the others: 1 where all are the same, lower where they vary.
 
     Clipped n-gram precisions up to ``max_n`` with uniform weights, ``smoothing`` in place of a numerator of 0, and the
-    brevity penalty against the closest reference length. Outputs shorter than ``max_n`` words use the orders they have.
+    brevity penalty against the closest reference length. Outputs shorter than ``max_n`` words use the orders they have. NaN for
+    a single output, which there is nothing to compare with.
     """
     if len(outputs) < 2:
         return float("nan")

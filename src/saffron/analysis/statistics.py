@@ -60,14 +60,14 @@ class Estimate:
     def as_record(self) -> dict[str, Any]:
         """JSON values; infinities and NaN become null."""
         return {
-            "value": _finite(self.value),
-            "low": _finite(self.low),
-            "high": _finite(self.high),
-            "per_seed": [_finite(value) for value in self.per_seed],
+            "value": finite(self.value),
+            "low": finite(self.low),
+            "high": finite(self.high),
+            "per_seed": [finite(value) for value in self.per_seed],
             "n": self.n,
             "exact": self.exact,
             "note": self.note,
-            "standard_error": _finite(self.standard_error),
+            "standard_error": finite(self.standard_error),
         }
 
     def mapped(self, increasing: Callable[[float], float]) -> Estimate:
@@ -75,7 +75,7 @@ class Estimate:
 
         def at(value: float | None) -> float | None:
             with np.errstate(over="ignore"):
-                return None if value is None else _finite(increasing(value))
+                return None if value is None else finite(increasing(value))
 
         per_seed = tuple(map(at, self.per_seed))
         low, high = at(self.low), at(self.high)
@@ -87,7 +87,8 @@ class Estimate:
         return cls(**{**record, "per_seed": tuple(record["per_seed"])})
 
 
-def _finite(value: float | None) -> float | None:
+def finite(value: float | None) -> float | None:
+    """A number, or None for one that is undefined or infinite."""
     return None if value is None or not np.isfinite(value) else float(value)
 
 
@@ -203,8 +204,8 @@ class Bootstrap:
             without_each = np.asarray(statistic(*(_without_each(overall, own) for overall, own, _ in arrays)), dtype=float)
         error = jackknife_error(without_each)
         low, high, standard_error = interval(resampled, error, self._weights()[1], self.confidence, within)
-        own = tuple(_finite(v) for v in per_seed)
-        return Estimate(_finite(value), low, high, own, self.cells.shape[1], note=note, standard_error=standard_error)
+        own = tuple(finite(v) for v in per_seed)
+        return Estimate(finite(value), low, high, own, self.cells.shape[1], note=note, standard_error=standard_error)
 
     def rate(self, name: str, cell: int) -> Estimate:
         """A rate of one cell: Wilson's interval for 0/1 outcomes of one seed, the bootstrap otherwise.
@@ -238,7 +239,7 @@ def interval(
     low, high = percentile_interval(resampled + error * draws, confidence)
     low, high = (None if end is None else min(max(end, within[0]), within[1]) for end in (low, high))
     with np.errstate(invalid="ignore"):
-        return low, high, _finite(float(np.hypot(np.std(resampled), error)))
+        return low, high, finite(float(np.hypot(np.std(resampled), error)))
 
 
 def detectable(estimate: Estimate) -> float | None:
@@ -264,4 +265,4 @@ def percentile_interval(resampled: Array, confidence: float) -> tuple[float | No
         float(np.quantile(low, tail, method="inverted_cdf")),
         float(np.quantile(high, 1 - tail, method="inverted_cdf")),
     )
-    return _finite(ends[0]), _finite(ends[1])
+    return finite(ends[0]), finite(ends[1])

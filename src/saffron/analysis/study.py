@@ -14,7 +14,7 @@ from saffron import roles, workflow
 from saffron.analysis import matching, mrm, quality, scaling, tries
 from saffron.analysis.matching import FLOPS, Matched
 from saffron.analysis.results import ExperimentResults, Key, asr_columns, load
-from saffron.analysis.statistics import ANY, AT_MOST_1, NOT_NEGATIVE, Bootstrap, Cells, Estimate, exact
+from saffron.analysis.statistics import ANY, AT_MOST_1, NOT_NEGATIVE, Bootstrap, Cells, Estimate, exact, finite
 from saffron.config import Config, Convention, Match
 from saffron.layout import Layout
 from saffron.methods.base import Exploration, MethodError
@@ -418,7 +418,7 @@ class Study:
                 "n": len(by_seed[0]),
                 "most_common_start": [start for _, start, _ in per_seed],
                 "most_common_phrase": [phrase for _, _, phrase in per_seed],
-                **{name: float(np.mean([values[name] for values, _, _ in per_seed])) for name in per_seed[0][0]},
+                **{name: finite(float(np.mean([values[name] for values, _, _ in per_seed]))) for name in per_seed[0][0]},
             }
         systems = list(outputs)
         boot = self.bootstrap(

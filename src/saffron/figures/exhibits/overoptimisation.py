@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from saffron import workflow
+from saffron import roles, workflow
+from saffron.config import Config
 from saffron.figures.base import Exhibit
 from saffron.figures.words import asked, label, listed, prose
 from saffron.judges.discovery import kind
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
 
 #: Line of each judge that is shown, the deciding one's whole.
 LINES = ("-", "--")
+
+
+def _grows(config: Config) -> bool:
+    """Whether a method is run at several budgets, so that there is a curve."""
+    name = roles.holder(config.search, "scaling")
+    runs = [] if name is None else config.search.experiments[name].runs
+    return any(run.settings_id == "default" and len(run.budgets) > 1 for run in runs)
 
 
 def _shown(view: View) -> list[str]:
@@ -103,4 +111,5 @@ EXHIBIT = Exhibit(
     caption=caption,
     alt=alt,
     needs=("scaling",),
+    wanted=_grows,
 )

@@ -41,7 +41,8 @@ def table(view: View) -> Table:
             rate(values["contains_most_common"]),
             theirs[1],
         ]
-        row += [f"{values[measure]:.3f}" for measure in ("distinct_1", "distinct_2", "distinct_3", "self_bleu")]
+        variety = [values[measure] for measure in ("distinct_1", "distinct_2", "distinct_3", "self_bleu")]
+        row += ["–" if value is None else f"{value:.3f}" for value in variety]
         rows.append(tuple(row))
     columns = (
         *("system", "most common start", "share that start so", "paper: start"),
@@ -50,13 +51,14 @@ def table(view: View) -> Table:
     )
     ours, other = quality["systems"][PROPOSED], quality["systems"]["deepalign"]
     measures = [ours[name] > other[name] for name in ("distinct_1", "distinct_2", "distinct_3")]
-    measures.append(ours["self_bleu"] < other["self_bleu"])
-    more = sum(measures)
+    if ours["self_bleu"] is not None:  # of one output there is none
+        measures.append(ours["self_bleu"] < other["self_bleu"])
+    more, less = sum(measures), len(measures) - sum(measures)
     caption = prose(
         f"""Section 5.6. Variety of outputs under attack, n = {ours["n"]} prompts, {seeds(view)}; phrases of
         {quality["phrase_words"]} words or punctuation marks, those printed are the first training seed's; 95 % intervals. The
         claim is about the shares. Higher distinct-n and lower self-BLEU mean more varied outputs too, and need not agree: by
-        {more} of these 4 measures Saffron-1's outputs are the more varied, by {4 - more} DeepAlign's."""
+        {more} of these {len(measures)} measures Saffron-1's outputs are the more varied, by {less} DeepAlign's."""
     )
     return Table(columns, tuple(rows), caption)
 
