@@ -123,12 +123,12 @@ def _file(name: str) -> Path | None:
     """The source file of a module; found without running anything but what holds its top package."""
     top, *rest = name.split(".")
     spec = importlib.util.find_spec(top)
-    if spec is None or spec.origin is None:
+    if spec is None:
         return None
     if not rest:
-        return Path(spec.origin)
-    base = Path(spec.origin).parent.joinpath(*rest)
-    candidates = (base / "__init__.py", base.with_name(f"{base.name}.py"))
+        return None if spec.origin is None else Path(spec.origin)
+    bases = [Path(folder).joinpath(*rest) for folder in spec.submodule_search_locations or ()]  # also without an __init__.py
+    candidates = (path for base in bases for path in (base / "__init__.py", base.with_name(f"{base.name}.py")))
     return next((path for path in candidates if path.exists()), None)
 
 
