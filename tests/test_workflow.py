@@ -178,9 +178,10 @@ def test_experiments_are_found_by_role_under_any_name() -> None:
         judge |= {"experiments": [f"my_{name}" for name in judge["experiments"]]} if "experiments" in judge else {}
     config = configs.parse(values, "test")
     shipped = configs.load(ROOT / "config/sandbox.yaml")
-    of_experiments = {f"experiment_{name}" for name in shipped.search.experiments}
+    named = ("experiment_", "judges_apart_")  # after each experiment
+    of_experiments = {f"experiment_{name}" for name in shipped.search.experiments} | {"judges_apart_scaling"}
     found, known = (
-        {name: exhibit.outputs(of) for name, exhibit in discovery.exhibits(of).items() if not name.startswith("experiment_")}
+        {name: exhibit.outputs(of) for name, exhibit in discovery.exhibits(of).items() if not name.startswith(named)}
         for of in (config, shipped)
     )
     assert found == {name: [f"my_{experiment}" for experiment in read] for name, read in known.items()}

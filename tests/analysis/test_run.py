@@ -163,7 +163,7 @@ def test_ablations_compare_with_the_first_run(tmp_path: Path) -> None:
     ]
     base = synthetic_results.config(prompts=20)
     search = base.model_dump(mode="json", by_alias=True)["search"]
-    search["experiments"] = {"ablations": {"dataset": "guild_b", "runs": runs, "group": "ablations"}}
+    search["experiments"] = {"ablations": {"dataset": "guild_b", "runs": runs}}
     compared = {"ablation_semantics": {"runs": ["saffron-default", "saffron-released"]}}
     config = synthetic_results.config(prompts=20, search=search, analysis={"bootstrap_samples": 200, "ablations": compared})
     layout = Layout(config.name, tmp_path)
@@ -325,9 +325,7 @@ def test_deviations_over_search_seeds_and_training_seeds_are_told_apart(tmp_path
     base = synthetic_results.config(prompts=20, seeds=(0, 1))
     search = base.model_dump(mode="json", by_alias=True)["search"]
     runs = [{"method": "best_of_n", "budgets": [4]}]
-    search["experiments"] = {
-        "search_seeds": {"dataset": "guild_b", "role": "search_seeds", "runs": runs, "seeds": [3, 5], "group": "ablations"}
-    }
+    search["experiments"] = {"search_seeds": {"dataset": "guild_b", "role": "search_seeds", "runs": runs, "seeds": [3, 5]}}
     config = synthetic_results.config(prompts=20, seeds=(0, 1), search=search)
     layout = Layout(config.name, tmp_path)
     synthetic_results.write(config, layout)
