@@ -304,7 +304,7 @@ def mutations(draw: st.DrawFn, names: list[str], most: int = 3) -> tuple[str, di
     return name, mutated(CONFIGS[name], changes)
 
 
-@tries(6)
+@tries(12)
 @given(mutations(sorted(CONFIGS)))
 def test_a_shipped_config_with_odd_values_is_refused_in_one_message_or_read(found: tuple[str, dict[str, Any]]) -> None:
     accepted(found[1])

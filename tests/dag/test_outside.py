@@ -28,7 +28,7 @@ pytestmark = pytest.mark.dag
 #: A file of a distribution as a page shows it: its name stands in the first line.
 FILE = re.compile(r"```(?:python|toml)\n# ([\w/]+\.(?:py|toml))[^\n]*\n(.*?)```", re.S)
 
-#: A method that comes later, in a distribution of its own.
+#: A method and a table that come later, in a distribution of their own.
 LATER = {
     "first_sample/__init__.py": '''
 from saffron.methods.base import Method
@@ -62,6 +62,18 @@ from saffron.methods.no_defense.search import search as first_sample
 def search(block, settings, budget):
     return [replace(result, budget=budget, reward=1.0) for result in first_sample(block, Settings(), 0)]
 """,
+    "first_sample/lengths.py": """
+from saffron.figures.base import Exhibit
+
+
+def table(view):
+    from saffron.table import Table
+
+    return Table.of(view.cells[["method", "n_new_tokens"]], "New tokens per output.")
+
+
+EXHIBIT = Exhibit(title="Lengths", about="Of all outputs.", section="My own results", table=table)
+""",
     "pyproject.toml": """
 [project]
 name = "first-sample"
@@ -76,6 +88,9 @@ packages = ["first_sample"]
 
 [project.entry-points."saffron.methods"]
 first_sample = "first_sample:METHOD"
+
+[project.entry-points."saffron.figures"]
+lengths = "first_sample.lengths:EXHIBIT"
 """,
 }
 
@@ -200,7 +215,8 @@ def test_all_that_one_brings_is_run_and_shown_and_one_more_method_is_searched_al
 
     assert installed.jobs(config="mine") == {}
     installed.install(LATER)
-    assert installed.jobs(config="mine") == {}, "installing a method runs nothing again"
+    drawn = {"draw_lengths": 1, "report": 1, "provenance": 1, "all": 1}
+    assert installed.jobs(config="mine") == drawn, "installing a method runs nothing again, a table is made alone"
     values["search"]["experiments"]["growth"]["runs"].insert(0, {"method": "first_sample", "budgets": [1, 2]})
     write(installed, values)
     listed = installed.snakemake("-n", config="mine").stdout

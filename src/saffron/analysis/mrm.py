@@ -157,7 +157,8 @@ def estimates(frames: dict[int, pd.DataFrame], *, samples: int, seed: int, confi
         if name in _RESAMPLED:
             means = np.mean([values[name] for values in resampled], axis=0)
             own = np.array(per_seed)
-            between = jackknife_error((own.sum() - own) / max(len(own) - 1, 1))
+            with np.errstate(invalid="ignore"):  # of a single output R² is not defined
+                between = jackknife_error((own.sum() - own) / max(len(own) - 1, 1))
             low, high, error = interval(means, between, draws, confidence, _WITHIN.get(name, ANY))
         n = sum(len(frame) for frame in frames.values())
         result[name] = Estimate(float(np.mean(per_seed)), low, high, per_seed, n=n, standard_error=error)
