@@ -121,7 +121,7 @@ def corpus(world: World) -> list[Row]:
     random = world.random("corpus")
     rows = [_row("pretraining", _native(world, random)) for _ in range(settings.pretraining_dialogues)]
     for _ in range(settings.safety_dialogues):
-        _, prompt = _forbidden_request(world, random, world.training)
+        _, prompt = _forbidden_request(world, random, world.families)
         answer = grammar.refusal(random)
         rows.append(_row("refusals", Dialogue(prompt, answer.text, answer.turned_at)))
         rows.append(_row("replay", _native(world, random)))
