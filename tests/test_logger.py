@@ -74,11 +74,19 @@ def test_a_file_gets_a_line_for_each_stage_and_job() -> None:
     stream = StringIO()
     a_run(handler(stream))
     lines = stream.getvalue().splitlines()
-    assert lines[0] == "3 jobs to run" and lines[-1] == "Complete log(s): run.log"
+    assert lines[0] == "jobs to run: 3" and lines[-1] == "Complete log(s): run.log"
     assert [line.split()[1] for line in lines[1:-1] if line[0].isdigit()] == ["models", "search"]
     jobs = [line.split(", ")[:2] for line in lines if line.startswith("  ")]
     assert jobs == [["  1 of 3", "models: policy.seed0"], ["  2 of 3", "search: part2"], ["  3 of 3", "search: part3"]]
     assert "data/a.parquet" not in stream.getvalue() and "Building DAG" not in stream.getvalue()
+
+
+def test_a_target_that_only_gathers_files_is_no_stage() -> None:
+    stream = StringIO()
+    made = handler(stream)
+    send(made, LogEvent.JOB_INFO, jobid=0, rule_name="all", log=[], input=["data/a.parquet"])
+    end(made, 0, 1, 1)
+    assert stream.getvalue() == ""
 
 
 def test_a_terminal_gets_a_bar() -> None:

@@ -31,7 +31,7 @@ AGAIN = "then run the same command again: what is finished is kept"
 REMEDIES = (
     (r"MemoryError|[Oo]ut of memory|\bKilled\b", f"memory: run fewer jobs at once (CORES=1) or lower batch sizes, {AGAIN}"),
     (r"No space left on device", f"the disk is full: free some, {AGAIN}"),
-    (r"\bsaffron: ", f"do what the last line of the log says, {AGAIN}"),
+    (r"\bsaffron: ", f"mend what the last line of the log says, {AGAIN}"),
 )
 
 
@@ -66,10 +66,10 @@ class Job:
     start: float
 
     @classmethod
-    def of(cls, rule: str, logs: Sequence[str]) -> Job:
-        """Of a rule, from its logs (``data/<config>/logs/<stage>/<job>.log``)."""
-        path = Path(logs[0]) if logs else Path(rule)
-        return cls(path.parent.name or rule, path.stem, time.monotonic())
+    def of(cls, log: str) -> Job:
+        """A job that starts now, from its log, ``data/<config>/logs/<stage>/<job>.log``."""
+        path = Path(log)
+        return cls(path.parent.name, path.stem, time.monotonic())
 
 
 class LogHandler(LogHandlerBase):
@@ -129,8 +129,8 @@ class LogHandler(LogHandlerBase):
         event, values = getattr(record, "event", None), record.__dict__
         if event == LogEvent.RUN_INFO:
             self._begin(values["stats"]["total"])
-        elif event == LogEvent.JOB_INFO:
-            self._started(values["jobid"], Job.of(values["rule_name"], values["log"]))
+        elif event == LogEvent.JOB_INFO and values["log"]:  # a target that only gathers files has no log
+            self._started(values["jobid"], Job.of(values["log"][0]))
         elif event == LogEvent.JOB_FINISHED:
             self.ended += [job for job in [self.running.pop(values["job_id"], None)] if job is not None]
         elif event == LogEvent.PROGRESS:
@@ -145,7 +145,7 @@ class LogHandler(LogHandlerBase):
 
     def _begin(self, total: int) -> None:
         self.start = time.monotonic()
-        self._say(f"{total} jobs to run")
+        self._say(f"jobs to run: {total}")
         if self.stream.isatty():
             self.bar = tqdm(total=total, file=self.stream, bar_format=BAR, smoothing=0, dynamic_ncols=True, leave=False)
 

@@ -234,5 +234,5 @@ def test_a_published_run_stands_beside_this_one(drawn: View) -> None:
     record["settings"] = configs.as_dict(drawn.config)
     records.write_json(published, record)
     section = _one(parsed(drawn), "section:has(#published)")
-    assert section.select("tbody tr")
+    assert section.select("tbody tr") and all(head.get_text() for head in section.select("thead th"))
     assert f"../../data/reference/ours/{published.name}" in {link["href"] for link in section.select(".sources a")}

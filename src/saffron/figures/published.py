@@ -28,7 +28,7 @@ def beside_published(rows: Sequence[comparison.Row], published: Mapping[str, Any
         {comparison.WITHIN:g} standard deviations of the published mean, those of training seeds and of redraws (the same
         seeds, the MRM or the rounding of its labels drawn again) together, for as many training seeds as this run has."""
     )
-    return Table(("number", "this run", *_SPREAD_COLUMNS, "expected", ""), tuple(cells), caption)
+    return Table(("number", "this run", *_SPREAD_COLUMNS, "expected", "finding"), tuple(cells), caption)
 
 
 _SPREAD_COLUMNS = ("published", "deviation over seeds", "range over seeds", "deviation over redraws")
