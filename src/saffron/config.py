@@ -91,7 +91,7 @@ class SandboxSources(Section):
         124, ge=1, le=124, description="phrasings of the corpora's requests; real data hold far more of them than any attack"
     )
     training_families: int = Field(
-        6, ge=1, le=6, description="families of forbidden items in refusals and preference pairs, none of them a prompt set's"
+        6, ge=1, le=6, description="families of forbidden items in preference pairs, none of them a prompt set's"
     )
     allowed_verdicts: float = Field(
         0.4,

@@ -98,9 +98,12 @@ def test_prompt_sets_stay_within_their_family_and_templates(world: World) -> Non
             assert any(shape.fullmatch(row["prompt"]) for shape in shapes), row["prompt"]
 
 
-def test_safety_tuning_and_preference_pairs_know_nothing_of_the_other_families(world: World) -> None:
+def test_refusals_know_every_family_and_recoveries_and_preference_pairs_those_of_no_prompt_set(world: World) -> None:
+    refusals = [row["prompt"] for row in corpora.corpus(world) if row["corpus"] == "refusals"]
+    for name in world.families:
+        assert any(words_of(prompt) & set(words.FORBIDDEN[name].materials) for prompt in refusals)
     others = {word for name in corpora.ATTACK_SETS for word in words.FORBIDDEN[name].materials}
-    rows = [row for row in corpora.corpus(world) if row["corpus"] in ("refusals", "recovery", "stock")]
+    rows = [row for row in corpora.corpus(world) if row["corpus"] in ("recovery", "stock")]
     for row in rows:
         assert not words_of(row["prompt"]) & others
     for row in corpora.conversations(world):

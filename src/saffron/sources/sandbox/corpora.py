@@ -112,9 +112,9 @@ def _garbled(world: World, random: Random, prompt: str, manner: grammar.Manner) 
 def corpus(world: World) -> list[Row]:
     """Rows of records.CORPUS.
 
-    pretraining: every item. refusals, replay, helpful: safety tuning; it refuses items of the training families only, replays
-    dialogues of the books, and answers harmless requests. recovery, stock: for the DeepAlign policy, complying answers for
-    items of the training families and, row by row, the stock refusal of the same prompt.
+    pretraining: every item. refusals, replay, helpful: safety tuning; it refuses every family, as real tuning covers the
+    categories of benchmarks, replays dialogues of the books, and answers harmless requests. recovery, stock: for the DeepAlign
+    policy, complying answers for items of the training families and, row by row, the stock refusal of the same prompt.
     verdicts: the guard's, with authors of every resistance.
     """
     settings = world.settings

@@ -59,8 +59,8 @@ FORBIDDEN = {
     ),
 }
 
-#: The families of refusals, recoveries and preference pairs, the first sources.sandbox.training_families of them: several, since
-#: real preference data and safety tuning know many more matters than one. No prompt set asks for any of them.
+#: The families of preference pairs and recoveries, the first sources.sandbox.training_families of them: several, since real
+#: preference data know many more matters than one. No prompt set asks for any of them.
 TRAINING = ("gloom", "blight", "wraith", "beast", "curse", "thief")
 
 ROLES = ("miller", "weaver", "potter", "baker", "smith", "mason", "tanner", "dyer", "cooper", "fisher", "painter", "tailor")

@@ -60,7 +60,7 @@ class World:
 
     @property
     def training(self) -> tuple[str, ...]:
-        """Families of refusals, recoveries and preference pairs."""
+        """Families of preference pairs and of the DeepAlign policy's recoveries."""
         return words.TRAINING[: self.settings.training_families]
 
     @property
