@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env env-smollm env-docs docs-site replicate figures figure ablations criteria sandbox-study seeds redraws compare smoke replica plan clean-stage runtimes publish benchmark benchmark-gpu test test-fast lint format docs lock clean
+.PHONY: help env env-smollm env-docs docs-site replicate figures figure ablations criteria sandbox-study seeds redraws outcome-shares compare smoke replica plan clean-stage runtimes publish benchmark benchmark-gpu test test-fast lint format docs lock clean
 
 CONFIG ?= sandbox
 CORES ?=
@@ -86,6 +86,11 @@ redraws: env ## how far numbers move with the seeds kept: a finished run's MRM d
 	$(SNAKEMAKE) analysis --config name=$(CONFIG)-draw2 mrm='{draw: 2}'
 	$(SNAKEMAKE) analysis --config name=$(CONFIG)-labels safety4m='{batch_size: 12}'
 	saffron redraws $(CONFIG)-draw1 $(CONFIG)-draw2 $(CONFIG)-labels --config $(CONFIGFILE)
+
+outcome-shares: env ## what the share of labels by outcome (q) does to the verdicts: q = .12 and 1 beside a finished run's, three training seeds each
+	$(SNAKEMAKE) analysis --config name=$(CONFIG)-q012 train_seeds='[0, 1, 2]' models='{sandbox: {guard_outcome_share: 0.12}}'
+	$(SNAKEMAKE) analysis --config name=$(CONFIG)-q100 train_seeds='[0, 1, 2]' models='{sandbox: {guard_outcome_share: 1.0}}'
+	saffron variants $(CONFIG)-q012 $(CONFIG)-q100 --config $(CONFIGFILE)
 
 compare: env ## a finished run's headline numbers beside the published ones
 	@saffron compare --config $(CONFIGFILE)

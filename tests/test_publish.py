@@ -152,7 +152,7 @@ def test_redraws_are_published_and_stand_in_the_records_of_their_world(made: tup
     assert all(draw["values"]["matched_asr/scaling/once/saffron"] == own for draw in draws.values())
     file = layout.root / publish.OURS / "made-redraws.json"
     before = file.read_bytes()
-    assert len(before) < 30_000
+    assert len(before) < 15_000 * len(draws)  # numbers and verdicts, not whole analyses
     publish.publish_redraws(config, layout, ["made-draw1", "made-labels"])
     assert file.read_bytes() == before
 
@@ -177,6 +177,35 @@ def test_what_is_no_redraw_is_refused(made: tuple[Config, Layout], monkeypatch: 
     with pytest.raises(PublishError, match="not committed"):
         publish.publish_redraws(config, layout, ["made-draw1"])
     assert not (layout.root / publish.OURS / "made-redraws.json").exists()
+
+
+def test_variants_stand_beside_their_run_with_their_verdicts(made: tuple[Config, Layout]) -> None:
+    config, layout = made
+    own = layout.root / "data/made-draw1"
+    varied = _redraw(config, "made-draw1", "mrm", draw=1, epochs=9.0)
+    (own / "config.yaml").write_text(yaml.safe_dump(configs.as_dict(varied)))
+    block = "<!-- generated: variants made-seeds -->\n\n<!-- end -->"
+    assert "Not published yet (`make outcome-shares" in blocks.regenerate(block, publish.published(layout.root))
+    publish.publish_variants(config, layout, ["made-draw1"])
+    after = blocks.regenerate(block, publish.published(layout.root))
+    assert "| claim | made (1 training seed) | mrm.epochs 9.0 and mrm.draw 1 (1 training seed) |" in after
+    claims = records.read_json(layout.analysis / "claims.json")
+    compared = [claim for claim in claims if claim["leaning"] is not None]
+    assert len(after.splitlines()) == 4 + len(compared) and len(compared) > 10
+    own_claim = next(claim for claim in compared if claim["id"] == "figure2.saffron_below_best_of_n")
+    row = next(line for line in after.splitlines() if own_claim["statement"].split("{")[0][:20] in line)
+    assert row.count("one seed") == 2
+
+
+def test_a_variant_is_asked_the_same_prompts(made: tuple[Config, Layout]) -> None:
+    config, layout = made
+    with pytest.raises(PublishError, match=r"made/config\.yaml: differs in nothing, so no variant of made"):
+        publish.publish_variants(config, layout, ["made"])
+    values = configs.as_dict(config) | {"name": "made-draw1"}
+    values["sources"]["sandbox"]["benchmark_seed"] += 1
+    (layout.root / "data/made-draw1/config.yaml").write_text(yaml.safe_dump(values))
+    with pytest.raises(PublishError, match=r"differs in sources\.sandbox\.benchmark_seed; a variant of made is asked the same"):
+        publish.publish_variants(config, layout, ["made-draw1"])
 
 
 def test_a_run_stands_beside_the_published_one(made: tuple[Config, Layout], capsys: pytest.CaptureFixture[str]) -> None:

@@ -654,6 +654,21 @@ def redraws(
 
 
 @app.command()
+def variants(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Configs of finished runs of the same prompts.")],
+    config: ConfigPath = DEFAULT_CONFIG,
+    out: Out = HERE,
+) -> None:
+    """Write data/reference/ours/<config>-variants.json: numbers and verdicts of a run beside those under other settings."""
+    settings, layout = _open(config, out)
+    from saffron import pages
+    from saffron import publish as publisher
+
+    publisher.publish_variants(settings, layout, names)
+    pages.write(layout.root)
+
+
+@app.command()
 def docs() -> None:
     """Regenerate the config schema, the key table of config/README.md, and numbers and pictures of our pages."""
     from saffron import config_reference, pages

@@ -6,7 +6,7 @@ made from these records alone (``saffron.pages``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,9 @@ from saffron.layout import Layout
 from saffron.table import Table
 
 OURS = Path("data/reference/ours")
-#: End of the name of a record of redraws, and the keys that redraw a run: the MRM's, and the order of summation in its labels.
-REDRAWS, REDRAWN = "-redraws", ("mrm.draw", "safety4m.batch_size")
+#: Ends of the names of records of redraws and of variants, and the keys that redraw a run: the MRM's, and the order of summation
+#: in its labels. A variant changes anything but what is asked.
+REDRAWS, VARIANTS, REDRAWN = "redraws", "variants", ("mrm.draw", "safety4m.batch_size")
 DEVELOPMENT = Path("data/reference/sandbox")
 BENCHMARKS = Path("benchmarks/results.md")
 
@@ -54,10 +55,9 @@ def publish_criteria(layout: Layout, record: dict[str, Any]) -> None:
 
 
 def publish_redraws(config: Config, layout: Layout, names: Sequence[str]) -> None:
-    """Publish how far a run's headline numbers move when its training seeds are kept and the MRM is another draw.
+    """Publish how far a run's headline numbers and verdicts move when its training seeds are kept and the MRM is another draw.
 
-    Writes ``data/reference/ours/<config>-redraws.json``: the headline numbers by training seed of the run and of each redraw,
-    what each redraw changes, and the sections of the config that say which world they are of.
+    Writes ``data/reference/ours/<config>-redraws.json`` (see :func:`_beside`).
 
     Args:
         config: of the run.
@@ -68,31 +68,85 @@ def publish_redraws(config: Config, layout: Layout, names: Sequence[str]) -> Non
         PublishError: if a redraw is of another config, redraws nothing, or the code was not committed.
         RecordError: if the analysis of one is missing or stale.
     """
+    _beside(REDRAWS, config, layout, names, _redrawn)
+
+
+def publish_variants(config: Config, layout: Layout, names: Sequence[str]) -> None:
+    """Publish what becomes of a run's headline numbers and verdicts under other settings: ``<config>-variants.json``.
+
+    Args:
+        config: of the run; its prompts are those of every variant.
+        layout: its own; variants lie beside it.
+        names: of the variants' configs.
+
+    Raises:
+        PublishError: if a variant has other sources, or changes nothing, or the code was not committed.
+        RecordError: if the analysis of one is missing or stale.
+    """
+    _beside(VARIANTS, config, layout, names, _varied)
+
+
+def _beside(
+    kind: str,
+    config: Config,
+    layout: Layout,
+    names: Sequence[str],
+    changes: Callable[[Config, Layout, Config, Layout], dict[str, Any]],
+) -> None:
+    """Write ``<config>-<kind>.json``, of the run and of each other one.
+
+    Each with what it changes, its training seeds, its headline numbers by training seed and its verdicts of the paper's orderings;
+    and the sections of the config that say which world they are of.
+    """
     git = provenance.git()
     if git["commit"] is None or git["modified"]:
         raise PublishError(f"{layout.data}: the code is not committed; commit it and run this again")
-    draws = {config.name: {"changed": {}, "values": comparison.headline_values(View.of(config, layout).analysis)}}
+    draws = {config.name: _summary(config, layout, {})}
     for name in names:
         own = Layout(name, layout.root)
-        redrawn = configs.load(own.data / "config.yaml")
-        draws[name] = {
-            "changed": _redrawn(config, layout, redrawn, own),
-            "values": comparison.headline_values(View.of(redrawn, own).analysis),
-        }
+        other = configs.load(own.data / "config.yaml")
+        draws[name] = _summary(other, own, changes(config, layout, other, own))
     settings = {key: configs.as_dict(config)[key] for key in ("sources", "models")}
     record = {"config": config.name, "train_seeds": config.train_seeds, "git": git, "settings": settings, "draws": draws}
-    records.write_json(layout.root / OURS / f"{config.name}{REDRAWS}.json", record)
+    records.write_json(layout.root / OURS / f"{config.name}-{kind}.json", record)
+
+
+def _summary(config: Config, layout: Layout, changed: dict[str, Any]) -> dict[str, Any]:
+    view = View.of(config, layout)
+    return {
+        "changed": changed,
+        "train_seeds": config.train_seeds,
+        "values": comparison.headline_values(view.analysis),
+        "verdicts": comparison.orderings(view.claims),
+    }
+
+
+def _changed(config: Config, other: Config) -> dict[str, Any]:
+    """The keys of another run that differ from the run's, and their values; its name and training seeds are no such keys."""
+    differing = comparison.changed(configs.as_dict(other), configs.as_dict(config))
+    return {key: value for key, (value, _) in differing.items() if key not in ("name", "train_seeds")}
+
+
+def _varied(config: Config, _: Layout, varied: Config, own: Layout) -> dict[str, Any]:
+    """The keys of a variant that differ from the run's, and their values."""
+    values = _changed(config, varied)
+    if others := sorted(key for key in values if key.startswith("sources.")):
+        raise PublishError(
+            f"{own.data / 'config.yaml'}: differs in {', '.join(others)}; a variant of {config.name} is asked the same prompts"
+        )
+    if not values:
+        raise PublishError(f"{own.data / 'config.yaml'}: differs in nothing, so no variant of {config.name}")
+    return values
 
 
 def _redrawn(config: Config, layout: Layout, redrawn: Config, own: Layout) -> dict[str, Any]:
     """The keys of a redraw that differ from the run's, and their values."""
-    differing = comparison.changed(configs.as_dict(redrawn), configs.as_dict(config))
-    values = {key: value for key, (value, _) in differing.items() if key != "name"}
+    values = _changed(config, redrawn)
     others = sorted(values.keys() - REDRAWN)
     if others or not values:
         wrong = f"differs in {', '.join(others)}" if others else "differs in nothing"
         raise PublishError(f"{own.data / 'config.yaml'}: {wrong}; a redraw of {config.name} differs in {' or '.join(REDRAWN)}")
-    for seed in config.train_seeds:
+    for seed in redrawn.train_seeds:
         head = own.mrm(seed) / "head.safetensors"
         if records.sha256(head) == records.sha256(layout.mrm(seed) / "head.safetensors"):
             raise PublishError(f"{head}: the same MRM as that of {config.name}, so no other draw; change {values} further")
@@ -172,14 +226,16 @@ def _finished(config: Config, layout: Layout) -> dict[str, Any]:
 
 
 def published(root: Path = Path()) -> dict[str, dict[str, Any]]:
-    """Every published record, by config name, with the redraws of its world; the benchmark's searches are ``engine``,
+    """Every published record, by config name, with redraws and variants of its world; the benchmark's searches are ``engine``,
     the paper's differences ``release``."""
     files = sorted((root / OURS).glob("*.json"))
-    found = {path.stem: records.read_json(path) for path in files if not path.stem.endswith(REDRAWS)}
-    redraws = [records.read_json(path) for path in files if path.stem.endswith(REDRAWS)]
-    for record in found.values():
-        of_it = [each for each in redraws if comparison.same_world(each["settings"], record.get("settings"))]
-        record |= {"redraws": of_it[0]} if of_it else {}
+    beside = {kind: [path for path in files if path.stem.endswith(f"-{kind}")] for kind in (REDRAWS, VARIANTS)}
+    found = {path.stem: records.read_json(path) for path in files if not any(path in others for others in beside.values())}
+    for kind, paths in beside.items():
+        others = [records.read_json(path) for path in paths]
+        for record in found.values():
+            of_it = [each for each in others if comparison.same_world(each["settings"], record.get("settings"))]
+            record |= {kind: of_it[0]} if of_it else {}
     for path in sorted((root / DEVELOPMENT).glob("*.json")):
         found.setdefault(path.stem, {"tables": {}})["development"] = records.read_json(path)
     measured = root / BENCHMARKS

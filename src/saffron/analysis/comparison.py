@@ -106,6 +106,21 @@ def headline_values(analysis: Mapping[str, Any]) -> dict[str, list[float]]:
     return {name: values for name, values in found.items() if values is not None}
 
 
+def orderings(claims: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The claims that compare and can be decided on any model, each with its verdict and the numbers behind it."""
+    keys = ("id", "verdict", "leaning", "seeds_as_claimed", "difference_seen")
+    return [
+        {key: claim[key] for key in keys}
+        | {"numbers": [_bare(item["ours"]) for item in claim["quantities"] if not item["name"].startswith("step/")]}
+        for claim in claims
+        if claim["leaning"] is not None
+    ]
+
+
+def _bare(estimate: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: estimate[key] for key in ("value", "low", "high", "exact")}
+
+
 def deviation_of_draws(redraws: Mapping[str, Any] | None, name: str) -> float | None:
     """Standard deviation over draws at a fixed training seed, root mean square over the seeds.
 

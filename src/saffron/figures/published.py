@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from saffron.analysis import comparison
+from saffron.analysis import claims, comparison, paper
 from saffron.figures.words import prose
 from saffron.table import Table
 
@@ -59,3 +59,29 @@ def spread(published: Mapping[str, Any]) -> Table:
 
 def _changes(draw: Mapping[str, Any]) -> str:
     return " and ".join(f"{key} {value}" for key, value in draw["changed"].items())
+
+
+def verdicts(published: Mapping[str, Any], kind: str) -> Table:
+    """The verdicts of the paper's orderings in a run and in those published beside it.
+
+    Args:
+        published: a published record.
+        kind: ``redraws`` or ``variants``.
+    """
+    runs = list(published[kind]["draws"].values())
+    by_run = [{claim["id"]: claim for claim in run["verdicts"]} for run in runs]
+    rows = [
+        (claims.statement(claim), *(_verdict_cell(of_run[claim["id"]]) if claim["id"] in of_run else "–" for of_run in by_run))
+        for claim in paper.claims()
+        if any(claim["id"] in of_run for of_run in by_run)
+    ]
+    labels = [f"{_changes(run) or published[kind]['config']} ({_seeds(len(run['train_seeds']))})" for run in runs]
+    return Table(("claim", *labels), tuple(rows))
+
+
+def _seeds(count: int) -> str:
+    return f"{count} training seed{'s' if count > 1 else ''}"
+
+
+def _verdict_cell(claim: Mapping[str, Any]) -> str:
+    return f"{claims.verdict_line(claim)}: {'; '.join(map(claims.format_estimate, claim['numbers']))}"

@@ -92,6 +92,12 @@ def _runtimes(record: Record) -> str:
     return Table(provenance.RUNTIME_COLUMNS, tuple(provenance.runtime_cells(dict(record["runtimes"])))).markdown_rows()
 
 
+def _beside(kind: str, command: str, record: Record) -> str:
+    if kind not in record:
+        return f"Not published yet (`{command} CONFIG={record['config']}`)."
+    return published_tables.verdicts(record, kind).markdown_rows()
+
+
 #: Blocks of all records together.
 OF_ALL: Mapping[str, Callable[[Records], str]] = {
     "headlines": headlines.markdown,
@@ -112,6 +118,8 @@ OF_RECORD: Mapping[str, Callable[[Any], str]] = {
     "runtimes": _runtimes,
     "claims": lambda record: claims.markdown(record["claims"]),
     "spread": lambda record: published_tables.spread(record).markdown(),
+    "redraws": lambda record: _beside("redraws", "make redraws", record),
+    "variants": lambda record: _beside("variants", "make outcome-shares", record),
     "benchmark": lambda record: record["tables"]["benchmark"],
     "differences": lambda record: record["tables"]["differences"],
 }
