@@ -95,8 +95,8 @@ def _beside(
 ) -> None:
     """Write ``<config>-<kind>.json``, of the run and of each other one.
 
-    Each with what it changes, its training seeds, its headline numbers by training seed and its verdicts of the paper's orderings;
-    and the sections of the config that say which world they are of.
+    Each with what it changes, its training seeds, its headline numbers by training seed and its verdicts of the paper's
+    orderings; and the sections of the config that say which world they are of.
     """
     git = provenance.git()
     if git["commit"] is None or git["modified"]:
