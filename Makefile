@@ -126,11 +126,12 @@ test: lint ## everything that must hold: lint, types, unit tests, the workflow i
 test-fast: env ## unit tests alone
 	python -m pytest -n 2 -m "not dag"
 
-lint: env ## formatting, lint and types of code and workflow
+lint: env ## formatting, lint, types and order of imports of code and workflow
 	ruff check .
 	ruff format --check .
 	snakefmt --check --compact-diff Snakefile workflow
 	mypy
+	lint-imports --no-cache --no-logo
 	snakemake --lint
 
 format: env ## format code and workflow

@@ -13,10 +13,10 @@ from benchmarks.measure import SECONDS, Timing, clock, median, memory, paired, r
 from benchmarks.methods import formats
 from benchmarks.shapes import Shapes, Workload, llama
 from saffron.chat import ChatFormats
+from saffron.models.verdicts import verdicts
 from saffron.mrm.model import MultifurcationRewardModel, squared_error
 from saffron.mrm.targets import Targets, collate
-from saffron.safety4m.conversations import TokenisedResponse
-from saffron.safety4m.verdicts import verdicts
+from saffron.sources.conversations import TokenisedResponse
 
 #: Of a conversation cut to 128 tokens.
 PROMPT, RESPONSE = 40, 88

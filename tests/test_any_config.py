@@ -21,15 +21,17 @@ import yaml
 from hypothesis import HealthCheck, Phase, event, given, note, settings
 from hypothesis import strategies as st
 
-from saffron import analysis, jobs, plan, records, roles, workflow
+from saffron import analysis, jobs, records, roles, workflow
 from saffron import config as configs
 from saffron.analysis.view import View
 from saffron.config import SANDBOX_SETS, Config, ConfigError
-from saffron.figures import discovery, report, style
+from saffron.figures import discovery, style
 from saffron.figures.base import FigureError
 from saffron.layout import Layout
 from saffron.methods.discovery import method as described
 from saffron.roles import Role
+from saffron.runs import jobs as figure_jobs
+from saffron.runs import plan, report
 
 ROOT = Path(__file__).parents[1]
 #: Without a number in the environment the same few examples each time.
@@ -86,7 +88,9 @@ def to_the_end(config: Config, always: bool | None = None) -> None:
             for group in workflow.GROUPS:
                 assert all(job.line for name in workflow.experiments(config, group) for job in [jobs.gather(config, seed, name)])
             assert jobs.trees(config, seed).line
-        assert all(jobs.notebook(config, page).line for page in discovery.pages(config)) and jobs.report(config).line
+        assert (
+            all(figure_jobs.notebook(config, page).line for page in discovery.pages(config)) and figure_jobs.report(config).line
+        )
         assert "| search |" in plan.render(config, layout)
 
         synthetic_results.write(config, layout, always)

@@ -10,9 +10,10 @@ import torch
 import yaml
 from typer.testing import CliRunner
 
-from saffron import cli, gpus, models
+from saffron import cli, models
 from saffron.config import ConfigError, Runtime
 from saffron.records import RecordError
+from saffron.runs import gpus
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = ["sources", "models", "safety4m", "mrm", "search", "analysis", "figures", "plan", "validate"]
@@ -68,10 +69,10 @@ def test_startup_loads_no_heavy_library() -> None:
         "saffron.search.gathering",
         "saffron.analysis",
         "saffron.figures.notebooks",
-        "saffron.figures.report",
-        "saffron.provenance",
-        "saffron.publish",
-        "saffron.plan",
+        "saffron.runs.report",
+        "saffron.runs.provenance",
+        "saffron.runs.publish",
+        "saffron.runs.plan",
     ],
 )
 def test_a_command_that_runs_no_model_loads_no_torch(module: str) -> None:
@@ -82,7 +83,8 @@ def test_a_command_that_runs_no_model_loads_no_torch(module: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["saffron.figures.notebooks", "saffron.figures.discovery", "saffron.jobs", "saffron.provenance", "saffron.records"]
+    "module",
+    ["saffron.figures.notebooks", "saffron.figures.discovery", "saffron.jobs", "saffron.runs.provenance", "saffron.records"],
 )
 def test_a_notebooks_process_and_the_record_of_times_load_no_pandas(module: str) -> None:
     """The kernel of a notebook loads it in a process of its own."""

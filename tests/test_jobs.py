@@ -15,6 +15,7 @@ from saffron import code, hub, jobs, workflow
 from saffron import config as configs
 from saffron.config import Config, as_dict
 from saffron.methods import discovery, rebase
+from saffron.runs import jobs as figure_jobs
 
 ROOT = Path(__file__).parents[1]
 MAKERS: dict[str, Callable[[Config], Any]] = {
@@ -34,7 +35,7 @@ MAKERS: dict[str, Callable[[Config], Any]] = {
         for name in ("guard", "oracle", "refusals", "likelihood")
     },
     "analyse": jobs.analyse,
-    "report": jobs.report,
+    "report": figure_jobs.report,
 }
 
 
@@ -68,7 +69,7 @@ SEARCHES = {name for name in MAKERS if name.startswith("search/")}
         ("src/saffron/methods/sampling.py", {"search/no_defense", "search/best_of_n", "trees"}),
         ("src/saffron/engine/storage.py", SEARCHES | {"trees", "label", "judge/guard"}),
         ("src/saffron/models/loading.py", SEARCHES | {"trees", "label", "train", "evaluate", "policy", "tokenizer"} | JUDGES),
-        ("src/saffron/judges/refusals.py", {"judge/refusals"}),
+        ("src/saffron/refusals.py", {"judge/refusals"}),
         ("src/saffron/judges/guard.py", {"judge/guard"}),
         ("src/saffron/judges/stage.py", JUDGES),
         ("src/saffron/sources/sandbox/oracle.py", {"judge/oracle", "sources"}),

@@ -57,7 +57,7 @@ def test_the_wheel_holds_every_module_and_what_they_read_and_nothing_else(wheel:
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     modules = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src").rglob("*.py")}
-    templates = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src/saffron/figures/templates").iterdir()}
+    templates = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src/saffron/runs/templates").iterdir()}
     data = {f"saffron/data/paper/{path.name}" for path in (ROOT / "data/reference/paper").iterdir()}
     data |= {f"saffron/data/notebooks/{path.name}" for path in (ROOT / "notebooks").glob("*.ipynb")}
     assert names == modules | templates | data | {"saffron/data/sandbox/criteria.yaml"}

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from saffron import code, jobs, workflow
 from saffron import config as configs
+from saffron import jobs, workflow
 from saffron.config import Config
 from saffron.figures import discovery
+from saffron.runs import jobs as figure_jobs
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,7 +33,7 @@ JOBS: dict[str, Callable[[Config], str]] = {
     "judge/guard": lambda config: jobs.judge(config, 0, "guard", "scaling").line,
     "judge/refusals": lambda config: jobs.judge(config, 0, "refusals", "scaling").line,
     "analysis": lambda config: jobs.analyse(config).line,
-    "report": lambda config: jobs.report(config).line,
+    "report": lambda config: figure_jobs.report(config).line,
 }
 SCALING = {"scaling/saffron", "scaling/best_of_n"}
 SEARCHES = {"scaling/saffron", "scaling/best_of_n", "matched/saffron"}
@@ -221,42 +222,3 @@ def test_only_saffron_with_its_own_model_loads_an_mrm() -> None:
     assert {key for key, name in used.items() if name} == {"saffron-default"}
     prm = sandbox(search__experiments__scaling__runs__2__settings={"scorer": "prm"})
     assert workflow.mrm_of(prm, prm.search.experiments["scaling"].runs[2]) is None
-
-
-# ------------------------------------------------------------------------------------------------------------- floors
-FLOORS = {
-    **dict.fromkeys(["section", "config", "records", "layout", "chat", "code", "fingerprint", "hub", "plugins", "roles"], 0),
-    **dict.fromkeys(["engine", "jobs"], 1),
-    **dict.fromkeys(["models", "sources"], 2),
-    "methods": 3,
-    **dict.fromkeys(["safety4m", "mrm", "search", "judges"], 4),
-    "analysis": 5,
-}
-#: What only describes methods, judges and readers, from which the config is built; where files lie, which job records say; how
-#: the responses of conversations are read, by whatever learns from them.
-DESCRIPTIONS = (
-    *("saffron.methods.base", "saffron.methods.discovery", "saffron.judges.base", "saffron.judges.discovery"),
-    *("saffron.sources.reading", "saffron.sources.files", "saffron.sources.transcripts", "saffron.safety4m.conversations"),
-    "saffron.judges.refusals",
-)
-
-
-def floor(name: str) -> int | None:
-    """Where a module stands; None for those that are not on a floor."""
-    return 0 if name.startswith(DESCRIPTIONS) else FLOORS.get(name.split(".")[1])
-
-
-def test_imports_run_one_way_floor_by_floor() -> None:
-    """Stages meet in files: none imports one beside or above it, except modules of its own and what lies on the lowest floor."""
-    package = ROOT / "src/saffron"
-    wrong = []
-    for path in sorted(package.rglob("*.py")):
-        name = ".".join(("saffron", *path.relative_to(package).with_suffix("").parts))
-        mine = floor(name) if name != "saffron.__init__" else None
-        if mine is None:
-            continue
-        for other in code.imports(path):
-            theirs = floor(other) if other.startswith("saffron.") and other.split(".")[1] != name.split(".")[1] else None
-            if theirs is not None and (theirs >= mine > 0 or theirs > mine):
-                wrong.append(f"{path.relative_to(ROOT)} imports {other}")
-    assert wrong == []

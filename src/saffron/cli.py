@@ -76,7 +76,7 @@ def _open(path: Path, out: Path) -> tuple[Config, Layout]:
 def _job(layout: Layout, stage: str, job: str) -> Iterator[None]:
     """A job of the workflow, which ends with the record of its CPU time beside Snakemake's of its wall time."""
     yield
-    from saffron import provenance
+    from saffron.runs import provenance
 
     provenance.write_cpu_time(layout.benchmarks / stage / f"{job}.cpu.json")
 
@@ -96,7 +96,7 @@ def _on_device(
         if config.runtime.device == "cpu" or not computes:
             yield
             return
-        from saffron import gpus
+        from saffron.runs import gpus
 
         with gpus.job(layout.benchmarks / stage / f"{job}.gpu.json", processes):
             from saffron import models  # torch looks for GPUs once the job's own is the only one it can see
@@ -139,7 +139,7 @@ def start(context: typer.Context) -> None:
     Without a command: what to do next, from what is there.
     """
     if context.invoked_subcommand is None:
-        from saffron import status
+        from saffron.runs import status
 
         typer.echo(status.next_steps())
 
@@ -257,9 +257,9 @@ def train(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, variant: Varia
             command = ["mrm", "train", "--config", str(config), "--seed", str(chosen), "--variant", variant, "--out", str(out)]
             _side_by_side(command, processes)
             return
-        from saffron import mrm
+        from saffron.mrm import training
 
-        mrm.train(jobs.train(settings, chosen, _variant(settings, variant)), layout)
+        training.train(jobs.train(settings, chosen, _variant(settings, variant)), layout)
 
 
 def _side_by_side(command: list[str], processes: int) -> None:
@@ -276,9 +276,9 @@ def evaluate(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, variant: Va
     settings, layout = _open(config, out)
     chosen = _training_seed(settings, seed)
     with _on_device(settings, layout, "mrm", f"evaluate_mrm.seed{chosen}.{variant}"):
-        from saffron import mrm
+        from saffron.mrm import evaluation
 
-        mrm.evaluate(jobs.evaluate(settings, chosen, _variant(settings, variant)), layout)
+        evaluation.evaluate(jobs.evaluate(settings, chosen, _variant(settings, variant)), layout)
 
 
 @mrm_app.command()
@@ -418,9 +418,9 @@ def outputs(config: ConfigPath = DEFAULT_CONFIG, seed: Seed = None, out: Out = H
     settings, layout = _open(config, out)
     chosen = _training_seed(settings, seed)
     with _on_device(settings, layout, "mrm", f"compare_on_outputs.seed{chosen}"):
-        from saffron import agreement
+        from saffron.mrm import outputs
 
-        agreement.outputs(jobs.outputs(settings).config, layout, chosen)
+        outputs.compare_all(jobs.outputs(settings).config, layout, chosen)
 
 
 # --------------------------------------------------------------------------------------------------- analysis, figures
@@ -438,7 +438,7 @@ def criteria(
         record = stage.run(jobs.criteria(settings).config, layout)
     if publish:
         from saffron import pages
-        from saffron import publish as publisher
+        from saffron.runs import publish as publisher
 
         publisher.publish_criteria(layout, record)
         pages.write(layout.root)
@@ -509,7 +509,7 @@ def report(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
     """Write the self-contained HTML report."""
     settings, layout = _open(config, out)
     with _job(layout, "figures", "report"):
-        from saffron.figures import report as stage
+        from saffron.runs import report as stage
 
         stage.write(settings, layout)
 
@@ -529,7 +529,7 @@ def all_figures(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
 def plan(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
     """Print jobs, FLOPs, GPU hours, disk and memory of every stage."""
     settings, layout = _open(config, out)
-    from saffron import plan as planner
+    from saffron.runs import plan as planner
 
     typer.echo(planner.render(settings, layout))
 
@@ -573,7 +573,7 @@ def power(
 @app.command()
 def doctor() -> None:
     """Print what a report of a fault needs: versions, device, locale, paths, what is installed and what is odd; no secrets."""
-    from saffron import doctor as examination
+    from saffron.runs import doctor as examination
 
     typer.echo(examination.render(examination.sections(Path(), os.environ)))
 
@@ -591,7 +591,7 @@ def provenance(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
     """Write data/<config>/provenance.json: versions, commit, seeds, hardware and the sha256 of every output."""
     settings, layout = _open(config, out)
     with _job(layout, "provenance", "provenance"):
-        from saffron import provenance as recorder
+        from saffron.runs import provenance as recorder
 
         recorder.write(settings, layout)
 
@@ -600,7 +600,7 @@ def provenance(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
 def runtimes(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
     """Write data/<config>/runtimes.json and print wall time and CPU time of every stage."""
     settings, layout = _open(config, out)
-    from saffron import provenance as recorder
+    from saffron.runs import provenance as recorder
 
     typer.echo(recorder.render_runtimes(recorder.write_runtimes(settings, layout)))
 
@@ -609,7 +609,7 @@ def runtimes(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
 def summary(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
     """Print a finished run in a few lines: verdicts on the main claims, times, where the report is."""
     settings, layout = _open(config, out)
-    from saffron import status
+    from saffron.runs import status
 
     typer.echo(status.summary(settings, layout))
 
@@ -619,7 +619,7 @@ def publish(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
     """Write data/reference/ours/<config>.json from a finished run and regenerate what our pages show."""
     settings, layout = _open(config, out)
     from saffron import pages
-    from saffron import publish as publisher
+    from saffron.runs import publish as publisher
 
     publisher.publish(settings, layout)
     pages.write(layout.root)
@@ -629,8 +629,8 @@ def publish(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
 def compare(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
     """Print a finished run's headline numbers beside the published ones, and whether each is as expected."""
     settings, layout = _open(config, out)
-    from saffron import publish as publisher
     from saffron.analysis.view import View
+    from saffron.runs import publish as publisher
 
     table, sentences = publisher.beside_published(settings, View.of(settings, layout).analysis, out)
     if table is not None:
@@ -647,7 +647,7 @@ def redraws(
     """Write data/reference/ours/<config>-redraws.json: how far a run's numbers move when its seeds are kept."""
     settings, layout = _open(config, out)
     from saffron import pages
-    from saffron import publish as publisher
+    from saffron.runs import publish as publisher
 
     publisher.publish_redraws(settings, layout, names)
     pages.write(layout.root)
@@ -662,7 +662,7 @@ def variants(
     """Write data/reference/ours/<config>-variants.json: numbers and verdicts of a run beside those under other settings."""
     settings, layout = _open(config, out)
     from saffron import pages
-    from saffron import publish as publisher
+    from saffron.runs import publish as publisher
 
     publisher.publish_variants(settings, layout, names)
     pages.write(layout.root)

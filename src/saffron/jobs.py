@@ -9,7 +9,6 @@ Records are made here from a config, one function per kind of job.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,7 +19,6 @@ from pydantic import Field, SkipValidation
 from saffron import code, hub, roles, workflow
 from saffron.config import (
     MRM,
-    Ablation,
     Config,
     ConfigError,
     Experiment,
@@ -28,7 +26,6 @@ from saffron.config import (
     Models,
     MRMVariant,
     PromptSet,
-    Report,
     Run,
     Runtime,
     Safety4M,
@@ -36,7 +33,6 @@ from saffron.config import (
     TruncatedGuard,
     as_dict,
 )
-from saffron.figures import discovery as figures
 from saffron.judges.discovery import kind, module
 from saffron.methods.discovery import method as described
 from saffron.section import Section
@@ -266,6 +262,7 @@ class EvaluateJob(Job):
     runtime: Runtime
     device_map: DeviceMap
     confidence: float = Field(..., description="level of the intervals")
+    bootstrap_samples: int = Field(..., description="resamples behind them")
     config: str = Field(..., description="name of the config, for the card")
 
 
@@ -294,6 +291,7 @@ def evaluate(config: Config, seed: int, variant: str = "default") -> EvaluateJob
         runtime=config.runtime,
         device_map=config.models.device_map,
         confidence=config.analysis.confidence,
+        bootstrap_samples=config.analysis.bootstrap_samples,
         config=config.name,
     )
 
@@ -494,7 +492,7 @@ def outputs(config: Config) -> ConfigJob:
     """Agreement of MRM and guard on stored outputs."""
     read = narrowed(config, "name", "runtime", "search.methods", "search.experiments", "models.origin", "models.hub.device_map")
     read.search.__dict__["experiments"] = workflow.on_development(config)
-    return ConfigJob(code=code.digest("saffron.agreement"), config=read)
+    return ConfigJob(code=code.digest("saffron.mrm.outputs"), config=read)
 
 
 def criteria(config: Config) -> ConfigJob:
@@ -505,57 +503,6 @@ def criteria(config: Config) -> ConfigJob:
     return ConfigJob(code=code.digest("saffron.analysis.criteria"), config=read)
 
 
-class NotebookJob(Job):
-    """Executing a notebook for one page; its code is what it imports and the files of the figures and tables it makes."""
-
-    exhibits: list[str]
-
-    report: Report
-    ablation: Ablation | None
-
-
-class ReportJob(Job):
-    """Writing the HTML report."""
-
-    report: Report
-    templates: dict[str, str] = Field(..., description="sha256 of what says how the page looks")
-    published: dict[str, str] = Field(..., description="sha256 of our published records, which a run is compared with")
-
-
-def notebook(config: Config, page: str) -> NotebookJob:
-    """The notebook of a page: a figure or table with what is read beside it.
-
-    Raises:
-        FigureError: if the config has no such page.
-    """
-    exhibits = figures.page(config, page)
-    cells = code.digest_of_notebook(Path(f"notebooks/{exhibits[0].notebook}.ipynb"))
-    drawn = code.digest(*sorted({exhibit.module for exhibit in exhibits}))
-    return NotebookJob(
-        code=hashlib.sha256(f"{cells}{drawn}".encode()).hexdigest()[:16],
-        exhibits=[exhibit.name for exhibit in exhibits],
-        report=config.report,
-        ablation=config.analysis.ablations.get(page),
-    )
-
-
-def report(config: Config) -> ReportJob:
-    """The HTML report.
-
-    Our published records enter by their content, so that it is written again when one is published and not when a clone dates
-    them anew.
-    """
-    files = sorted(Path("data/reference/ours").glob("*.json"))
-    published = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-    templates = sorted(Path(figures.__file__).with_name("templates").glob("*.html"))
-    return ReportJob(
-        code=code.digest("saffron.figures.report", *figures.modules()),
-        report=config.report,
-        templates={path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in templates},
-        published=published,
-    )
-
-
 def provenance(config: Config) -> ConfigJob:
     """The record of a finished run, which holds everything."""
-    return ConfigJob(code=code.digest("saffron.provenance"), config=config)
+    return ConfigJob(code=code.digest("saffron.runs.provenance"), config=config)

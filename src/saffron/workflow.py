@@ -255,21 +255,3 @@ def guard_judge(config: Config) -> str | None:
         ),
         None,
     )
-
-
-def beyond_replication(config: Config, job: str) -> bool:
-    """Whether a job, named as its log, is one of `make ablations` or `make criteria` rather than of `make replicate`."""
-    from saffron.figures import discovery
-
-    first, *parts = job.split(".")
-    others = {name for name, item in config.search.experiments.items() if item.group != "replicate"}
-    others |= set(variants(config, None)) - set(variants(config))
-    if first in [f"search_{group}" for group in GROUPS]:
-        return first != "search_replicate"
-    if first.startswith("judge_"):
-        return first.removeprefix("judge_").removeprefix("early_") != "replicate"
-    return (
-        first in ("other_guard", "compare_on_outputs", "criteria")
-        or any(first in discovery.pages(config, group) for group in GROUPS if group != "replicate")
-        or bool(others & set(parts))
-    )

@@ -10,6 +10,7 @@ import synthetic_results
 from saffron import records
 from saffron.analysis import mrm
 from saffron.layout import Layout
+from saffron.mrm import agreement
 from saffron.records import RecordError
 
 
@@ -23,7 +24,7 @@ def frame(tmp_path: Path) -> pd.DataFrame:
 
 def test_every_statistic_by_its_definition(frame: pd.DataFrame) -> None:
     r, m = frame["prm_reward"].to_numpy(float), frame["mrm_reward"].to_numpy(float)
-    found = mrm.summary(frame)
+    found = agreement.statistics(frame)
     assert found["n_points"] == 400
     assert found["mae"] == pytest.approx(np.abs(m - r).mean())
     assert found["rmse"] == pytest.approx(np.sqrt(((m - r) ** 2).mean()))
@@ -39,7 +40,7 @@ def test_every_statistic_by_its_definition(frame: pd.DataFrame) -> None:
 def test_the_summary_holds_what_the_papers_does(frame: pd.DataFrame) -> None:
     from saffron.analysis import paper
 
-    assert list(mrm.summary(frame)) == paper.table("figure4b_summary")["statistic"].tolist()
+    assert list(agreement.statistics(frame)) == paper.table("figure4b_summary")["statistic"].tolist()
 
 
 def test_intervals_hold_the_value_and_conversations_are_the_unit(frame: pd.DataFrame) -> None:
@@ -66,13 +67,13 @@ def test_conversations_that_one_seed_lacks_are_drawn_with_the_others(frame: pd.D
     parts = {seed: frame[frame["conversation_id"].isin(half)] for seed, half in enumerate((ids[: len(ids) // 2], ids[1:]))}
     found = mrm.estimates(parts, samples=200, seed=0, confidence=0.95)["mae"]
     assert found.low is not None and found.high is not None and found.low < found.value < found.high
-    assert found.per_seed == pytest.approx([mrm.summary(part)["mae"] for part in parts.values()])
+    assert found.per_seed == pytest.approx([agreement.statistics(part)["mae"] for part in parts.values()])
 
 
 def test_persistence_is_the_reward_before_the_token(frame: pd.DataFrame) -> None:
-    still = mrm.summary(mrm.persistence(frame))
+    still = agreement.statistics(agreement.persistence(frame))
     assert still["mae"] == pytest.approx(np.abs(frame["previous_reward"] - frame["prm_reward"]).mean())
-    assert still["prm_reward_mean"] == mrm.summary(frame)["prm_reward_mean"]
+    assert still["prm_reward_mean"] == agreement.statistics(frame)["prm_reward_mean"]
 
 
 def test_a_reward_that_is_not_finite_is_named(frame: pd.DataFrame, tmp_path: Path) -> None:

@@ -15,10 +15,11 @@ from saffron.analysis.claims import labels
 from saffron.analysis.study import Study, quantities
 from saffron.analysis.view import View
 from saffron.config import Config, ConfigError
-from saffron.figures import curves, discovery, report
+from saffron.figures import curves, discovery
 from saffron.figures.exhibits import judges_apart
 from saffron.layout import Layout
 from saffron.records import RecordError
+from saffron.runs import report
 from saffron.sources.sandbox.oracle import refused_at
 
 

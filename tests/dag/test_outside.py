@@ -103,7 +103,8 @@ view = View.open("config/mine.yaml")
 print(discovery.exhibits(view.config)["figure2"].alt_text(view))
 """
 PLANNED = """
-from saffron import config, plan
+from saffron import config
+from saffron.runs import plan
 from saffron.layout import Layout
 costs = plan.search_costs(config.load("config/mine.yaml"), Layout("mine"))
 print({key: cost > 0 for key, cost in costs.items()})

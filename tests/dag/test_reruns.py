@@ -90,10 +90,10 @@ def test_editing_one_config_key(rerun: Project, old: str, new: str, rules: set[s
         ("src/saffron/safety4m/build.py", SAFETY4M),
         ("src/saffron/mrm/training.py", MRM),
         ("src/saffron/methods/rebase/search.py", SEARCH),
-        ("src/saffron/judges/refusals.py", JUDGE),
+        ("src/saffron/refusals.py", JUDGE),
         ("src/saffron/judges/discovery.py", set()),
         ("src/saffron/analysis/claims.py", ANALYSIS),
-        ("src/saffron/provenance.py", {"report", "provenance", "all"}),
+        ("src/saffron/runs/provenance.py", {"report", "provenance", "all"}),
         ("src/saffron/cli.py", set()),
         ("src/saffron/config.py", set()),
         ("workflow/rules/common.smk", set()),
@@ -130,7 +130,7 @@ def test_editing_how_figures_are_drawn_draws_those_again(rerun: Project, path: s
 
 
 def test_editing_the_look_of_the_report_writes_it_again(rerun: Project) -> None:
-    rerun.edit("src/saffron/figures/templates/report.html", "font: 15px/1.5", "font: 16px/1.5")
+    rerun.edit("src/saffron/runs/templates/report.html", "font: 15px/1.5", "font: 16px/1.5")
     assert set(rerun.jobs()) == {"report", "provenance", "all"}
 
 

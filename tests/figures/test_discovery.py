@@ -15,10 +15,12 @@ from saffron import analysis, jobs, plugins
 from saffron import config as configs
 from saffron.analysis.view import View
 from saffron.config import Config
-from saffron.figures import discovery, report
+from saffron.figures import discovery
 from saffron.figures.base import Exhibit, FigureError
 from saffron.figures.exhibits import table3
 from saffron.layout import Layout
+from saffron.runs import jobs as figure_jobs
+from saffron.runs import report
 from saffron.table import Table
 
 ROOT = Path(__file__).parents[2]
@@ -167,13 +169,13 @@ def test_a_pages_job_depends_on_its_exhibits_alone(monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(ROOT)
     from saffron import code
 
-    before = {name: jobs.notebook(CONFIG, name).line for name in discovery.pages(CONFIG)}
+    before = {name: figure_jobs.notebook(CONFIG, name).line for name in discovery.pages(CONFIG)}
     meaning = code._meaning
     for file, reached in (("table3", {"table3"}), ("scaleff", {"table1"}), ("ablation", set(CONFIG.analysis.ablations))):
         path = Path(str(table3.__file__)).with_name(f"{file}.py")
         monkeypatch.setattr(code, "_meaning", lambda found, path=path: "another" if found == path else meaning(found))
         code.digest.cache_clear()
-        assert {name for name in before if jobs.notebook(CONFIG, name).line != before[name]} == reached
+        assert {name for name in before if figure_jobs.notebook(CONFIG, name).line != before[name]} == reached
     monkeypatch.undo()
     code.digest.cache_clear()
 

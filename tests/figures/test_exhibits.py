@@ -19,11 +19,12 @@ from saffron import analysis, jobs, records, table
 from saffron import config as configs
 from saffron.analysis.view import View
 from saffron.config import Config, as_dict
-from saffron.figures import discovery, report, style
+from saffron.figures import discovery, style
 from saffron.figures.exhibits import claims, figure1, section56, seed_variance, side_by_side, table1, table2, table3
 from saffron.figures.words import unit, with_unit
 from saffron.layout import Layout
 from saffron.methods.discovery import methods
+from saffron.runs import report
 
 CONFIG = synthetic_results.config(prompts=40)
 ALL = discovery.exhibits(CONFIG)
@@ -210,7 +211,7 @@ def test_a_notebooks_code_writes_its_files(view: View, tmp_path: Path) -> None:
 
 
 def test_plotting_imports_no_model_library() -> None:
-    code = "import sys; from saffron.figures import curves, discovery, report; discovery.modules()\n"
+    code = "import sys; from saffron.figures import curves, discovery; from saffron.runs import report; discovery.modules()\n"
     code += "assert not {'torch', 'transformers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=synthetic_results.PROJECT)
 

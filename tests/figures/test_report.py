@@ -18,9 +18,10 @@ from saffron import analysis, jobs, records
 from saffron import config as configs
 from saffron.analysis import paper
 from saffron.analysis.view import View
-from saffron.figures import discovery, report
+from saffron.figures import discovery
 from saffron.figures.exhibits import table2
 from saffron.layout import Layout
+from saffron.runs import report
 from saffron.table import Table
 
 ENVIRONMENT = report.environment()

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saffron.judges.refusals import declines
-from saffron.safety4m.conversations import split_turns
+from saffron.refusals import declines
+from saffron.sources.conversations import split_turns
 
 REAL = os.environ.get("SAFFRON_HH_RLHF_DIR")
 LABELS = Path(__file__).with_name("refusals.csv")

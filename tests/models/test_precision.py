@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from saffron import config as configs
-from saffron import provenance, records
+from saffron import records
 from saffron.config import Config, Runtime
 from saffron.layout import Layout
 from saffron.models import precision
+from saffron.runs import provenance
 
 ROOT = Path(__file__).parents[2]
 

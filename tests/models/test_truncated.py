@@ -17,7 +17,6 @@ from saffron import config as configs
 from saffron import jobs, models, records
 from saffron.chat import ChatFormats
 from saffron.config import ChatTexts, Config, ConfigError, PolicySafety, Runtime, TruncatedGuard
-from saffron.judges.refusals import declines
 from saffron.layout import Layout
 from saffron.models import making, truncated, tuning
 from saffron.models.formats import of_texts
@@ -25,7 +24,8 @@ from saffron.models.sandbox.guard import Verdict
 from saffron.models.sandbox.policy import MASKED_START
 from saffron.models.sandbox.training import IGNORED
 from saffron.models.truncated import Answer
-from saffron.safety4m.conversations import TokenisedResponse
+from saffron.refusals import declines
+from saffron.sources.conversations import TokenisedResponse
 
 RUNTIME = Runtime(device="cpu", dtype="float32")
 GUARD = {"from": "truncated", "layers": 1, "max_tokens": 64, "training": {"steps": 40, "batch_size": 8, "learning_rate": 0.005}}

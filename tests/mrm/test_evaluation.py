@@ -9,9 +9,11 @@ import pytest
 import torch
 from tests.mrm.examples import FORMATS, VOCABULARY, config_with, labels, tiny_guard
 
-from saffron import jobs, models, mrm, records
+from saffron import jobs, models, records
 from saffron.config import Runtime
-from saffron.mrm.evaluation import first_reward, intervals, persistence, predictions, statistics
+from saffron.mrm import evaluation, training
+from saffron.mrm.agreement import as_record, intervals, persistence, statistics
+from saffron.mrm.evaluation import first_reward, predictions
 from saffron.mrm.model import observed_rewards
 
 PAPER = Path(__file__).parents[2] / "data" / "reference" / "paper" / "figure4b_summary.csv"
@@ -43,7 +45,7 @@ def test_statistics_by_hand():
 
 
 def test_undefined_statistics_are_null():
-    found = statistics(points([1.0, 1.0], [1.0, 2.0]))
+    found = as_record(statistics(points([1.0, 1.0], [1.0, 2.0])))
     assert found["pearson_r"] is None
     assert found["r_squared"] is None
 
@@ -54,13 +56,13 @@ def test_intervals_hold_the_value_and_resample_whole_responses():
     error = np.repeat(rng.normal(size=20), 20)
     alike = points(prm, prm + error, np.repeat(np.arange(20), 20))
     single = points(prm, prm + error)
-    wide, narrow = (intervals(table, 0.95, 0)["mean_signed_error"] for table in (alike, single))
+    wide, narrow = (intervals(table, samples=1000, seed=0, confidence=0.95)["mean_signed_error"] for table in (alike, single))
     assert wide[0] < error.mean() < wide[1]
     assert wide[1] - wide[0] > 2 * (narrow[1] - narrow[0])
 
 
 def test_predictions_are_the_loaded_models_logits(layout):
-    mrm.train(jobs.train(config_with(epochs=1.0), 0), layout)
+    training.train(jobs.train(config_with(epochs=1.0), 0), layout)
     model, _ = models.load_mrm(layout.mrm(0), Runtime())
     table = labels()
     found, _ = predictions(model, table, FORMATS, 15, seed=4)
@@ -96,14 +98,14 @@ def test_persistence_predicts_the_reward_before_the_token():
 def test_a_changed_head_is_stored_with_the_model(layout, changed):
     tiny_guard(tied=True).save_pretrained(layout.model("guard", 0))
     settings = config_with(epochs=0.5, **changed)
-    mrm.train(jobs.train(settings, 0), layout)
+    training.train(jobs.train(settings, 0), layout)
     model, _ = models.load_mrm(layout.mrm(0), Runtime())
     before = models.load_lm(layout.model("guard", 0), Runtime()).get_output_embeddings().weight
     after = model.get_output_embeddings().weight
     torch.testing.assert_close(after[12:], changed.get("unembedding_scale", 1.0) * before[12:])
     if changed:
         torch.testing.assert_close(after[FORMATS.safe_id], -after[FORMATS.unsafe_id])
-    mrm.evaluate(jobs.evaluate(settings, 0), layout)
+    evaluation.evaluate(jobs.evaluate(settings, 0), layout)
     card = (layout.mrm(0) / "README.md").read_text()
     assert ("`adapter/` was trained with it" in card) is bool(changed)
 
@@ -133,8 +135,8 @@ def test_memory_that_is_too_small_halves_the_batch_and_changes_no_prediction(mon
 def test_evaluation_reads_the_test_split_only_and_is_the_same_for_every_variant(layout):
     config = config_with(epochs=0.5, variants={"default": {}, "none": {"bias": "absent"}})
     for variant in ("default", "none"):
-        mrm.train(jobs.train(config, 0, variant), layout)
-        mrm.evaluate(jobs.evaluate(config, 0, variant), layout)
+        training.train(jobs.train(config, 0, variant), layout)
+        evaluation.evaluate(jobs.evaluate(config, 0, variant), layout)
     tables = [records.read_table(layout.mrm(0, v) / "evaluation.parquet", records.MRM_EVALUATION) for v in ("default", "none")]
     same = ["conversation_id", "position", "token", "prm_reward"]
     pd.testing.assert_frame_equal(tables[0][same], tables[1][same])
@@ -152,11 +154,11 @@ def test_evaluation_reads_the_test_split_only_and_is_the_same_for_every_variant(
 
 def test_an_mrm_that_gives_no_number_is_refused_by_conversation(layout):
     config = config_with()
-    mrm.train(jobs.train(config, 0), layout)
+    training.train(jobs.train(config, 0), layout)
     head = records.read_tensors(layout.mrm(0) / models.HEAD)
     models.save_mrm_head(layout.mrm(0), torch.full_like(head["lm_head_bias"], torch.inf), head["unseen_mask"])
     with pytest.raises(
         models.ModelError, match=r"mrm/seed0/default: the reward of conversation \S+( at held-out prefix 0)? is inf"
     ):
-        mrm.evaluate(jobs.evaluate(config, 0), layout)
+        evaluation.evaluate(jobs.evaluate(config, 0), layout)
     assert not (layout.mrm(0) / "evaluation.json").exists()

@@ -15,12 +15,12 @@ from replica.models import random_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from saffron import jobs, models, mrm
+from saffron import jobs, models
 from saffron.chat import ChatFormat, ChatFormats
 from saffron.config import MRM, Config, Runtime
 from saffron.layout import Layout
-from saffron.mrm import card, release
-from saffron.mrm.evaluation import intervals, statistics
+from saffron.mrm import card, release, training
+from saffron.mrm.agreement import as_record, intervals, statistics
 from saffron.mrm.release import ReleaseError
 
 LAYERS, VOCABULARY, UNSEEN, EOS = 16, 40, 29, 39
@@ -69,7 +69,7 @@ def models_section() -> Any:
 
 def test_the_release_becomes_the_files_that_training_writes(run: tuple[Layout, Path]) -> None:
     layout, source = run
-    mrm.train(jobs.train(config_for(source), 0), layout)
+    training.train(jobs.train(config_for(source), 0), layout)
     model, unseen = models.load_mrm(layout.mrm(0), Runtime(device="cpu"))
     ids = torch.tensor([[1, 5, 2, 7]])
     guard = models.load_lm(layout.model("guard", 0), Runtime(device="cpu"))
@@ -84,9 +84,9 @@ def test_the_release_becomes_the_files_that_training_writes(run: tuple[Layout, P
 def test_the_bias_is_added_only_when_asked_for(run: tuple[Layout, Path]) -> None:
     layout, source = run
     ids = torch.tensor([[1, 5, 2, 7]])
-    mrm.train(jobs.train(config_for(source), 0), layout)
+    training.train(jobs.train(config_for(source), 0), layout)
     without = models.load_mrm(layout.mrm(0), Runtime(device="cpu"))[0](ids).logits
-    mrm.train(jobs.train(config_for(source, released_bias=True), 0), layout)
+    training.train(jobs.train(config_for(source, released_bias=True), 0), layout)
     bias = torch.load(source / "lm_head_bias.pt", weights_only=True).detach().float()
     torch.testing.assert_close(
         models.load_mrm(layout.mrm(0), Runtime(device="cpu"))[0](ids).logits, without + bias, rtol=1e-5, atol=1e-4
@@ -98,11 +98,11 @@ def test_the_card_says_that_it_is_the_release_and_was_not_trained_here(run: tupl
     prm = [0.5 * number for number in range(20)]
     points = pd.DataFrame({"conversation_id": range(20), "prm_reward": prm, "mrm_reward": prm[::-1]})
     evaluation = {
-        **statistics(points),
-        "persistence": statistics(points),
+        **as_record(statistics(points)),
+        "persistence": as_record(statistics(points)),
         "held_out_prefixes": 9,
         "confidence": 0.95,
-        "intervals": intervals(points, 0.95, 0),
+        "intervals": intervals(points, samples=100, seed=0, confidence=0.95),
     }
     labels = {"name": "labels", "guard": "a guard", "splits": {"train": {"prefixes": 5}}}
     labels["source"] = {"name": "someone/chats at revision x", "licence": "CC-BY-4.0"}
@@ -126,7 +126,7 @@ def test_the_card_says_that_it_is_the_release_and_was_not_trained_here(run: tupl
 
 def test_export_and_load_give_the_same_model(run: tuple[Layout, Path], tmp_path: Path) -> None:
     layout, source = run
-    mrm.train(jobs.train(config_for(source, released_bias=True), 0), layout)
+    training.train(jobs.train(config_for(source, released_bias=True), 0), layout)
     exported = tmp_path / "exported"
     release.export(layout.mrm(0), exported)
     assert {path.name for path in exported.iterdir()} == {
@@ -142,7 +142,7 @@ def test_export_and_load_give_the_same_model(run: tuple[Layout, Path], tmp_path:
         target = again.data / path.relative_to(layout.data)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.symlink_to(path)
-    mrm.train(jobs.train(config_for(exported, released_bias=True, released_unseen=UNSEEN), 0), again)
+    training.train(jobs.train(config_for(exported, released_bias=True, released_unseen=UNSEEN), 0), again)
     for name in ("merged/model.safetensors", "head.safetensors"):
         ours, theirs = load_file(again.mrm(0) / name), load_file(layout.mrm(0) / name)
         assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
@@ -197,7 +197,7 @@ def test_an_adapter_is_merged_at_the_scale_that_it_describes(
 ) -> None:
     layout, source = run
     _described(**fields)(source)
-    mrm.train(jobs.train(config_for(source), 0), layout)
+    training.train(jobs.train(config_for(source), 0), layout)
     merged = load_file(layout.mrm(0) / "merged/model.safetensors")
     guard = load_file(layout.model("guard", 0) / "model.safetensors")
     adapter = load_file(source / release.ADAPTER)
@@ -277,7 +277,7 @@ def test_a_release_that_differs_is_refused(run: tuple[Layout, Path], spoil: Call
     layout, source = run
     spoil(source)
     with pytest.raises(ReleaseError, match=message):
-        mrm.train(jobs.train(config_for(source), 0), layout)
+        training.train(jobs.train(config_for(source), 0), layout)
     assert not layout.mrm(0).exists()
 
 
@@ -302,6 +302,6 @@ def test_a_release_with_lora_on_other_layers_is_read_if_the_config_says_so(run: 
     shapes = release.expected_shapes(guard, 4, modules)
     save_file({name: torch.full(shape, 0.1) for name, shape in shapes.items()}, source / release.ADAPTER)
     _described(target_modules=modules)(source)
-    mrm.train(jobs.train(config_for(source, lora_modules=modules), 0), layout)
+    training.train(jobs.train(config_for(source, lora_modules=modules), 0), layout)
     merged = load_file(layout.mrm(0) / "merged/model.safetensors")["model.layers.1.mlp.up_proj.weight"]
     torch.testing.assert_close(merged, before + 4 * 0.1 * 0.1)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from tests.mrm.examples import FORMATS, VOCABULARY, config_with, labels, tiny_guard
 
 from saffron import config as configs
-from saffron import jobs, models, mrm, records
+from saffron import jobs, models, records
 from saffron.config import Runtime
 from saffron.mrm import training
 from saffron.mrm.model import MultifurcationRewardModel, squared_error
@@ -29,7 +29,7 @@ def digests(folder):
 
 def test_training_writes_every_file_and_the_loader_gives_the_trained_model(layout):
     config = config_with(epochs=4.0)
-    mrm.train(jobs.train(config, 0), layout)
+    training.train(jobs.train(config, 0), layout)
     folder = layout.mrm(0)
     model, unseen = models.load_mrm(folder, Runtime(dtype="float32"))
     head = load_file(folder / "head.safetensors")
@@ -62,7 +62,7 @@ def test_two_processes_train_what_one_trains(layout, tmp_path):
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
     assert "training in 2 processes" in done.stderr
     together = _trained(layout)
-    mrm.train(jobs.train(config_with(epochs=1.0), 0), layout)
+    training.train(jobs.train(config_with(epochs=1.0), 0), layout)
     alone = _trained(layout)
     assert float(alone["lm_head_bias"].abs().max()) > 0
     assert together.keys() == alone.keys()
@@ -78,27 +78,27 @@ def _trained(layout):
 @pytest.mark.parametrize("order", ["packed", "paper"])
 def test_a_seed_gives_the_same_bytes_and_another_seed_others(layout, order):
     config = config_with(order=order, epochs=0.5)
-    mrm.train(jobs.train(config, 0), layout)
+    training.train(jobs.train(config, 0), layout)
     first = digests(layout.mrm(0))
-    mrm.train(jobs.train(config, 0), layout)
+    training.train(jobs.train(config, 0), layout)
     assert digests(layout.mrm(0)) == first
     layout.model("guard", 0).rename(layout.model("guard", 1).parent.parent / "guard1")
     tiny_guard().save_pretrained(layout.model("guard", 1))
     layout.safety4m(0).rename(layout.safety4m(1))
-    mrm.train(jobs.train(config, 1), layout)
+    training.train(jobs.train(config, 1), layout)
     assert records.sha256(layout.mrm(1) / OUTPUTS[0]) != first[OUTPUTS[0]]
 
 
 def test_another_draw_is_another_training_seed_of_the_mrm_alone(layout):
-    mrm.train(jobs.train(config_with(epochs=0.5), 0), layout)
+    training.train(jobs.train(config_with(epochs=0.5), 0), layout)
     first = digests(layout.mrm(0))
-    mrm.train(jobs.train(config_with(epochs=0.5, draw=1), 0), layout)
+    training.train(jobs.train(config_with(epochs=0.5, draw=1), 0), layout)
     drawn = digests(layout.mrm(0))
     for name in (OUTPUTS[0], "losses.parquet"):  # its initialisation and the order of its rows
         assert drawn[name] != first[name]
     layout.model("guard", 0).parent.rename(layout.model("guard", 1).parent)
     layout.safety4m(0).rename(layout.safety4m(1))
-    mrm.train(jobs.train(config_with(epochs=0.5), 1), layout)
+    training.train(jobs.train(config_with(epochs=0.5), 1), layout)
     assert digests(layout.mrm(1)) == drawn
 
 
@@ -108,7 +108,7 @@ class Killed(Exception):
 
 def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_bytes(layout, monkeypatch):
     config = config_with(epochs=2.0, schedule="cosine")
-    mrm.train(jobs.train(config, 0), layout)
+    training.train(jobs.train(config, 0), layout)
     whole = digests(layout.mrm(0))
     original = training.learning_rate
     ran: list[int] = []
@@ -122,33 +122,33 @@ def test_a_killed_training_goes_on_from_its_checkpoint_to_the_same_bytes(layout,
     with monkeypatch.context() as patch:
         patch.setattr(training, "learning_rate", dying)
         with pytest.raises(Killed):
-            mrm.train(jobs.train(config, 0), layout)
+            training.train(jobs.train(config, 0), layout)
         checkpoints = list(layout.mrm(0).parent.glob(".checkpoint-default/*.safetensors"))
         assert len(checkpoints) == 1
         before = len(ran)
         ran.append(8)  # alive again
-        mrm.train(jobs.train(config, 0), layout)
+        training.train(jobs.train(config, 0), layout)
         assert ran[before + 1] == 6  # the last multiple of checkpoint_every = 3 before the kill
     assert digests(layout.mrm(0)) == whole
     assert not checkpoints[0].exists()
 
 
 def test_a_checkpoint_of_other_settings_is_not_used(layout, monkeypatch):
-    mrm.train(jobs.train(config_with(epochs=1.0), 0), layout)
+    training.train(jobs.train(config_with(epochs=1.0), 0), layout)
     expected = digests(layout.mrm(0))
     with monkeypatch.context() as patch:
         patch.setattr(training, "_curve", lambda *_: (_ for _ in ()).throw(Killed()))
         with pytest.raises(Killed):
-            mrm.train(jobs.train(config_with(epochs=1.0, learning_rate=0.5), 0), layout)
+            training.train(jobs.train(config_with(epochs=1.0, learning_rate=0.5), 0), layout)
     assert list(layout.mrm(0).parent.glob(".checkpoint-default/*.safetensors"))
-    mrm.train(jobs.train(config_with(epochs=1.0), 0), layout)
+    training.train(jobs.train(config_with(epochs=1.0), 0), layout)
     assert digests(layout.mrm(0)) == expected
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_variants(layout, variant):
     config = config_with(epochs=0.5, variants=VARIANTS)
-    mrm.train(jobs.train(config, 0, variant), layout)
+    training.train(jobs.train(config, 0, variant), layout)
     _, unseen = models.load_mrm(layout.mrm(0, variant), Runtime())
     bias = load_file(layout.mrm(0, variant) / "head.safetensors")["lm_head_bias"]
     trained = {
@@ -163,12 +163,12 @@ def test_labels_without_a_train_split_are_refused(layout):
     table = labels().assign(split="test")
     records.write_table(layout.safety4m(0) / "labels.parquet", table, records.SAFETY4M)
     with pytest.raises(records.RecordError, match="train split"):
-        mrm.train(jobs.train(config_with(), 0), layout)
+        training.train(jobs.train(config_with(), 0), layout)
 
 
 def test_the_lm_head_of_a_guard_with_tied_weights_is_merged_and_loaded(layout):
     tiny_guard(tied=True).save_pretrained(layout.model("guard", 0))
-    mrm.train(jobs.train(config_with(epochs=1.0), 0), layout)
+    training.train(jobs.train(config_with(epochs=1.0), 0), layout)
     model, _ = models.load_mrm(layout.mrm(0), Runtime())
     bias = load_file(layout.mrm(0) / "head.safetensors")["lm_head_bias"]
     assert np.allclose(model.get_output_embeddings().bias.detach(), bias)
@@ -201,7 +201,7 @@ def test_labels_that_are_not_finite_are_refused_by_conversation_and_position(lay
     records.write_table(path, table, records.SAFETY4M)
     name = table["conversation_id"][2]
     with pytest.raises(records.RecordError, match=rf"labels\.parquet: .* conversation {name} at response token 1 is nan"):
-        mrm.train(jobs.train(config_with(), 0), layout)
+        training.train(jobs.train(config_with(), 0), layout)
     assert not (layout.mrm(0) / "merged").exists()
 
 
@@ -209,7 +209,7 @@ def test_labels_that_are_not_finite_are_refused_by_conversation_and_position(lay
 def test_a_training_that_overflows_ends_with_its_step(layout, checkpoint_every):
     config = config_with(epochs=4.0, learning_rate=1e30, checkpoint_every=checkpoint_every)
     with pytest.raises(training.TrainingError, match=r"the loss is (nan|inf) at step \d+ of .*; lower mrm\.learning_rate"):
-        mrm.train(jobs.train(config, 0), layout)
+        training.train(jobs.train(config, 0), layout)
     assert not (layout.mrm(0) / "merged").exists()
 
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from saffron import pages, publish
+from saffron import pages
 from saffron.analysis import paper
 from saffron.figures import discovery
 from saffron.pages import blocks, costs, headlines, picture, worlds
 from saffron.pages.blocks import BlockError
+from saffron.runs import publish
 
 ROOT = Path(__file__).parents[2]
 OURS = publish.published(ROOT)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from saffron import analysis, jobs, mrm, safety4m, workflow
+from saffron import analysis, jobs, safety4m, workflow
 from saffron.config import Config
 from saffron.judges import stage as judging
 from saffron.layout import Layout
 from saffron.models import making
+from saffron.mrm import evaluation, training
 from saffron.search import runner
 from saffron.search.gathering import gather
 from saffron.search.trees import trees
@@ -26,8 +27,8 @@ def run(config: Config, layout: Layout) -> None:
             safety4m.label(jobs.label(config, seed), layout, shard)
         safety4m.gather(jobs.label(config, seed), layout)
         for variant in workflow.variants(config):
-            mrm.train(jobs.train(config, seed, variant), layout)
-            mrm.evaluate(jobs.evaluate(config, seed, variant), layout)
+            training.train(jobs.train(config, seed, variant), layout)
+            evaluation.evaluate(jobs.evaluate(config, seed, variant), layout)
         runner.run_all(jobs.searches(config, seed, workflow.group_runs(config, "replicate")), layout)
         for experiment in workflow.experiments(config):
             gather(jobs.gather(config, seed, experiment), layout)

@@ -11,14 +11,15 @@ import yaml
 
 from replica import other_family, pipeline
 from saffron import config as configs
-from saffron import jobs, models, plan, records
+from saffron import jobs, models, records
 from saffron.chat import ChatFormatError, ChatFormats
 from saffron.config import Config
 from saffron.layout import Layout
 from saffron.models import making
-from saffron.safety4m.conversations import collect
+from saffron.runs import plan
 from saffron.search.inputs import Inputs
 from saffron.sources import files, stage
+from saffron.sources.conversations import collect
 from saffron.sources.reading import SourceError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

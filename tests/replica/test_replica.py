@@ -9,11 +9,11 @@ import torch
 from replica import config as replica_config
 from replica import pipeline
 from saffron import config as configs
-from saffron import models, plan, records, workflow
+from saffron import models, records, workflow
 from saffron.chat import ChatFormats
 from saffron.config import Config
-from saffron.figures import report
 from saffron.layout import Layout
+from saffron.runs import plan, report
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,11 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from replica import other_family, pipeline
 from saffron import config as configs
-from saffron import jobs, models, plan, records, workflow
+from saffron import jobs, models, records, workflow
 from saffron.config import Config
 from saffron.layout import Layout
 from saffron.models import making
+from saffron.runs import plan
 
 SHORT = {"steps": 2, "batch_size": 4, "learning_rate": 1e-3}
 

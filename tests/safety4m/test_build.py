@@ -20,10 +20,10 @@ from saffron.chat import ChatFormats
 from saffron.config import Config, ConfigError
 from saffron.layout import Layout
 from saffron.models import sense
+from saffron.models import verdicts as engine
 from saffron.models.device import DeviceMemoryError
 from saffron.safety4m import build
-from saffron.safety4m import verdicts as engine
-from saffron.safety4m.conversations import TokenisedResponse
+from saffron.sources.conversations import TokenisedResponse
 
 REAL = os.environ.get("SAFFRON_HH_RLHF_DIR")
 

@@ -12,8 +12,8 @@ from saffron import config as configs
 from saffron import jobs, records
 from saffron.config import Config, ConfigError, SandboxSources
 from saffron.layout import Layout
-from saffron.safety4m.conversations import pairs
 from saffron.sources import stage
+from saffron.sources.conversations import pairs
 from saffron.sources.sandbox import corpora, grammar
 from saffron.sources.sandbox import lexicon as words
 from saffron.sources.sandbox.oracle import complied, refused_at

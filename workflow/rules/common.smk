@@ -10,6 +10,7 @@ from saffron import config as configs
 from saffron import hub, jobs
 from saffron import workflow as stages
 from saffron.figures import discovery as figures
+from saffron.runs import jobs as figure_jobs
 from saffron.layout import Layout
 from saffron.sources import files
 
@@ -66,7 +67,7 @@ shell.prefix(f"set -euo pipefail; export PATH='{Path(sys.executable).parent}':\"
 
 onstart:
     global RUN_LOCK  # a local would be gone, and the lock with it, before the first job
-    from saffron import locks
+    from saffron.runs import locks
     from saffron.records import replacing  # loads pyarrow, which a dry run can do without
 
     checked(files.require_local, CONFIG)
@@ -196,7 +197,7 @@ def made_by(exhibits):
 
 def page_made(page):
     """What the notebook of a page reads, one line of JSON, as a function of the wildcards."""
-    return lambda wildcards: jobs.notebook(CONFIG, page).line
+    return lambda wildcards: figure_jobs.notebook(CONFIG, page).line
 
 
 def drawn(group):

@@ -51,7 +51,7 @@ rule report:
         runtime=30,
     params:
         config=RESOLVED,
-        job=lambda wildcards: jobs.report(CONFIG).line,
+        job=lambda wildcards: figure_jobs.report(CONFIG).line,
     shell:
         "saffron figures report --config {params.config} > {log} 2>&1"
 

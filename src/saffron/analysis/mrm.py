@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from saffron import records
 from saffron.analysis.statistics import (
@@ -22,27 +19,8 @@ from saffron.analysis.statistics import (
 )
 from saffron.config import Config
 from saffron.layout import Layout
+from saffron.mrm import agreement
 from saffron.records import RecordError
-
-Array = NDArray[np.float64]
-
-#: Statistics of ``figure4b_summary.csv``.
-STATISTICS = (
-    "n_points",
-    "prm_reward_min",
-    "prm_reward_max",
-    "prm_reward_mean",
-    "fraction_prm_negative",
-    "mae",
-    "rmse",
-    "mean_signed_error",
-    "fraction_within_1",
-    "pearson_r",
-    "r_squared",
-    "sign_agreement",
-)
-
-_RESAMPLED = STATISTICS[3:]
 
 #: Where an interval ends: what each statistic can be.
 _WITHIN: dict[str, Range] = {
@@ -78,56 +56,6 @@ def load(config: Config, layout: Layout, seed: int, variant: str = "default") ->
     return frame
 
 
-def _sums(frame: pd.DataFrame, conversations: pd.Index | None = None) -> Array:
-    """Sufficient statistics per conversation, [conversations, 10]; the frame's own, sorted, if none are given."""
-    p, m = frame["prm_reward"].to_numpy(float), frame["mrm_reward"].to_numpy(float)
-    columns = np.stack(
-        [np.ones_like(p), p, m, p * p, m * m, p * m, np.abs(m - p), np.abs(m - p) <= 1, np.sign(p) == np.sign(m), p < 0], axis=1
-    )
-    ids = _conversations([frame]) if conversations is None else conversations
-    groups = ids.get_indexer(frame["conversation_id"])
-    sums = np.zeros((len(ids), columns.shape[1]))
-    np.add.at(sums, groups, columns)
-    return sums
-
-
-def _conversations(frames: Iterable[pd.DataFrame]) -> pd.Index:
-    return pd.Index(np.unique(np.concatenate([frame["conversation_id"].to_numpy() for frame in frames])))
-
-
-def _from_sums(sums: Array) -> dict[str, Array]:
-    n, p, m, pp, mm, pm, absolute, within, agree, negative = np.moveaxis(sums, -1, 0) / sums[..., 0]
-    count = sums[..., 0]
-    square = pp + mm - 2 * pm
-    variance_p, variance_m, covariance = pp - p * p, mm - m * m, pm - p * m
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return {
-            "n_points": count * n,
-            "prm_reward_mean": p,
-            "fraction_prm_negative": negative,
-            "mae": absolute,
-            "rmse": np.sqrt(np.maximum(square, 0)),
-            "mean_signed_error": m - p,
-            "fraction_within_1": within,
-            "pearson_r": covariance / np.sqrt(variance_p * variance_m),
-            "r_squared": 1 - square / variance_p,
-            "sign_agreement": agree,
-        }
-
-
-def summary(frame: pd.DataFrame) -> dict[str, float]:
-    """Every statistic of Figure 4b of one table; signed errors are M(s)[a] - R(sa)."""
-    values = {name: float(value) for name, value in _from_sums(_sums(frame).sum(axis=0)).items()}
-    values["prm_reward_min"] = float(frame["prm_reward"].min())
-    values["prm_reward_max"] = float(frame["prm_reward"].max())
-    return {name: values[name] for name in STATISTICS}
-
-
-def persistence(frame: pd.DataFrame) -> pd.DataFrame:
-    """The same prefixes with R(s) in the place of M(s)[a]: what predicting that a token changes nothing gives."""
-    return frame.assign(mrm_reward=frame["previous_reward"])
-
-
 def at_outputs(rows: pd.DataFrame, guard: str) -> pd.DataFrame:
     """Both rewards at the last token of Saffron-1's outputs, in the columns of held-out prefixes.
 
@@ -145,16 +73,14 @@ def at_outputs(rows: pd.DataFrame, guard: str) -> pd.DataFrame:
 def estimates(frames: dict[int, pd.DataFrame], *, samples: int, seed: int, confidence: float) -> dict[str, Estimate]:
     """Statistics with intervals: conversations resampled, the same for every training seed, and seeds as clusters."""
     generator = np.random.default_rng([seed, len(frames)])
-    summaries = [summary(frame) for frame in frames.values()]
-    ids = _conversations(frames.values())
-    weights = generator.multinomial(len(ids), np.full(len(ids), 1 / len(ids)), size=samples).astype(float)
-    resampled = [_from_sums(weights @ _sums(frame, ids)) for frame in frames.values()]
+    summaries = [agreement.statistics(frame) for frame in frames.values()]
+    resampled = agreement.resampled(agreement.conversations(frames.values()), frames.values(), samples, generator)
     draws = student_t(generator, len(frames), samples)
     result = {}
-    for name in STATISTICS:
+    for name in agreement.STATISTICS:
         per_seed = tuple(values[name] for values in summaries)
         low = high = error = None
-        if name in _RESAMPLED:
+        if name in agreement.RESAMPLED:
             means = np.mean([values[name] for values in resampled], axis=0)
             own = np.array(per_seed)
             with np.errstate(invalid="ignore"):  # of a single output R² is not defined

@@ -20,6 +20,7 @@ from saffron.layout import Layout
 from saffron.methods.base import Exploration, MethodError
 from saffron.methods.discovery import method as described
 from saffron.methods.discovery import methods, ordered
+from saffron.mrm import agreement
 from saffron.records import RecordError
 from saffron.roles import BASELINE, PROPOSED, Role
 
@@ -377,7 +378,7 @@ class Study:
     def persistence(self) -> dict[str, Estimate]:
         """The same statistics of the prediction that a token changes nothing, on the same prefixes."""
         settings = self.config.analysis
-        frames = {seed: mrm.persistence(frame) for seed, frame in self.mrm_frames.items()}
+        frames = {seed: agreement.persistence(frame) for seed, frame in self.mrm_frames.items()}
         return mrm.estimates(frames, samples=settings.bootstrap_samples, seed=settings.seed, confidence=settings.confidence)
 
     def mrm_in_search(self) -> list[dict[str, Any]]:

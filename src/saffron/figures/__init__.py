@@ -1,1 +1,1 @@
-"""Figures and tables, each described once in a file of its own, and the report that shows them."""
+"""Figures and tables, each described once in a file of its own, and how they are drawn."""

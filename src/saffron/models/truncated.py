@@ -24,11 +24,11 @@ from torch.nn.functional import cross_entropy
 
 from saffron.chat import ChatFormats
 from saffron.config import Runtime, TruncatedGuard
-from saffron.judges.refusals import declines
 from saffron.models.precision import mixed
 from saffron.models.sandbox import training
 from saffron.models.sandbox.guard import LONGEST_CLIP, Verdict, hang
-from saffron.safety4m.conversations import TokenisedResponse, collect, tokenise
+from saffron.refusals import declines
+from saffron.sources.conversations import TokenisedResponse, collect, tokenise
 
 #: Share of responses whose first tokens are left out: what the judge reads begins in mid-sentence, after the prefill.
 _CLIPPED_SHARE = 0.5

@@ -14,12 +14,12 @@ import pandas as pd
 
 from saffron.chat import ChatFormats
 from saffron.config import PolicySafety, Runtime
-from saffron.judges.refusals import declines
 from saffron.models.precision import mixed
 from saffron.models.sandbox import training
 from saffron.models.sandbox.policy import MASKED_START, Pair
 from saffron.models.truncated import TrainingError, freeze
-from saffron.safety4m.conversations import collect, tokenise
+from saffron.refusals import declines
+from saffron.sources.conversations import collect, tokenise
 
 #: What the policy learns to say.
 REFUSALS = (

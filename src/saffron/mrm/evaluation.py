@@ -17,13 +17,12 @@ from saffron.engine.compute import ModelShape
 from saffron.jobs import EvaluateJob, beside
 from saffron.layout import Layout
 from saffron.models import device
-from saffron.mrm import card
+from saffron.mrm import agreement, card
 from saffron.mrm.model import observed_rewards
 from saffron.mrm.targets import Targets, collate
 
 #: Responses read together (fewer where a GPU's memory does not hold them).
 BATCH = 16
-RESAMPLES = 1000
 
 
 def evaluate(job: EvaluateJob, layout: Layout) -> None:
@@ -50,12 +49,12 @@ def evaluate(job: EvaluateJob, layout: Layout) -> None:
     points, batch_size = predictions(model, held_out, formats, count, seed, first_reward(labels))
     for conversation, part in points.groupby("conversation_id", sort=False):
         models.require_finite(part["mrm_reward"], f"conversation {conversation}", folder, each="held-out prefix")
-    record = statistics(points)
-    record["persistence"] = statistics(persistence(points))
+    record: dict[str, Any] = agreement.as_record(agreement.statistics(points))
+    record["persistence"] = agreement.as_record(agreement.statistics(agreement.persistence(points)))
     record["held_out_prefixes"] = int(held_out["rewards"].map(len).sum())
     record["batch_size"], record["device"] = batch_size, device.name(model.device)
     record["confidence"] = job.confidence
-    record["intervals"] = intervals(points, job.confidence, seed)
+    record["intervals"] = agreement.intervals(points, samples=job.bootstrap_samples, seed=seed, confidence=job.confidence)
     records.write_table(folder / "evaluation.parquet", points, records.MRM_EVALUATION)
     records.write_json(folder / "evaluation.json", record)
     records.write_json(beside(folder / "evaluation.json"), as_dict(job))
@@ -66,14 +65,6 @@ def first_reward(labels: pd.DataFrame) -> float:
     """Mean reward of a response's first token in the train split: what is known before any token (0 without that split)."""
     first = labels.loc[labels["split"] == "train", "rewards"].map(lambda rewards: rewards[0])
     return float(first.mean()) if len(first) else 0.0
-
-
-def persistence(points: pd.DataFrame) -> pd.DataFrame:
-    """The same points with R(s) in the place of the MRM's M(s)[a]: the prediction that a token changes nothing.
-
-    Rewards of neighbouring prefixes are alike, so that this alone is often accurate; it cannot tell next tokens apart.
-    """
-    return points.assign(mrm_reward=points["previous_reward"])
 
 
 @torch.inference_mode()
@@ -126,64 +117,3 @@ def predictions(
         }
     )
     return points, size
-
-
-def statistics(points: pd.DataFrame) -> dict[str, Any]:
-    """The statistics of ``figure4b_summary.csv`` under its names; null where one is undefined (a constant reward)."""
-    prm = points["prm_reward"].to_numpy(np.float64)
-    mrm = points["mrm_reward"].to_numpy(np.float64)
-    return {
-        "n_points": len(prm),
-        "prm_reward_min": float(prm.min()),
-        "prm_reward_max": float(prm.max()),
-        "prm_reward_mean": float(prm.mean()),
-        "fraction_prm_negative": float((prm < 0).mean()),
-        **{name: _defined(value) for name, value in _agreement(_moments(prm, mrm)[None]).items()},
-    }
-
-
-def intervals(points: pd.DataFrame, confidence: float, seed: int, resamples: int = RESAMPLES) -> dict[str, list[float] | None]:
-    """Percentile bootstrap intervals of the agreement; responses are resampled whole, as their prefixes are alike.
-
-    Args:
-        points: a records.MRM_EVALUATION table.
-        confidence: level.
-        seed: of the resamples.
-        resamples: how many.
-    """
-    prm, mrm = points["prm_reward"].to_numpy(np.float64), points["mrm_reward"].to_numpy(np.float64)
-    clusters = points.groupby("conversation_id", sort=True).indices.values()
-    moments = np.stack([_moments(prm[index], mrm[index]) for index in clusters])
-    drawn = np.random.default_rng(seed).multinomial(len(moments), np.full(len(moments), 1 / len(moments)), size=resamples)
-    tails = [50 * (1 - confidence), 50 * (1 + confidence)]
-    bounds = {name: np.percentile(values, tails) for name, values in _agreement(drawn @ moments).items()}
-    return {name: [float(low), float(high)] if np.isfinite(low + high) else None for name, (low, high) in bounds.items()}
-
-
-def _moments(prm: np.ndarray, mrm: np.ndarray) -> np.ndarray:
-    """Sums over points from which every statistic of the agreement follows, so that a resample is a weighted sum."""
-    error = mrm - prm
-    terms = [np.ones_like(prm), prm, mrm, prm**2, mrm**2, prm * mrm, error, np.abs(error), error**2]
-    terms += [(np.abs(error) <= 1).astype(float), ((prm < 0) == (mrm < 0)).astype(float)]
-    return np.array([term.sum() for term in terms])
-
-
-def _agreement(moments: np.ndarray) -> dict[str, np.ndarray]:
-    """Statistics [...] of sums [..., 11] as :func:`_moments` gives them."""
-    n, p, m, pp, mm, pm, error, absolute, square, within, sign = np.moveaxis(moments, -1, 0)
-    spread_p, spread_m = pp - p**2 / n, mm - m**2 / n
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return {
-            "mae": absolute / n,
-            "rmse": np.sqrt(square / n),
-            "mean_signed_error": error / n,
-            "fraction_within_1": within / n,
-            "pearson_r": (pm - p * m / n) / np.sqrt(spread_p * spread_m),
-            "r_squared": 1 - square / spread_p,
-            "sign_agreement": sign / n,
-        }
-
-
-def _defined(value: np.ndarray) -> float | None:
-    number = float(value.item())
-    return number if np.isfinite(number) else None

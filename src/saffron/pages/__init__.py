@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from saffron import publish, records
+from saffron import records
 from saffron.pages import blocks, picture
+from saffron.runs import publish
 
 
 def pages(root: Path = Path()) -> list[Path]:

@@ -11,12 +11,12 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from saffron import provenance
 from saffron.analysis import claims, criteria
 from saffron.figures import discovery
 from saffron.figures import published as published_tables
-from saffron.pages import costs, headlines, picture, worlds
+from saffron.pages import costs, headlines, house, picture, worlds
 from saffron.pages.worlds import Records
+from saffron.runs import provenance
 from saffron.table import Table
 
 Record = Mapping[str, Any]
@@ -104,6 +104,7 @@ OF_ALL: Mapping[str, Callable[[Records], str]] = {
     "costs": costs.markdown,
     "picture": picture.for_readme,
     "site_picture": picture.for_site,
+    "house": house.markdown,
 }
 
 #: Blocks of what was found on the development split.

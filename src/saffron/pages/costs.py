@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from saffron import config as configs
-from saffron import plan
 from saffron.layout import Layout
 from saffron.pages.worlds import Records, is_run
+from saffron.runs import plan
 from saffron.table import Table
 
 #: What a config is, the hardware it is for, and what is expected of it until a run is published; GPU hours are planned.

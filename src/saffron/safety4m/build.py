@@ -18,7 +18,7 @@ from saffron.fingerprint import fingerprint
 from saffron.jobs import LabelJob, beside
 from saffron.layout import Layout
 from saffron.safety4m import card
-from saffron.safety4m.conversations import Response, collect, tokenise
+from saffron.sources.conversations import Response, collect, tokenise
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ def _label_blocks(job: LabelJob, layout: Layout, blocks: dict[int, list[Response
     from saffron import models
     from saffron.chat import ChatFormats
     from saffron.models import device, sense
-    from saffron.safety4m.verdicts import verdicts
+    from saffron.models.verdicts import verdicts
 
     settings = job.safety4m
     torch.set_num_threads(job.runtime.torch_threads)

@@ -12,7 +12,7 @@ import pandas as pd
 from saffron import cards, records
 from saffron.jobs import LabelJob
 from saffron.layout import Layout
-from saffron.safety4m.conversations import Counts
+from saffron.sources.conversations import Counts
 
 #: Edges of the reward histogram, in logits; the outer bins are open.
 EDGES = [-10.0, -8.0, -6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0, 8.0, 10.0]

@@ -19,8 +19,8 @@ def draw(view: View) -> Figure:
     import numpy as np
     from matplotlib.ticker import MaxNLocator
 
-    from saffron.analysis.mrm import persistence, summary
     from saffron.figures import style
+    from saffron.mrm.agreement import persistence, statistics
 
     frame = view.mrm_evaluation
     r, m = frame["prm_reward"].to_numpy(float), frame["mrm_reward"].to_numpy(float)
@@ -41,7 +41,7 @@ def draw(view: View) -> Figure:
         bar = figure.colorbar(shading, ax=ax, pad=0.02)
         bar.set_label("prefixes per cell")
         bar.outline.set_visible(False)  # type: ignore[operator]
-        values, still = summary(frame), summary(persistence(frame))
+        values, still = statistics(frame), statistics(persistence(frame))
         text = f"n = {len(frame):,}\nMAE = {values['mae']:.3f}\nR² = {values['r_squared']:.3f}\n"
         text += f"within ±1: {values['fraction_within_1']:.1%}\n"
         text += f"persistence:\nMAE = {still['mae']:.3f}\nR² = {still['r_squared']:.3f}"
@@ -64,9 +64,9 @@ def caption(view: View) -> str:
 
 def alt(view: View) -> str:
     """What the figure shows, for a reader who cannot see it."""
-    from saffron.analysis.mrm import summary
+    from saffron.mrm.agreement import statistics
 
-    values = summary(view.mrm_evaluation)
+    values = statistics(view.mrm_evaluation)
     return (
         f"A density of {len(view.mrm_evaluation):,} points, the MRM's reward against the PRM's, with the diagonal on which the "
         f"two agree: R² {values['r_squared']:.3f}, mean absolute error {values['mae']:.3f}, {values['fraction_within_1']:.1%} "

@@ -16,16 +16,16 @@ from saffron.chat import ChatFormats
 from saffron.config import Config
 from saffron.layout import Layout
 from saffron.methods.discovery import method
-from saffron.mrm import evaluation
+from saffron.models.verdicts import verdicts
+from saffron.mrm import agreement, evaluation
 from saffron.mrm.targets import Targets
-from saffron.safety4m.conversations import TokenisedResponse
-from saffron.safety4m.verdicts import verdicts
+from saffron.sources.conversations import TokenisedResponse
 
 #: Answers read together by the guard.
 BATCH = 16
 
 
-def outputs(config: Config, layout: Layout, seed: int) -> None:
+def compare_all(config: Config, layout: Layout, seed: int) -> None:
     """Compare MRM and guard at every prefix of attacked outputs that no guard has chosen, each run's at its largest budget.
 
     Reads the experiments on the development split and writes ``outputs.json`` beside the MRM: by cell
@@ -73,4 +73,4 @@ def compare(guard: Any, mrm: Any, unseen: torch.Tensor, formats: ChatFormats, an
     total = Targets(labels, formats, "packed").total
     points, _ = evaluation.predictions(mrm, labels, formats, total, 0)
     seen = ~unseen.cpu().numpy()[points["token"]]
-    return evaluation.statistics(points[seen]) | {"unseen_share": float(1 - seen.mean())}
+    return agreement.as_record(agreement.statistics(points[seen])) | {"unseen_share": float(1 - seen.mean())}

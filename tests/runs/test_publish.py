@@ -12,16 +12,16 @@ import yaml
 from markupsafe import escape
 from safetensors.numpy import load_file, save_file
 
-from saffron import analysis, cli, provenance, publish, records
+from saffron import analysis, cli, records
 from saffron import config as configs
 from saffron.analysis.view import View
 from saffron.config import Config
-from saffron.figures import report
 from saffron.layout import Layout
 from saffron.pages import blocks
-from saffron.publish import PublishError
+from saffron.runs import provenance, publish, report
+from saffron.runs.publish import PublishError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CONFIG = configs.load(ROOT / "config/smoke.yaml")
 
 

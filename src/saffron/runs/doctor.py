@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from saffron import __version__, plugins, provenance
+from saffron import __version__, plugins
+from saffron.runs import provenance
 
 DISTRIBUTION = "saffron-replication"
 #: Beside what the package needs: SmolLM2's weights, clusters, the site, tests.
@@ -193,7 +194,7 @@ def sections(root: Path, environment: Mapping[str, str]) -> list[tuple[str, list
             [
                 ("folder", _home(root.resolve())),
                 ("python", _home(sys.executable)),
-                ("package", _home(Path(__file__).parent)),
+                ("package", _home(Path(__file__).parents[1])),
                 ("free", f"{shutil.disk_usage(root).free / 2**30:.1f} GiB"),
                 *((tool, _home(shutil.which(tool) or "missing")) for tool in TOOLS),
             ],

@@ -76,9 +76,9 @@ def summary(config: Config, layout: Layout) -> str:
     Raises:
         RecordError: if the analysis is missing or stale, or no times were recorded.
     """
-    from saffron import provenance, publish
     from saffron.analysis import claims, paper
     from saffron.analysis.view import View
+    from saffron.runs import provenance, publish
 
     view, first = View.of(config, layout), paper.headlines()
     found = [record for record in view.claims if record["id"] in first and record["verdict"] != "not testable"]

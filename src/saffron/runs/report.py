@@ -17,7 +17,7 @@ from typing import Any
 import jinja2
 import yaml
 
-from saffron import __version__, provenance, publish
+from saffron import __version__
 from saffron.analysis import ANALYSIS, CLAIMS, ablations, claims, comparison, paper
 from saffron.analysis.view import View
 from saffron.config import Config, Group, as_dict
@@ -27,9 +27,9 @@ from saffron.figures.words import COUNTED, prose, seeds
 from saffron.layout import Layout
 from saffron.records import RecordError, replacing
 from saffron.roles import PROPOSED
+from saffron.runs import provenance, publish
+from saffron.runs.jobs import TEMPLATES
 from saffron.table import Table
-
-TEMPLATES = Path(__file__).with_name("templates")
 
 #: Versions shown; all of them are in provenance.json.
 SHOWN_VERSIONS = ("python", "torch", "transformers", "peft", "numpy", "snakemake")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saffron.safety4m.conversations import collect, pairs, select, split_turns
+from saffron.sources.conversations import collect, pairs, select, split_turns
 
 words = (
     st.text(st.characters(codec="ascii", exclude_characters="\n\r\x0b\x0c\x1c\x1d\x1e:"), min_size=1).map(str.strip).filter(bool)

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from saffron import locks
+from saffron.runs import locks
 
 HOLDER = """
 import fcntl, sys, time
 from pathlib import Path
-from saffron import locks
+from saffron.runs import locks
 
 def flock(*_):
     raise OSError(int(sys.argv[2]), "no flock here")

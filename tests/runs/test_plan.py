@@ -8,7 +8,7 @@ from analytic import nominal_best_of_n, nominal_saffron
 from replica.models import random_model
 
 from saffron import config as configs
-from saffron import plan, records
+from saffron import records
 from saffron.chat import ChatFormat, ChatFormats
 from saffron.config import Config, Run
 from saffron.engine.compute import ModelShape
@@ -17,8 +17,9 @@ from saffron.methods import discovery
 from saffron.methods.base import Block, SearchModels, SearchPrompt
 from saffron.methods.random import RandomKey
 from saffron.models.shapes import SHAPES, ShapeError, shape_of
+from saffron.runs import plan
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 NEW_TOKENS, PROMPTS, VOCABULARY = 12, 6, 48
 POLICY, GUARD = (SHAPES[f"meta-llama/{name}"] for name in ("Meta-Llama-3-8B-Instruct", "Llama-Guard-3-1B"))
 

@@ -11,12 +11,13 @@ import synthetic_results
 import yaml
 from typer.testing import CliRunner
 
-from saffron import analysis, cli, jobs, provenance, records, status
+from saffron import analysis, cli, jobs, records
 from saffron import config as configs
 from saffron.analysis import paper
 from saffron.config import Config
 from saffron.layout import Layout
-from saffron.provenance import STAGES
+from saffron.runs import provenance, status
+from saffron.runs.provenance import STAGES
 
 
 @pytest.fixture
@@ -87,7 +88,7 @@ def test_a_config_of_another_version_is_named(project: Path) -> None:
 def test_what_to_do_next_is_said_without_a_heavy_library(project: Path) -> None:
     begun(project)
     heavy = ("torch", "transformers", "numpy", "pandas", "pyarrow", "matplotlib", "snakemake")
-    code = f"import sys; from saffron import status; status.next_steps(); print([x for x in {heavy} if x in sys.modules])"
+    code = f"import sys; from saffron.runs import status; status.next_steps(); print([x for x in {heavy} if x in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
 
 

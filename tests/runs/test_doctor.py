@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from saffron import doctor
+from saffron.runs import doctor
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CPU = doctor.Device("2.13.0+cpu", None, ())
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from saffron import gpus
+from saffron.runs import gpus
 
 SMI = """#!/bin/sh
 case "$*" in
@@ -22,7 +22,7 @@ esac
 HOLDER = """
 import sys, time
 from pathlib import Path
-from saffron import gpus
+from saffron.runs import gpus
 with gpus.claim(Path(sys.argv[1]), poll=0.02) as gpu:
     start = time.monotonic()
     time.sleep(0.15)
@@ -33,7 +33,7 @@ with gpus.claim(Path(sys.argv[1]), poll=0.02) as gpu:
 KEEPER = """
 import sys, time
 from pathlib import Path
-from saffron import gpus
+from saffron.runs import gpus
 with gpus.claim(Path(sys.argv[1])) as gpu:
     print(gpu, flush=True)
     time.sleep(60)

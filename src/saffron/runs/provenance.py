@@ -22,6 +22,7 @@ from typing import Any
 from saffron import config as configs
 from saffron import records, workflow
 from saffron.config import Config
+from saffron.figures import discovery
 from saffron.layout import Layout
 
 #: What results depend on besides the config's values.
@@ -158,7 +159,7 @@ def runtimes(config: Config, layout: Layout) -> dict[str, Any]:
     beyond: list[Job] = []
     for stage in STAGES:
         for path in sorted((layout.benchmarks / stage).glob("*.tsv")):
-            group = beyond if workflow.beyond_replication(config, path.stem) else jobs.setdefault(stage, [])
+            group = beyond if _beyond_replication(config, path.stem) else jobs.setdefault(stage, [])
             group.append(_job(path))
     if not jobs:
         raise records.RecordError(f"{layout.benchmarks}: no benchmark files; run `make replicate CONFIG={config.name}` first")
@@ -168,6 +169,22 @@ def runtimes(config: Config, layout: Layout) -> dict[str, Any]:
     if beyond:
         record["ablations"] = _summary(beyond)
     return record
+
+
+def _beyond_replication(config: Config, job: str) -> bool:
+    """Whether a job, named as its log, is one of `make ablations` or `make criteria` rather than of `make replicate`."""
+    first, *parts = job.split(".")
+    others = {name for name, item in config.search.experiments.items() if item.group != "replicate"}
+    others |= set(workflow.variants(config, None)) - set(workflow.variants(config))
+    if first in [f"search_{group}" for group in workflow.GROUPS]:
+        return first != "search_replicate"
+    if first.startswith("judge_"):
+        return first.removeprefix("judge_").removeprefix("early_") != "replicate"
+    return (
+        first in ("other_guard", "compare_on_outputs", "criteria")
+        or any(first in discovery.pages(config, group) for group in workflow.GROUPS if group != "replicate")
+        or bool(others & set(parts))
+    )
 
 
 @dataclass(frozen=True)

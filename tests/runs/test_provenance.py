@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from saffron import config as configs
-from saffron import provenance, records
+from saffron import records
 from saffron.layout import Layout
+from saffron.runs import provenance
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CONFIG = configs.load(ROOT / "config/smoke.yaml")
 
 
@@ -116,7 +117,7 @@ def test_records_from_before_cpu_time_was_recorded_can_be_shown() -> None:
 
 def test_cpu_time_is_of_the_process_and_of_those_it_waited_for(tmp_path: Path) -> None:
     computes = "import time\nwhile time.process_time() < 0.3: pass\n"
-    parent = f"import subprocess, sys\nfrom pathlib import Path\nfrom saffron import provenance\n{computes}"
+    parent = f"import subprocess, sys\nfrom pathlib import Path\nfrom saffron.runs import provenance\n{computes}"
     path = tmp_path / "job.cpu.json"
     parent += f"subprocess.run([sys.executable, '-c', {computes!r}])\nprovenance.write_cpu_time(Path({str(path)!r}))\n"
     subprocess.run([sys.executable, "-c", parent], check=True)

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from saffron import config as configs
-from saffron import provenance, records
+from saffron import records
 from saffron.analysis import comparison, paper
 from saffron.analysis.view import View
 from saffron.config import Config
 from saffron.figures import discovery
 from saffron.figures import published as published_tables
 from saffron.layout import Layout
+from saffron.runs import provenance
 from saffron.table import Table
 
 OURS = Path("data/reference/ours")

@@ -13,9 +13,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from saffron.chat import ChatFormat, ChatFormats
 from saffron.engine.compute import ModelShape
 from saffron.models import device
-from saffron.safety4m import verdicts as engine
-from saffron.safety4m.conversations import Response, TokenisedResponse, tokenise
-from saffron.safety4m.verdicts import verdicts
+from saffron.models import verdicts as engine
+from saffron.models.verdicts import verdicts
+from saffron.sources.conversations import Response, TokenisedResponse, tokenise
 
 VOCABULARY = 60
 FORMATS = ChatFormats(

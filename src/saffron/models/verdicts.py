@@ -17,7 +17,7 @@ from saffron.chat import ChatFormats
 from saffron.engine.compute import ModelShape
 from saffron.engine.trie import ROOT, TokenTrie
 from saffron.models import device
-from saffron.safety4m.conversations import TokenisedResponse
+from saffron.sources.conversations import TokenisedResponse
 
 #: Suffix tokens read in one pass at most, by device: bounds memory on a GPU, keeps a pass within the caches of a CPU.
 TOKENS_PER_PASS = {"cpu": 4_096, "cuda": 65_536}

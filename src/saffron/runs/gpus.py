@@ -20,7 +20,7 @@ from pathlib import Path
 
 from filelock import BaseFileLock
 
-from saffron import locks
+from saffron.runs import locks
 
 log = logging.getLogger(__name__)
 
