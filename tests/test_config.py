@@ -44,6 +44,8 @@ def test_every_expected_config_is_shipped() -> None:
 def test_seeds_config_differs_from_the_sandbox_in_name_and_seeds_alone() -> None:
     ours, theirs = values("sandbox-seeds"), values("sandbox")
     assert len(ours["train_seeds"]) == 8
+    drawn = [values["sources"]["sandbox"].pop("benchmark_seed") for values in (ours, theirs)]
+    assert drawn[0] != drawn[1]  # so that neither run has seen the other's prompts
     assert {key for key in theirs if ours[key] != theirs[key]} == {"name", "train_seeds"}
     assert ours.keys() == theirs.keys()
 

@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 import yaml
 
-from saffron import config_reference
+from saffron.config import reference as config_reference
 
 ROOT = Path(__file__).parents[1]
 

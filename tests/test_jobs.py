@@ -77,7 +77,7 @@ SEARCHES = {name for name in MAKERS if name.startswith("search/")}
         ("src/saffron/sources/sandbox/corpora.py", {"sources"}),
         ("src/saffron/mrm/release.py", {"train"}),
         ("src/saffron/methods/rebase/__init__.py", set()),
-        ("src/saffron/config.py", set()),
+        ("src/saffron/config/models.py", set()),
         ("src/saffron/cli.py", set()),
     ],
 )

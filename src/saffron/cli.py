@@ -671,9 +671,10 @@ def variants(
 @app.command()
 def docs() -> None:
     """Regenerate the config schema, the key table of config/README.md, and numbers and pictures of our pages."""
-    from saffron import config_reference, pages
+    from saffron import pages
+    from saffron.config import reference
 
-    config_reference.write()
+    reference.write()
     pages.write()
 
 

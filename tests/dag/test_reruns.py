@@ -95,7 +95,7 @@ def test_editing_one_config_key(rerun: Project, old: str, new: str, rules: set[s
         ("src/saffron/analysis/claims.py", ANALYSIS),
         ("src/saffron/runs/provenance.py", {"report", "provenance", "all"}),
         ("src/saffron/cli.py", set()),
-        ("src/saffron/config.py", set()),
+        ("src/saffron/config/models.py", set()),
         ("workflow/rules/common.smk", set()),
     ],
 )

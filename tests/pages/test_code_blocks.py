@@ -25,7 +25,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from saffron import cli, pages
 from saffron.config import Config
-from saffron.config_reference import _sections_of
+from saffron.config.reference import _sections_of
 from saffron.figures import discovery
 
 ROOT = Path(__file__).parents[2]

@@ -23,7 +23,7 @@ TABLE = Path("config/README.md")
 _HEADER = """# Every key
 
 A config says WHAT to run; one file holds a whole replication and inherits nothing. `saffron validate --config FILE` checks
-one and `make replicate CONFIG=<name>` runs `config/<name>.yaml`. This table is generated from `src/saffron/config.py`
+one and `make replicate CONFIG=<name>` runs `config/<name>.yaml`. This table is generated from `src/saffron/config/`
 by `make docs`; a test keeps both in step.
 
 | config | what it is |
