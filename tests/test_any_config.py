@@ -21,8 +21,9 @@ import yaml
 from hypothesis import HealthCheck, Phase, event, given, note, settings
 from hypothesis import strategies as st
 
-from saffron import analysis, jobs, records, roles, workflow
 from saffron import config as configs
+from saffron import jobs, records, roles, workflow
+from saffron.analysis import stage as analysis
 from saffron.analysis.view import View
 from saffron.config import SANDBOX_SETS, Config, ConfigError
 from saffron.figures import discovery, style

@@ -11,9 +11,10 @@ import pytest
 import synthetic_results
 import yaml
 
-from saffron import analysis, records, roles
 from saffron import config as configs
+from saffron import records, roles
 from saffron.analysis import claims
+from saffron.analysis import stage as analysis
 from saffron.analysis.view import View
 from saffron.config import ConfigError
 from saffron.figures import discovery

@@ -451,7 +451,7 @@ def analysis(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
     """Compute attack success, intervals, fits, matched budgets and the checks against the paper."""
     settings, layout = _open(config, out)
     with _job(layout, "analysis", "analyse"):
-        from saffron import analysis as stage
+        from saffron.analysis import stage
 
         stage.run(jobs.analyse(settings).config, layout)
 

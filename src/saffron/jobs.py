@@ -485,7 +485,7 @@ def analyse(config: Config) -> ConfigJob:
     read = narrowed(config, *READ_BY_ANALYSIS)
     read.search.__dict__["experiments"] = workflow.experiments(config)
     read.__dict__["judges"] = workflow.judges(config)
-    return ConfigJob(code=code.digest("saffron.analysis"), config=read)
+    return ConfigJob(code=code.digest("saffron.analysis.stage"), config=read)
 
 
 def outputs(config: Config) -> ConfigJob:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import synthetic_results
 
-from saffron import analysis, jobs
+from saffron import jobs
+from saffron.analysis import stage as analysis
 from saffron.analysis.study import Study
 from saffron.config import Config
 from saffron.layout import Layout

@@ -84,9 +84,9 @@ def test_only_what_both_have_and_no_seed_leaves_undefined_is_compared() -> None:
 
 
 def test_headline_numbers_are_those_of_a_whole_analysis(three_seeds: Any) -> None:
-    from saffron.analysis import ablations, all_quantities
+    from saffron.analysis.stage import sections
 
-    found = all_quantities(three_seeds) | ablations.refusal_quantities(three_seeds)
+    found = sections(three_seeds)[1][three_seeds.judge]
     record = {"quantities": {name: estimate.as_record() for name, estimate in found.items()}}
     values = comparison.headline_values(record)
     assert list(values) == [name for name, _, _ in HEADLINES]

@@ -179,7 +179,7 @@ def test_seeds_with_budgets_of_their_own_share_one_cell(tmp_path: Path) -> None:
     study = Study(config, layout)
     matched = study.results("matched")
     assert Key("saffron", "default", None) in matched.cell_keys()
-    row = next(row for row in study.matched_table("matched", "once") if row["method"] == "saffron")
+    row = next(row for row in at_matched_compute.table(study, "matched", "once") if row["method"] == "saffron")
     assert row["budget"] == "32/16"
     cells = study.cells("matched")
     assert cells.loc[cells["method"] == "saffron", "budget"].isna().all() and len(cells) == 6

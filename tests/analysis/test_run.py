@@ -9,10 +9,12 @@ import pandas as pd
 import pytest
 import synthetic_results
 
-from saffron import analysis, jobs, records
+from saffron import jobs, records
 from saffron.analysis import ablations, paper
+from saffron.analysis import stage as analysis
 from saffron.analysis.claims import labels
-from saffron.analysis.study import Study, quantities
+from saffron.analysis.sections import exploration
+from saffron.analysis.study import Study
 from saffron.analysis.view import View
 from saffron.config import Config, ConfigError
 from saffron.figures import curves, discovery
@@ -36,7 +38,7 @@ def test_every_claim_gets_a_verdict(one_seed: tuple[Config, Layout]) -> None:
 
 
 def test_all_quantities_of_the_claims_are_computed(three_seeds: Study) -> None:
-    known = analysis.all_quantities(three_seeds)
+    known = analysis.sections(three_seeds)[1][three_seeds.judge]
     needed = {name for claim in paper.claims() for name in claim.get("quantities", claim.get("numbers", {}))}
     assert not needed - set(known)
     assert all(len(known[name].per_seed) == 3 for name in needed & set(known) if not known[name].exact)
@@ -45,8 +47,8 @@ def test_all_quantities_of_the_claims_are_computed(three_seeds: Study) -> None:
 def test_three_seeds_decide(three_seeds: Study) -> None:
     from saffron.analysis.claims import judge_all
 
-    others = {judge: quantities(three_seeds, judge) for judge in three_seeds.judges[1:]}
-    found = judge_all(paper.claims(), analysis.all_quantities(three_seeds), others, three_seeds.config)
+    others = {judge: analysis.sections(three_seeds)[1][judge] for judge in three_seeds.judges[1:]}
+    found = judge_all(paper.claims(), analysis.sections(three_seeds)[1][three_seeds.judge], others, three_seeds.config)
     verdicts = {record["id"]: record["verdict"] for record in found}
     # What the made-up numbers hold by construction.
     for name in (
@@ -76,9 +78,9 @@ def test_no_attack_success_leaves_scaleff_undefined(tmp_path: Path) -> None:
     frame = records.read_table(layout.search(0, "exploration"), records.SEARCH)
     synthetic_results.write_verdicts(layout, 0, "guard", "exploration", frame["settings_id"] != "children4")
     study = Study(config, layout)
-    row = next(row for row in study.exploration() if row["settings_id"] == "children4")
+    row = next(row for row in exploration.rows(study) if row["settings_id"] == "children4")
     assert row["scaleff_guard"] is None
-    found = quantities(study)["exploration/scaleff/beam_search"]
+    found = exploration.section(study).quantities[study.judge]["exploration/scaleff/beam_search"]
     assert found.value is None and found.per_seed == (None,) * len(study.config.train_seeds)
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import synthetic_results
 
-from saffron import analysis, jobs, plugins
 from saffron import config as configs
+from saffron import jobs, plugins
+from saffron.analysis import stage as analysis
 from saffron.analysis.view import View
 from saffron.config import Config
 from saffron.figures import discovery

@@ -15,8 +15,9 @@ import yaml
 from markupsafe import escape
 from matplotlib.figure import Figure
 
-from saffron import analysis, jobs, records, table
 from saffron import config as configs
+from saffron import jobs, records, table
+from saffron.analysis import stage as analysis
 from saffron.analysis.view import View
 from saffron.config import Config, as_dict
 from saffron.figures import discovery, style

@@ -14,9 +14,10 @@ from bs4 import BeautifulSoup, Tag
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saffron import analysis, jobs, records
 from saffron import config as configs
+from saffron import jobs, records
 from saffron.analysis import paper
+from saffron.analysis import stage as analysis
 from saffron.analysis.view import View
 from saffron.figures import discovery
 from saffron.figures.exhibits import table2

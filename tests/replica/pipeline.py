@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from saffron import analysis, jobs, safety4m, workflow
+from saffron import jobs, safety4m, workflow
+from saffron.analysis import stage as analysis
 from saffron.config import Config
 from saffron.judges import stage as judging
 from saffron.layout import Layout

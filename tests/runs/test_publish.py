@@ -12,8 +12,9 @@ import yaml
 from markupsafe import escape
 from safetensors.numpy import load_file, save_file
 
-from saffron import analysis, cli, records
+from saffron import cli, records
 from saffron import config as configs
+from saffron.analysis import stage as analysis
 from saffron.analysis.view import View
 from saffron.config import Config
 from saffron.layout import Layout

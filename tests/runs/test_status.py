@@ -11,9 +11,10 @@ import synthetic_results
 import yaml
 from typer.testing import CliRunner
 
-from saffron import analysis, cli, jobs, records
+from saffron import cli, jobs, records
 from saffron import config as configs
 from saffron.analysis import paper
+from saffron.analysis import stage as analysis
 from saffron.config import Config
 from saffron.layout import Layout
 from saffron.runs import provenance, status

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from saffron.analysis.study import BASELINE, LABELS
+from saffron.analysis.study import LABELS
 from saffron.config import Config, Models, Sources, as_dict
 from saffron.methods.discovery import methods
+from saffron.roles import BASELINE
 
 #: Standard deviations within which a number is as expected.
 WITHIN = 2.0

@@ -9,9 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from saffron import analysis, records
 from saffron import config as configs
+from saffron import records
 from saffron.analysis import mrm, tries
+from saffron.analysis import stage as analysis
 from saffron.analysis.study import Study
 from saffron.config import Config
 from saffron.layout import Layout

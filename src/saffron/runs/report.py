@@ -18,7 +18,8 @@ import jinja2
 import yaml
 
 from saffron import __version__
-from saffron.analysis import ANALYSIS, CLAIMS, ablations, claims, comparison, paper
+from saffron.analysis import ablations, claims, comparison, paper
+from saffron.analysis.stage import ANALYSIS, CLAIMS
 from saffron.analysis.view import View
 from saffron.config import Config, Group, as_dict
 from saffron.figures import discovery

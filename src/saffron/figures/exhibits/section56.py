@@ -20,6 +20,7 @@ PRINTED = {"deepalign": ("0.770", "0.809")}
 
 def table(view: View) -> Table:
     """Lexical variety of DeepAlign's outputs and Saffron-1's."""
+    from saffron.analysis.sections import section56
     from saffron.table import Table
 
     quality = view.section("quality")
@@ -27,7 +28,7 @@ def table(view: View) -> Table:
     for system, values in quality["systems"].items():
         name = label(system)
         if system in methods() and described(system).budget is not None:
-            name += f", N = {view.study.quality_width(system)}"
+            name += f", N = {section56.width(view.study, system)}"
         phrases = (
             [values["most_common_start"][0], values["most_common_phrase"][0]] if view.show_text else ["withheld", "withheld"]
         )

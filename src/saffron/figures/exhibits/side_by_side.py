@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 def table(view: View, examples: int = 5) -> Table:
     """Outputs of the first prompts; ids, lengths and rewards where text is withheld."""
     from saffron.analysis.results import Key
+    from saffron.analysis.sections import section56
     from saffron.table import Table
 
     study = view.study
     scaled, deep = study.of("scaling"), study.of("section56")
-    pair = (deep.rows(study.deepalign_key()), scaled.rows(Key(PROPOSED, "default", study.quality_width())))
+    pair = (deep.rows(section56.deepalign_key(study)), scaled.rows(Key(PROPOSED, "default", section56.width(study))))
     first = [
         rows[(rows["train_seed"] == view.seed) & (rows["search_seed"] == view.config.search.seeds[0])].set_index("prompt_id")
         for rows in pair
@@ -35,7 +36,7 @@ def table(view: View, examples: int = 5) -> Table:
         unsafe. It judges the whole output, a compliant start that is taken back among them, and it can be wrong: attack success
         by other judges stands beside it in the tables."""
     )
-    return Table(("prompt", label("deepalign"), f"{label(PROPOSED)}, N = {study.quality_width()}"), tuple(rows), caption)
+    return Table(("prompt", label("deepalign"), f"{label(PROPOSED)}, N = {section56.width(study)}"), tuple(rows), caption)
 
 
 def _output(row: Any, guard: str | None, show_text: bool) -> str:

@@ -1,0 +1,1 @@
+"""The parts of the analysis, one file each: what it records of a study, and the quantities of the claims that it gives."""
