@@ -11,6 +11,7 @@ import synthetic_results
 from saffron import records
 from saffron.analysis import results
 from saffron.analysis.results import Key
+from saffron.analysis.sections import matched as at_matched_compute
 from saffron.analysis.study import Study
 from saffron.config import Config
 from saffron.layout import Layout
