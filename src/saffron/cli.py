@@ -19,7 +19,7 @@ from typing import Annotated
 import typer
 
 from saffron import config as configs
-from saffron import jobs
+from saffron import exhausted, jobs
 from saffron.config import Config, ConfigError, Group
 from saffron.layout import Layout
 from saffron.sources import files
@@ -679,14 +679,15 @@ def docs() -> None:
 
 
 def main() -> None:
-    """Run the command; an error of this package is one message and exit code 2, without a traceback."""
+    """Run the command; an error of this package, or the machine's, is one message and exit code 2, without a traceback."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
     try:
         app()
     except Exception as error:
-        if not type(error).__module__.startswith("saffron"):
+        text = str(error) if type(error).__module__.startswith("saffron") else exhausted.explained(error)
+        if text is None:
             raise
-        print(f"saffron: {error}", file=sys.stderr)
+        print(f"saffron: {text}", file=sys.stderr)
         sys.exit(2)
 
 

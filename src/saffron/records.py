@@ -22,6 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors import SafetensorError, safe_open
 
+from saffron import exhausted
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -142,6 +144,8 @@ def read_table(path: str | Path, schema: pa.Schema | None = None, columns: list[
             found = file.schema_arrow
             frame = file.read(columns).to_pandas()
     except (pa.ArrowException, OSError, ValueError, LookupError, TypeError) as error:  # the last two: damaged pandas metadata
+        if exhausted.explained(error):
+            raise
         raise RecordError(f"{path}: not a readable parquet file ({_cause(error)}); {_AGAIN}") from None
     if schema is None:
         return frame
@@ -230,6 +234,8 @@ def read_tensors(path: str | Path, names: Iterable[str] = (), framework: Literal
     except FileNotFoundError:
         raise RecordError(f"{path}: no such file; run the stage that makes it") from None
     except (SafetensorError, OSError) as error:
+        if exhausted.explained(error):
+            raise
         raise RecordError(f"{path}: not a readable safetensors file ({_cause(error)}); {_AGAIN}") from None
     missing = sorted(set(names) - set(tensors))
     if missing:

@@ -18,7 +18,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from saffron import chat, records
+from saffron import chat, exhausted, records
 from saffron.chat import ChatFormats
 from saffron.config import ChatTexts, HubFile, HubModels, PackageModel, TruncatedGuard, as_dict
 from saffron.engine.forward import TrieError, check_model
@@ -158,6 +158,8 @@ def load_tokenizer(folder: Path, key: str) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
+        if exhausted.explained(error):
+            raise
         raise SourceError(
             f"{key}: no readable tokenizer in {folder} ({str(error).splitlines()[0]}); check the revision or mirror"
         ) from None
@@ -255,6 +257,8 @@ def check_weights(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> set[st
             by = "a link" if path.is_symlink() else INDEX
             raise SourceError(f"{path} is not there, though {by} names it") from None
         except (SafetensorError, OSError) as error:
+            if exhausted.explained(error):
+                raise
             raise SourceError(
                 f"{path} is not a whole safetensors file ({str(error).splitlines()[0]}): cut short, or a pointer of git-lfs"
             ) from None
@@ -285,6 +289,8 @@ def _drivable(source: Path, key: str) -> Any:
         model = skeleton(source)
         check_model(model)
     except (TrieError, ValueError, KeyError, OSError) as error:
+        if exhausted.explained(error):
+            raise
         raise SourceError(
             f"{key}: the engine cannot drive the model in {source} ({str(error).splitlines()[0]}); take one of the "
             "Llama, Mistral, Qwen2 or Qwen3 class"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from safetensors import SafetensorError
 
-from saffron import records
+from saffron import exhausted, records
 from saffron.config import ConfigError, Runtime
 from saffron.models import checkpoint
 
@@ -112,6 +112,8 @@ def _readable(folder: Path, what: str) -> Iterator[None]:
     except (ModelError, torch.OutOfMemoryError):
         raise
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        if exhausted.explained(error):
+            raise
         cause = next(iter(str(error).splitlines()), "")
         raise ModelError(
             f"{folder}: not a readable {what} ({type(error).__name__}: {cause}); delete the folder and run the stage models "

@@ -14,7 +14,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from saffron import records
+from saffron import exhausted, records
 from saffron.config import PackageModel
 from saffron.hub import SourceError
 
@@ -91,6 +91,8 @@ def convert(source: Path, target: Path, key: str) -> None:
             f"{key}: reading {source.name} takes the Python package gguf, which is not installed: run `make env-smollm`"
         ) from None
     except (OSError, ValueError, LookupError, TypeError, RuntimeError, struct.error) as error:  # what a broken file may raise
+        if exhausted.explained(error):
+            raise
         cause = next(iter(str(error).splitlines()), type(error).__name__)
         raise SourceError(f"{key}: {source} is no model that transformers reads ({cause}); name another GGUF file") from None
     config = type(read.config).from_dict({name: value for name, value in read.config.to_dict().items() if name not in _ORIGIN})

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from saffron import models, records
+from saffron import exhausted, models, records
 from saffron.config import MRM, LoraModule, as_dict
 from saffron.jobs import TrainJob, beside
 from saffron.layout import Layout
@@ -280,6 +280,8 @@ def _read_pickled(path: Path) -> Tensor:
     try:
         value = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        if exhausted.explained(error):
+            raise
         raise ReleaseError(f"{path}: not a file of tensors alone ({str(error).splitlines()[0]}); fetch it again") from None
     if not isinstance(value, Tensor):
         raise ReleaseError(f"{path}: holds {type(value).__name__}, expected a tensor")

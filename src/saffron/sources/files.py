@@ -15,7 +15,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from saffron import hub
+from saffron import exhausted, hub
 from saffron.config import Config, Rows
 from saffron.sources.reading import Row, SourceError
 
@@ -272,6 +272,8 @@ def _parquet(path: Path, where: str) -> list[dict[str, Any]]:
     try:
         return pq.read_table(path).to_pylist()
     except (pa.ArrowException, OSError) as error:
+        if exhausted.explained(error):
+            raise
         raise SourceError(f"{where} is not a readable parquet file ({error}); fetch it again") from None
 
 
