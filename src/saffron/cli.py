@@ -72,12 +72,20 @@ def _open(path: Path, out: Path) -> tuple[Config, Layout]:
     return config, layout
 
 
+def _sealed(layout: Layout) -> None:
+    """Refuse a finished run of which a file was damaged since."""
+    from saffron.runs import seals
+
+    seals.check(layout)
+
+
 @contextlib.contextmanager
 def _job(layout: Layout, stage: str, job: str) -> Iterator[None]:
     """A job of the workflow, which ends with the record of its CPU time beside Snakemake's of its wall time."""
-    yield
-    from saffron.runs import provenance
+    from saffron.runs import provenance, seals
 
+    seals.discard(layout)
+    yield
     provenance.write_cpu_time(layout.benchmarks / stage / f"{job}.cpu.json")
 
 
@@ -499,6 +507,7 @@ def list_figures(config: ConfigPath = DEFAULT_CONFIG) -> None:
 def check(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
     """Check that the results the analysis was made from are still there and unchanged."""
     settings, layout = _open(config, out)
+    _sealed(layout)
     from saffron.analysis.view import View
 
     View.of(settings, layout)
@@ -609,6 +618,7 @@ def runtimes(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
 def summary(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
     """Print a finished run in a few lines: verdicts on the main claims, times, where the report is."""
     settings, layout = _open(config, out)
+    _sealed(layout)
     from saffron.runs import status
 
     typer.echo(status.summary(settings, layout))
@@ -618,6 +628,7 @@ def summary(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
 def publish(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
     """Write data/reference/ours/<config>.json from a finished run and regenerate what our pages show."""
     settings, layout = _open(config, out)
+    _sealed(layout)
     from saffron import pages
     from saffron.runs import publish as publisher
 
@@ -629,6 +640,7 @@ def publish(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
 def compare(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
     """Print a finished run's headline numbers beside the published ones, and whether each is as expected."""
     settings, layout = _open(config, out)
+    _sealed(layout)
     from saffron.analysis.view import View
     from saffron.runs import publish as publisher
 

@@ -67,7 +67,7 @@ shell.prefix(f"set -euo pipefail; export PATH='{Path(sys.executable).parent}':\"
 
 onstart:
     global RUN_LOCK  # a local would be gone, and the lock with it, before the first job
-    from saffron.runs import locks
+    from saffron.runs import locks, seals
     from saffron.records import replacing  # loads pyarrow, which a dry run can do without
 
     checked(files.require_local, CONFIG)
@@ -83,10 +83,17 @@ onstart:
     except locks.HeldError as error:
         print(f"{LAYOUT.data}: another run is working here ({error})", file=sys.stderr)
         sys.exit(2)
+    checked(seals.check, LAYOUT)
     text = yaml.safe_dump(configs.as_dict(CONFIG), sort_keys=False)
     if not Path(RESOLVED).exists() or Path(RESOLVED).read_text() != text:
         with replacing(RESOLVED) as temporary:
             temporary.write_text(text)
+
+
+onsuccess:
+    from saffron.runs import seals
+
+    seals.write(LAYOUT)
 
 
 def logged(stage, job):
