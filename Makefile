@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env env-smollm env-docs docs-site replicate figures figure ablations criteria sandbox-study seeds redraws outcome-shares compare smoke replica plan clean-stage runtimes publish benchmark benchmark-gpu test test-fast lint format docs lock clean
+.PHONY: help env env-smollm env-docs docs-site replicate figures figure ablations criteria sandbox-study seeds redraws outcome-shares compare smoke replica plan clean-stage runtimes publish benchmark benchmark-gpu test test-fast torture lint format docs lock clean
 
 CONFIG ?= sandbox
 CORES ?=
@@ -11,6 +11,9 @@ PYTHON ?= python3.11
 NAME ?= figure2
 STAGE ?=
 VARIANT ?= shipped
+PART ?= all
+COUNT ?=
+SEED ?= 0
 
 BIN := .venv/bin
 STAMP := .venv/.complete
@@ -125,6 +128,10 @@ test: lint ## everything that must hold: lint, types, unit tests, the workflow i
 
 test-fast: env ## unit tests alone
 	python -m pytest -n 2 -m "not dag"
+
+torture: env ## faults done on purpose, for days; less: make torture PART=kills COUNT=3 SEED=7 (docs/robustness.md)
+	python tests/torture $(PART) --seed $(SEED) $(if $(COUNT),--count $(COUNT)) --record
+	saffron docs
 
 lint: env ## formatting, lint, types and order of imports of code and workflow
 	ruff check .

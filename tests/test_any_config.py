@@ -7,11 +7,12 @@ Results are made up (:mod:`synthetic_results`). More examples than CI tries, fro
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import string
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,8 @@ def shipped(name: str) -> dict[str, Any]:
 CONFIGS = {path.stem: shipped(path.stem) for path in sorted((ROOT / "config").glob("*.yaml"))}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def drawn_small() -> Iterator[None]:
+@contextlib.contextmanager
+def small() -> Iterator[None]:
     """Every figure is drawn and as few of its pixels are written as can be."""
 
     def save(figure: Any, folder: Path, name: str) -> None:
@@ -72,6 +73,13 @@ def drawn_small() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(style, "save", save)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def drawn_small() -> Iterator[None]:
+    """Figures of few pixels in every test here."""
+    with small():
         yield
 
 
@@ -294,19 +302,26 @@ def at(values: Any, path: Place) -> Any:
     return values
 
 
-@st.composite
-def mutations(draw: st.DrawFn, names: list[str], most: int = 3) -> tuple[str, dict[str, Any]]:
-    """A shipped config by name with some odd places."""
-    name = draw(st.sampled_from(names))
+def mutation(pick: Callable[[Sequence[Any]], Any], names: Sequence[str], most: int = 3) -> tuple[str, str, dict[str, Any]]:
+    """A shipped config by name with some odd places, which the second value tells; ``pick`` chooses one of several."""
+    name = pick(names)
     known = [path for path in places(CONFIGS[name])]
     heads = sorted({path[0] for path in known}, key=str)
     changes = []
-    for _ in range(draw(st.integers(1, most))):
-        head = draw(st.sampled_from(heads))  # sections alike, however long
-        path = draw(st.sampled_from([path for path in known if path[0] == head]))
-        changes.append((path, draw(st.sampled_from(odd(at(CONFIGS[name], path))))))
-    note(f"{name}: {[(path, 'deleted' if value is DELETED else value) for path, value in changes]}")
-    return name, mutated(CONFIGS[name], changes)
+    for _ in range(pick(range(1, most + 1))):
+        head = pick(heads)  # sections alike, however long
+        path = pick([path for path in known if path[0] == head])
+        changes.append((path, pick(odd(at(CONFIGS[name], path)))))
+    told = f"{name}: {[(path, 'deleted' if value is DELETED else value) for path, value in changes]}"
+    return name, told, mutated(CONFIGS[name], changes)
+
+
+@st.composite
+def mutations(draw: st.DrawFn, names: list[str], most: int = 3) -> tuple[str, dict[str, Any]]:
+    """A shipped config by name with some odd places."""
+    name, told, values = mutation(lambda items: draw(st.sampled_from(items)), names, most)
+    note(told)
+    return name, values
 
 
 @tries(12)

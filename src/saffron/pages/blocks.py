@@ -14,7 +14,7 @@ from typing import Any
 from saffron.analysis import claims, criteria
 from saffron.figures import discovery
 from saffron.figures import published as published_tables
-from saffron.pages import costs, headlines, house, picture, worlds
+from saffron.pages import costs, headlines, house, picture, robustness, worlds
 from saffron.pages.worlds import Records
 from saffron.runs import provenance
 from saffron.table import Table
@@ -105,6 +105,7 @@ OF_ALL: Mapping[str, Callable[[Records], str]] = {
     "picture": picture.for_readme,
     "site_picture": picture.for_site,
     "house": house.markdown,
+    "robustness": robustness.markdown,
 }
 
 #: Blocks of what was found on the development split.
