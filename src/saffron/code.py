@@ -5,7 +5,8 @@ again. A job reaches the modules it names and all that these import, at any dept
 inside functions). What is imported for type checking alone is not run, and a package counts where it is imported by name.
 
 The modules of the config, of paths and of commands are left out: their effect shows in values and paths. So are the
-descriptions of search methods, whose settings stand in the job, and what finds methods, judges and readers by name.
+descriptions of search methods, whose settings stand in the job, what finds methods, judges and readers by name, and what
+says why a job failed, which makes no result.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ SEEN_OTHERWISE = frozenset(
         "saffron.cli",
         "saffron.code",
         "saffron.config",
+        "saffron.exhausted",
         "saffron.jobs",
         "saffron.judges",
         "saffron.judges.base",

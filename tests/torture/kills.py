@@ -27,6 +27,8 @@ from torture.parts import Fault, Part
 #: Made again whenever anything was: they show times.
 LAST = ("report.html", "provenance.json")
 WHO = ("snakemake", "job", "all")
+#: Seconds that Snakemake takes before its first job.
+STARTING = 3
 #: A resumed run may take so many seconds before it counts as hanging.
 PATIENCE = 1800
 
@@ -105,9 +107,8 @@ def attempt(scratch: Path) -> Callable[[int], str]:
             shutil.rmtree(project.root / ("figures/smoke" if stage == "figures" else f"data/smoke/{stage}"))
         # Figures follow the analysis alone: they are drawn again where they are all that is missing.
         targets = () if stages[first] == "figures" else ("analysis",)
-        after = 3 + moment * sum(
-            times[stage]["wall_s"] for stage in stages[first:] if stage != "figures" or not targets
-        )  # it takes so long to start
+        running = [stage for stage in stages[first:] if stage != "figures" or not targets]
+        after = STARTING + moment * sum(times[stage]["wall_s"] for stage in running)
         run = subprocess.Popen(
             snakemake(project, *targets),
             cwd=project.root,
