@@ -20,8 +20,8 @@ import psutil
 from dag.conftest import RESULTS, Project, copy
 
 from saffron import config as configs
-from saffron import provenance
 from saffron.layout import Layout
+from saffron.runs import provenance
 from torture.parts import Fault, Part
 
 #: Made again whenever anything was: they show times.
