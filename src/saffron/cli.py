@@ -536,11 +536,15 @@ def all_figures(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
 # -------------------------------------------------------------------------------------------------- about a whole run
 @app.command()
 def plan(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
-    """Print jobs, FLOPs, GPU hours, disk and memory of every stage."""
+    """Print jobs, FLOPs, hours (on GPUs, or on this CPU where the config says so), disk and memory of every stage."""
     settings, layout = _open(config, out)
+    from saffron import records
     from saffron.runs import plan as planner
 
-    typer.echo(planner.render(settings, layout))
+    speed = planner.measure(settings, layout) if settings.runtime.device == "cpu" else None
+    if speed is not None:
+        records.write_json(layout.speed, speed.as_record())
+    typer.echo(planner.render(settings, layout, speed))
 
 
 @app.command()

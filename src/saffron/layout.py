@@ -124,6 +124,11 @@ class Layout:
         return self.data / "dtype.json"
 
     @property
+    def speed(self) -> Path:
+        """What the last plan on a CPU measured."""
+        return self.data / "speed.json"
+
+    @property
     def packages(self) -> Path:
         """Models from Python packages, dequantised; the same for all configs."""
         return self.root / "data" / ".packages"

@@ -33,6 +33,17 @@ def test_distinct() -> None:
     assert quality.distinct(outputs, 4) == 0
 
 
+def test_an_output_repeats_itself_where_three_words_in_a_row_stand_twice() -> None:
+    said = {"a b c a b c": True, "no no no no": True, "no no no": False, "a b c d a b": False, "": False, "a, b, a, b,": True}
+    assert {text: quality.repeats(quality.words(text)) for text in said} == said
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=12).map(tuple), st.integers(1, 4))
+def test_whoever_repeats_a_longer_run_repeats_a_shorter_one(output: tuple[str, ...], n: int) -> None:
+    assert quality.repeats(output, n) or not quality.repeats(output, n + 1)
+    assert quality.repeats(output + output, n) or len(output) < n
+
+
 def test_identical_outputs_have_self_bleu_one_and_disjoint_ones_little() -> None:
     assert quality.self_bleu([tuple("abcde")] * 3) == pytest.approx(1)
     assert quality.self_bleu([tuple("abcde"), tuple("fghij")]) < 0.1

@@ -37,6 +37,46 @@ def test_every_claim_gets_a_verdict(one_seed: tuple[Config, Layout]) -> None:
     assert not [cause for name, cause in causes.items() if not cause], causes
 
 
+def test_over_optimisation_is_told_by_rewards_judges_and_repetition(three_seeds: Study) -> None:
+    rows = {(row["method"], row["budget"]): row for row in three_seeds.overoptimisation()}
+    frame = three_seeds.of("scaling").frame
+    assert {(m, b) for m, b in rows} == set(zip(frame["method"], frame["budget"], strict=True))
+    for (method, budget), row in rows.items():
+        own = frame[(frame["method"] == method) & (frame["budget"] == budget)]
+        assert row["rewards"]["guard"]["value"] == pytest.approx(own["guard_score"].mean())
+        assert [row["asr"][judge]["value"] for judge in ("guard", "oracle", "refusals")] == pytest.approx(
+            [own[column].mean() for column in ("asr", "oracle_asr", "refusals_asr")]
+        )
+        assert (row["mrm"] is not None) == (method == "saffron")
+        assert row["repeats"]["value"] == 0 < row["repeats"]["high"]
+    row = rows["saffron", 4]
+    assert row["mrm"]["value"] == pytest.approx(frame.query("method == 'saffron' and budget == 4")["reward"].mean())
+    assert row["mrm"]["low"] < row["mrm"]["value"] < row["mrm"]["high"] and len(row["mrm"]["per_seed"]) == 3
+    assert row["n"] == 48
+
+
+def test_outputs_that_repeat_themselves_are_counted_and_drawn(tmp_path: Path) -> None:
+    config = synthetic_results.config(prompts=12)
+    layout = Layout(config.name, tmp_path)
+    synthetic_results.write(config, layout)
+    table = records.read_table(layout.search(0, "scaling"), records.SEARCH)
+    wide = (table["method"] == "saffron") & (table["budget"] == 64) & (table["prompt_id"] < 9)
+    text = table["text"].where(~wide, "safe safe safe safe safe")
+    records.write_table(layout.search(0, "scaling"), table.assign(text=text), records.SEARCH)
+    analysis.run(jobs.analyse(config).config, layout)
+    view = View.of(config, layout)
+    exhibit = discovery.exhibits(config)["overoptimisation"]
+    assert exhibit.table is not None and exhibit.draw is not None
+    made = exhibit.table(view)
+    assert made.columns[2:] == (
+        *("reward by the MRM", "reward by guard", "ASR by guard", "ASR by oracle", "ASR by refusals", "repeat themselves"),
+    )
+    assert made.rows[-1][0] == "Saffron-1" and made.rows[-1][-1].startswith("0.750")
+    assert "0.75 repeat themselves, 0.00 at N = 1" in exhibit.alt_text(view)
+    lines = [line for ax in exhibit.draw(view).axes for line in ax.lines if list(line.get_ydata())[-1:] == [0.75]]
+    assert len(lines) == 1
+
+
 def test_all_quantities_of_the_claims_are_computed(three_seeds: Study) -> None:
     known = analysis.sections(three_seeds)[1][three_seeds.judge]
     needed = {name for claim in paper.claims() for name in claim.get("quantities", claim.get("numbers", {}))}

@@ -1,4 +1,4 @@
-"""Lexical variety of outputs (section 5.6)."""
+"""Lexical variety of outputs (section 5.6), and whether an output repeats itself."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 #: Words of a phrase. The paper does not say how long its phrases are.
 PHRASE_WORDS = 4
+#: Words of a run that an output repeats: few sound answers of a few dozen tokens say three words in a row twice.
+REPEATED_WORDS = 3
 
 Words = tuple[str, ...]
 
@@ -64,6 +66,12 @@ def distinct(outputs: Sequence[Words], n: int) -> float:
     """distinct-n: distinct runs of n words over all runs of n words (0 if there are none)."""
     counts = Counter(phrase for output in outputs for phrase in ngrams(output, n))
     return len(counts) / counts.total() if counts else 0.0
+
+
+def repeats(output: Words, n: int = REPEATED_WORDS) -> bool:
+    """Whether a run of n words stands in an output more than once: text that goes round in circles."""
+    runs = list(ngrams(output, n))
+    return len(set(runs)) < len(runs)
 
 
 def self_bleu(outputs: Sequence[Words], max_n: int = 4, smoothing: float = 0.1) -> float:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from saffron import records, workflow
 from saffron.analysis import ablations, claims, paper
-from saffron.analysis.sections import exploration, gates, matched, mrm, scaling, section56, tries
+from saffron.analysis.sections import exploration, gates, matched, mrm, overoptimisation, scaling, section56, tries
 from saffron.analysis.statistics import Estimate, exact
 from saffron.analysis.study import Study
 from saffron.config import Config
@@ -41,7 +41,7 @@ def largest_unseen_bias(layout: Layout, seed: int) -> float:
 
 
 #: The parts, in the order in which ``analysis.json`` holds them.
-SECTIONS = (mrm, gates, scaling, matched, exploration, section56, tries)
+SECTIONS = (mrm, gates, scaling, overoptimisation, matched, exploration, section56, tries)
 
 
 def sections(study: Study) -> tuple[dict[str, Any], dict[str, dict[str, Estimate]]]:

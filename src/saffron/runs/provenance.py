@@ -31,7 +31,7 @@ DEPENDED_ON = ("Snakefile", "workflow", "src", "notebooks", "requirements.lock",
 STAGES = ("sources", "models", "safety4m", "mrm", "search", "judge", "analysis", "figures")
 
 #: What lies in a run's folder and is no output: logs, times, the resolved config, and the records about the run.
-NO_OUTPUTS = ("logs", "benchmarks", "config.yaml", "provenance.json", "runtimes.json")
+NO_OUTPUTS = ("logs", "benchmarks", "config.yaml", "provenance.json", "runtimes.json", "speed.json")
 
 
 # --------------------------------------------------------------------------------------------------------- provenance
