@@ -224,6 +224,45 @@ def other_judges(records: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(judge for record in records for judge in record["by"]))
 
 
+def holds(record: Mapping[str, Any]) -> bool:
+    """Whether a verdict is for the claim: reproduced, or of one training seed whose interval is on the claimed side."""
+    return record["verdict"] == "reproduced" or (record["verdict"], record["leaning"]) == ("one seed", "as claimed")
+
+
+def not_by(record: Mapping[str, Any]) -> list[str]:
+    """Other judges by which a claim does not hold that holds by the one that decides attack success; none if it does not."""
+    return [judge for judge, theirs in record["by"].items() if not holds(theirs)] if holds(record) else []
+
+
+def by_judges(records: Sequence[Mapping[str, Any]], first: str) -> str:
+    """Which claims hold by the judge that decides attack success and not by others, in a paragraph.
+
+    Args:
+        records: of :func:`judge_all`.
+        first: name of the judge that decides attack success.
+    """
+    others, held = other_judges(records), [record for record in records if record["by"] and holds(record)]
+    if not others:
+        return f"Attack success is by {first} alone: no other judge stands beside it."
+    beside = ", ".join(others)
+    if not held:
+        return f"No claim about attack success holds by {first}; other judges: {beside}."
+    apart: dict[tuple[str, ...], list[str]] = {}
+    for record in held:
+        apart.setdefault(tuple(not_by(record)), []).append(_cited(record))
+    both = apart.pop((), [])
+    said = [f"Claims about attack success that hold by {first}: {len(held)}. By every other judge too ({beside}): {len(both)}."]
+    for judges, cited in sorted(apart.items(), key=lambda item: -len(item[0])):
+        words = f"By {first} alone" if list(judges) == others else f"By {first}, but not by {' or '.join(judges)}"
+        said.append(f"{words}: {'; '.join(cited)}.")
+    return " ".join(said)
+
+
+def _cited(record: Mapping[str, Any]) -> str:
+    """A claim by its place in the paper and its statement."""
+    return f"“{statement(record).rstrip('.')}” ({record['source']})"
+
+
 def describe(record: Mapping[str, Any]) -> str:
     """A verdict in words, e.g. ``reproduced (8 of 8 seeds)`` or ``one seed (as claimed)``."""
     if record["verdict"] == "one seed" and record["leaning"]:

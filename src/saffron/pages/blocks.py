@@ -118,6 +118,7 @@ OF_DEVELOPMENT: Mapping[str, Callable[[Any], str]] = {
 OF_RECORD: Mapping[str, Callable[[Any], str]] = {
     "run": _run,
     "runtimes": _runtimes,
+    "by_judges": lambda record: claims.by_judges(record["claims"], record["analysis"]["judges"][0]),
     "claims": lambda record: claims.markdown(record["claims"]),
     "spread": lambda record: published_tables.spread(record).markdown(),
     "redraws": lambda record: _beside("redraws", "make redraws", record),

@@ -209,14 +209,15 @@ def _lead(view: View) -> dict[str, str]:
         else "other models than the paper's, so its absolute numbers cannot be tested"
     )
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
-    return {"models": models, "seeds": seeds(view), "verdicts": verdicts}
+    return {"models": models, "seeds": seeds(view), "verdicts": verdicts, "judges": claims.by_judges(view.claims, view.judge)}
 
 
 def _answers(view: View) -> dict[str, Any]:
     """The claims shown first: of those that the run can test, statement, numbers and verdict."""
     first = paper.headlines()
     found = [record for record in view.claims if record["id"] in first and record["verdict"] != UNTESTABLE]
-    return {"rows": [_claim(record) for record in found], "of": len(first), "sources": _analysed(view, CLAIMS)}
+    rows = [_claim(record) | {"not_by": claims.not_by(record)} for record in found]
+    return {"rows": rows, "of": len(first), "sources": _analysed(view, CLAIMS)}
 
 
 UNTESTABLE: claims.Verdict = "not testable"
