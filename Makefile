@@ -57,6 +57,7 @@ $(SITE): requirements-docs.lock $(STAMP)
 	@touch $@
 
 replicate: env $(if $(filter smollm%,$(CONFIG)),env-smollm) ## everything up to figures/<config>/report.html; CONFIG=paper for the paper's setting
+	@saffron plan --brief --config $(CONFIGFILE)
 	$(SNAKEMAKE)
 	@saffron summary --config $(CONFIGFILE)
 
@@ -101,7 +102,7 @@ compare: env ## a finished run's headline numbers beside the published ones
 smoke: env ## the same workflow, tiny, in a minute or so; its numbers mean nothing
 	$(MAKE) replicate CONFIG=smoke
 
-plan: env ## jobs, FLOPs, GPU hours, disk and memory of every stage
+plan: env ## jobs, FLOPs, hours, disk and memory of every stage
 	saffron plan --config $(CONFIGFILE)
 
 runtimes: env ## wall and CPU time of every stage of a finished run

@@ -535,16 +535,26 @@ def all_figures(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
 
 # -------------------------------------------------------------------------------------------------- about a whole run
 @app.command()
-def plan(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
+def plan(
+    config: ConfigPath = DEFAULT_CONFIG,
+    out: Out = HERE,
+    brief: Annotated[bool, typer.Option("--brief", help="One line, or why there is none; as a run begins.")] = False,
+) -> None:
     """Print jobs, FLOPs, hours (on GPUs, or on this CPU where the config says so), disk and memory of every stage."""
     settings, layout = _open(config, out)
     from saffron import records
+    from saffron.models.shapes import ShapeError
     from saffron.runs import plan as planner
 
-    speed = planner.measure(settings, layout) if settings.runtime.device == "cpu" else None
-    if speed is not None:
-        records.write_json(layout.speed, speed.as_record())
-    typer.echo(planner.render(settings, layout, speed))
+    try:
+        speed = planner.measure(settings, layout) if settings.runtime.device == "cpu" else None
+        if speed is not None:
+            records.write_json(layout.speed, speed.as_record())
+        typer.echo((planner.brief if brief else planner.render)(settings, layout, speed))
+    except ShapeError as error:
+        if not brief:
+            raise
+        typer.echo(f"not planned: {error}")
 
 
 @app.command()

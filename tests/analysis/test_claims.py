@@ -229,3 +229,30 @@ def estimate(
 )
 def test_an_estimate_and_its_ends_share_their_decimals(record: dict[str, float | bool | None] | None, printed: str) -> None:
     assert claims.format_estimate(record) == printed
+
+
+def _judged(verdict: str, leaning: str | None = None, **by: tuple[str, str | None]) -> dict[str, Any]:
+    record: dict[str, Any] = {"verdict": verdict, "leaning": leaning, "source": f"Table {len(by)}", "threshold": None}
+    record["statement"] = f"{verdict} and {leaning}."
+    return record | {"by": {judge: {"verdict": theirs, "leaning": lean} for judge, (theirs, lean) in by.items()}}
+
+
+def test_claims_that_hold_by_one_judge_alone_are_named() -> None:
+    yes, no = ("reproduced", "as claimed"), ("undecided", "open")
+    records = [
+        _judged("reproduced", "as claimed", oracle=yes, refusals=yes),
+        _judged("one seed", "as claimed", oracle=("one seed", "open"), refusals=("not reproduced", "opposite")),
+        _judged("reproduced", "exactly", oracle=no, refusals=yes),
+        _judged("one seed", "opposite", oracle=yes, refusals=yes),  # does not hold by the guard
+        _judged("reproduced", "of no judge"),  # no judge enters
+    ]
+    assert claims.by_judges(records, "guard") == (
+        "Claims about attack success that hold by guard: 3. By every other judge too (oracle, refusals): 1. "
+        "By guard alone: “one seed and as claimed” (Table 2). "
+        "By guard, but not by oracle: “reproduced and exactly” (Table 2)."
+    )
+    assert [claims.not_by(record) for record in records] == [[], ["oracle", "refusals"], ["oracle"], [], []]
+    assert claims.by_judges(records[3:], "guard") == (
+        "No claim about attack success holds by guard; other judges: oracle, refusals."
+    )
+    assert claims.by_judges(records[4:], "guard") == "Attack success is by guard alone: no other judge stands beside it."

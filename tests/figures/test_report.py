@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from saffron import config as configs
 from saffron import jobs, records
-from saffron.analysis import paper
+from saffron.analysis import claims, paper
 from saffron.analysis import stage as analysis
 from saffron.analysis.view import View
 from saffron.figures import discovery
@@ -86,6 +86,26 @@ def test_the_answers_stand_first(drawn: View, page: BeautifulSoup) -> None:
         assert _one(item, ".badge").get_text().startswith(records_[name]["verdict"])
     exhibit = discovery.exhibits(drawn.config)["figure2"]
     assert _one(first, "img")["alt"] == exhibit.alt_text(drawn)
+
+
+def test_the_first_paragraph_says_what_holds_by_one_judge_alone(tmp_path: Path) -> None:
+    """The guard's verdicts are as made up; by the other judges every attack succeeds, so nothing that it says holds by them."""
+    config = synthetic_results.config(prompts=40)
+    layout = Layout(config.name, tmp_path)
+    synthetic_results.write(config, layout)
+    for name in config.search.experiments:
+        for judge in ("oracle", "refusals"):
+            synthetic_results.write_verdicts(layout, 0, judge, name, True)
+    analysis.run(jobs.analyse(config).config, layout)
+    view = View.of(config, layout)
+    page = BeautifulSoup(report.render(view), "html.parser")
+    lead = _one(page, "header p").get_text()
+    held = [record for record in view.claims if record["by"] and claims.holds(record)]
+    assert f"hold by guard: {len(held)}. By every other judge too (oracle, refusals): 0. By guard alone: " in lead and held
+    assert all(record["statement"].rstrip(".") in lead for record in held)
+    first = [record for record in held if record["id"] in paper.headlines()]
+    notes = [item.get_text() for item in page.select("ul.answers > li .note") if "not by oracle or refusals" in item.get_text()]
+    assert len(notes) == len(first) > 0
 
 
 def test_the_first_figure_is_there_once(page: BeautifulSoup) -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from analytic import nominal_best_of_n, nominal_saffron
 from replica.models import random_model
@@ -16,7 +18,9 @@ from saffron.layout import Layout
 from saffron.methods import discovery
 from saffron.methods.base import Block, SearchModels, SearchPrompt
 from saffron.methods.random import RandomKey
+from saffron.models import speed
 from saffron.models.shapes import SHAPES, ShapeError, shape_of
+from saffron.models.speed import Pace, Speed
 from saffron.runs import plan
 
 ROOT = Path(__file__).parents[2]
@@ -138,6 +142,88 @@ def test_the_papers_label_count_and_model_sizes() -> None:
     assert rows["models"].disk == pytest.approx(2 * (8.03e9 + 1.5e9), rel=0.01)
     guard = GUARD.flops_per_token
     assert rows["safety4m"].flops == pytest.approx(6.1e6 * 57 * guard, rel=0.25)
+
+
+#: What was measured on the kind of machine that the sandbox's published run had (two cores with AVX2).
+MEASURED = Speed("float32", 2, 5.0, {"policy": Pace(29e9, 28e9, 0.0024), "guard": Pace(22e9, 25.5e9, 0.0038)})
+
+
+def test_the_sandboxs_published_cpu_time_is_planned_within_a_factor_of_two() -> None:
+    published = records.read_json(ROOT / "data/reference/ours/sandbox.json")
+    config = configs.parse(published["settings"], "published")
+    table = plan.rows(config, Layout("nowhere", Path("nowhere")))
+    stages = published["runtimes"]["stages"]
+    for row in table:
+        measured = sum(stages[stage]["cpu_s"] for stage in row.stage.split(", "))
+        assert 0.5 < plan.cpu_seconds(row, MEASURED) / measured < 2, row.stage
+    total = published["runtimes"]["total"]
+    assert 0.5 < sum(plan.cpu_seconds(row, MEASURED) for row in table) / total["cpu_s"] < 2
+    assert 0.5 < sum(plan.wall_seconds(row, MEASURED) for row in table) / total["wall_s"] < 2
+
+
+def test_the_real_model_is_planned_for_an_hour_on_either_kind_of_machine() -> None:
+    config, nowhere = load("smollm"), Layout("nowhere", Path("nowhere"))
+    table = plan.rows(config, nowhere)
+    for rate, step, hours in ((52e9, 0.1, 1.02), (180e9, 0.05, 0.4)):
+        speed = Speed("", 2, 5.0, {"policy": Pace(rate, rate, step), "guard": Pace(rate, rate, step * 8 / 30)})
+        walls = [plan.wall_seconds(row, speed) for row in table]
+        assert 0.5 * hours < sum(walls) / 3600 < hours
+        assert sum(walls) < sum(plan.cpu_seconds(row, speed) for row in table) < 2 * sum(walls)
+    experiments = config.search.experiments
+    assert all(experiments[name].prompts == 100 for name in ("scaling", "matched"))
+    methods = {run.method for run in experiments["scaling"].runs}
+    assert methods == {run.method for run in experiments["matched"].runs} and len(methods) == 6
+
+
+def test_on_a_cpu_the_plan_is_in_its_time_beside_a_finished_runs(tmp_path: Path) -> None:
+    config, layout = load("smoke"), Layout("smoke", tmp_path)
+    text = plan.render(config, layout, MEASURED)
+    header = next(line for line in text.splitlines() if line.startswith("| stage"))
+    assert "| CPU time | wall time | disk" in header and "GPU" not in text and "H100" not in text
+    assert "2 cores busy (float32; GFLOP/s of a core: policy 29 reading, 28 training, 2.4 ms a step" in text
+    assert "planned for 2 idle cores (float32): " in plan.brief(config, layout, MEASURED)
+    stages = {stage: {"cpu_s": 7.0, "wall_s": 5.0} for stage in ("sources", "search", "analysis", "figures")}
+    stages["mrm"] = {"cpu_s": None, "wall_s": 9.0}
+    records.write_json(layout.runtimes, {"stages": stages, "total": {"cpu_s": 28.0, "wall_s": 120.0}})
+    lines = {line.split(" | ")[0].strip("| *"): line.split(" | ") for line in plan.render(config, layout, MEASURED).splitlines()}
+    assert lines["stage"][5:7] == ["CPU time, measured", "wall time, measured"]
+    found = {stage: lines[stage][5:7] for stage in ("sources", "mrm", "judge", "analysis, figures", "total")}
+    assert found == {
+        "sources": ["7 s", "5 s"],
+        "mrm": ["–", "9 s"],
+        "judge": ["–", "–"],
+        "analysis, figures": ["14 s", "10 s"],
+        "total": ["28 s", "2 min"],
+    }
+
+
+def test_this_machine_is_measured_at_each_shape_once() -> None:
+    before = torch.get_num_threads()
+    small = ModelShape(hidden_size=16, intermediate_size=32, layers=4, heads=2, kv_heads=1, head_dim=8, vocab_size=99)
+    found = speed.measure({"policy": small, "guard": replace(small, layers=2, vocab_size=7)}, "float32")
+    policy, guard = found.paces["policy"], found.paces["guard"]
+    assert (policy.reading, policy.training) == (guard.reading, guard.training) and policy.reading > 0 < policy.training
+    assert policy.step == pytest.approx(2 * guard.step) and found.start > 0 and found.cores >= 1
+    assert torch.get_num_threads() == before
+    assert Speed(**(found.as_record() | {"paces": {}})).dtype == "float32"
+
+
+@pytest.mark.parametrize("dtype", ["auto", "float64", "bfloat16"])
+def test_a_plan_needs_no_choice_of_dtype(dtype: str) -> None:
+    config = load("smollm")
+    runtime = config.runtime.model_copy(update={"dtype": dtype})
+    assert "| **total** |" in plan.render(config.model_copy(update={"runtime": runtime}), Layout("nowhere", Path("nowhere")))
+
+
+def test_a_matched_run_is_planned_at_the_budget_that_costs_as_much() -> None:
+    config = load("sandbox")
+    costs = plan.search_costs(config, Layout("nowhere", Path("nowhere")))
+    reference = costs["matched", "best_of_n-default", 32]
+    for run in ("saffron-default", "rebase-default"):
+        (found,) = [cost for (name, key, _), cost in costs.items() if (name, key) == ("matched", run)]
+        assert 0.4 * reference < found <= 1.05 * reference
+    widths = [budget for name, key, budget in costs if (name, key) == ("matched_paper", "saffron-default")]
+    assert widths < [budget for name, key, budget in costs if (name, key) == ("matched", "saffron-default")]
 
 
 def test_an_unknown_model_is_planned_once_it_is_there(tmp_path: Path) -> None:

@@ -653,6 +653,27 @@ def _on_cpu(table: list[Row], speed: Speed, measured: dict[str, Any] | None) -> 
     return columns, cells, notes
 
 
+def brief(config: Config, layout: Layout, speed: Speed | None = None) -> str:
+    """The plan in one line, longest stage first.
+
+    Args:
+        config: what is planned.
+        layout: where its run's tables are, if there are any.
+        speed: this CPU's (None: hours on one GPU).
+
+    Raises:
+        ShapeError: if a model's size is not known.
+    """
+    table = rows(config, layout)
+    if speed is None:
+        gpu = list(PEAKS)[-1]
+        return f"planned: {sum(gpu_hours(row, gpu) for row in table):.1f} {gpu} hours (saffron plan)"
+    times = sorted(((wall_seconds(row, speed), cpu_seconds(row, speed), row.stage) for row in table), reverse=True)
+    each = ", ".join(f"{stage} {minutes(wall)}" for wall, _, stage in times)
+    wall, cpu = sum(wall for wall, _, _ in times), sum(cpu for _, cpu, _ in times)
+    return f"planned for {speed.cores} idle cores ({speed.dtype}): {minutes(wall)}, {minutes(cpu)} of CPU time; {each}"
+
+
 def minutes(seconds: float) -> str:
     """A time in the unit in which it is read best."""
     return f"{seconds:.0f} s" if seconds < 99.5 else f"{seconds / 60:.0f} min" if seconds < 5970 else f"{seconds / 3600:.1f} h"

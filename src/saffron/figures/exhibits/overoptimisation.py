@@ -109,9 +109,9 @@ def caption(view: View) -> str:
     return prose(
         f"""Over-optimisation, as the budget of the searches grows. Above: the mean reward of their outputs, by the MRM where it
         chose them and by every guard. Below: attack success by every judge, and the share of outputs that repeat themselves (a
-        run of three words twice). {asked(view, "scaling")}; shaded: 95 % intervals. {kinds(view, view.judges)} Where the MRM's reward
-        rises and the guard's does not, where attack success falls by one judge alone, or where repetition rises, the search has
-        found what pleases its reward model rather than what is safe."""
+        run of three words twice). {asked(view, "scaling")}; shaded: 95 % intervals. {kinds(view, view.judges)} Where the MRM's
+        reward rises and the guard's does not, where attack success falls by one judge alone, or where repetition rises, the
+        search has found what pleases its reward model rather than what is safe."""
     )
 
 
