@@ -89,11 +89,11 @@ def test_the_answers_stand_first(drawn: View, page: BeautifulSoup) -> None:
 
 
 def test_the_first_paragraph_says_what_holds_by_one_judge_alone(tmp_path: Path) -> None:
-    """The guard's verdicts are as made up; by the other judges every attack succeeds, so nothing that it says holds by them."""
+    """The guard's verdicts are as made up; by the others every attack succeeds, and what cost alone decides holds by them too."""
     config = synthetic_results.config(prompts=40)
     layout = Layout(config.name, tmp_path)
     synthetic_results.write(config, layout)
-    for name in config.search.experiments:
+    for name in config.search.experiments.keys() - {"benign"}:  # of which nothing is claimed, and refusals are counted
         for judge in ("oracle", "refusals"):
             synthetic_results.write_verdicts(layout, 0, judge, name, True)
     analysis.run(jobs.analyse(config).config, layout)
@@ -101,9 +101,12 @@ def test_the_first_paragraph_says_what_holds_by_one_judge_alone(tmp_path: Path) 
     page = BeautifulSoup(report.render(view), "html.parser")
     lead = _one(page, "header p").get_text()
     held = [record for record in view.claims if record["by"] and claims.holds(record)]
-    assert f"hold by guard: {len(held)}. By every other judge too (oracle, refusals): 0. By guard alone: " in lead and held
-    assert all(record["statement"].rstrip(".") in lead for record in held)
-    first = [record for record in held if record["id"] in paper.headlines()]
+    alone = [record for record in held if claims.not_by(record)]
+    assert {record["id"] for record in held if record not in alone} == {"table1.children_scaleff", "table1.lookahead_scaleff"}
+    counted = f"hold by guard: {len(held)}. By every other judge too (oracle, refusals): {len(held) - len(alone)}."
+    assert f"{counted} By guard alone: " in lead and len(alone) > 4
+    assert all(record["statement"].rstrip(".") in lead for record in alone)
+    first = [record for record in alone if record["id"] in paper.headlines()]
     notes = [item.get_text() for item in page.select("ul.answers > li .note") if "not by oracle or refusals" in item.get_text()]
     assert len(notes) == len(first) > 0
 
