@@ -107,7 +107,8 @@ def _measured(shape: ModelShape, dtype: torch.dtype, cores: int) -> tuple[float,
     with ThreadPoolExecutor(cores) as pool:
         # Training keeps float32 weights and computes products in the run's dtype, as the models stage does.
         training = list(pool.map(lambda model: _fastest(lambda: _train(model, many, dtype)), models))
-        models = [model.to(dtype) for model in models]
+        for model in models:
+            torch.nn.Module.to(model, dtype)  # transformers types its own for whole models alone
         reading = list(pool.map(lambda model: _fastest(lambda: _read(model, many.to(dtype))), models))
         steps = list(pool.map(lambda model: _fastest(lambda: _read(model, many[:1, :1].to(dtype))), models))
     return flops * cores / sum(reading), 3 * flops * cores / sum(training), sum(steps) / cores / _LAYERS

@@ -296,7 +296,7 @@ def _search_costs(config: Config, layout: Layout, *, computed: bool = False) -> 
             reward = _body(guard) if computed and workflow.mrm_of(config, run) is None else guard
             budgets = _budgets(run, experiment, measured)
             if experiment.match is not None and not measured:
-                budgets = [_matched_budget(run, experiment, lambda run, budget, cost=cost: sum(cost(run, budget)))]
+                budgets = [_matched_budget(run, experiment, lambda run, budget, cost=cost: sum(cost(run, budget)))]  # type: ignore[misc]
             for budget in budgets:
                 free = computed and described(run.method).shared_budgets and budget != max(budgets)
                 by_policy, by_reward = (0.0, 0.0) if free else cost(run, budget, reward)

@@ -100,8 +100,8 @@ def _line(ax: Axes, points: list[tuple[int, dict[str, Any] | None]], look: tuple
         return
     budgets, values = [budget for budget, _ in known], [found["value"] for _, found in known]
     ax.plot(budgets, values, ls=look[0], marker=look[1], ms=3, color=colour)
-    ends = [[found["value"] if found[end] is None else found[end] for _, found in known] for end in ("low", "high")]
-    ax.fill_between(budgets, *ends, color=colour, alpha=0.12, lw=0)
+    low, high = ([found["value"] if found[end] is None else found[end] for _, found in known] for end in ("low", "high"))
+    ax.fill_between(budgets, low, high, color=colour, alpha=0.12, lw=0)
 
 
 def caption(view: View) -> str:
