@@ -538,10 +538,15 @@ def all_figures(config: ConfigPath = DEFAULT_CONFIG, out: Out = HERE) -> None:
 def plan(
     config: ConfigPath = DEFAULT_CONFIG,
     out: Out = HERE,
-    brief: Annotated[bool, typer.Option("--brief", help="One line, or why there is none; as a run begins.")] = False,
+    brief: Annotated[bool, typer.Option("--brief", help="One line, as a run begins; nothing once it has finished.")] = False,
 ) -> None:
     """Print jobs, FLOPs, hours (on GPUs, or on this CPU where the config says so), disk and memory of every stage."""
     settings, layout = _open(config, out)
+    if brief:
+        from saffron.runs import status
+
+        if not status.unfinished(settings, layout):
+            return  # little is left to do, if anything
     from saffron import records
     from saffron.models.shapes import ShapeError
     from saffron.runs import plan as planner
