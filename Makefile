@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help env env-smollm env-docs docs-site replicate figures figure ablations criteria sandbox-study seeds redraws outcome-shares compare smoke replica plan clean-stage runtimes publish benchmark benchmark-gpu test test-fast torture lint format docs lock clean
+.PHONY: help env env-smollm env-docs docs-site replicate figures figure ablations criteria sandbox-study seeds redraws outcome-shares compare smoke replica plan clean-stage runtimes publish benchmark benchmark-gpu test test-fast torture audit lint format docs lock clean
 
 CONFIG ?= sandbox
 CORES ?=
@@ -133,6 +133,11 @@ test-fast: env ## unit tests alone
 torture: env ## faults done on purpose, for days; less: make torture PART=kills COUNT=3 SEED=7 (docs/robustness.md)
 	python tests/torture $(PART) --seed $(SEED) $(if $(COUNT),--count $(COUNT)) --record
 	saffron docs
+
+audit: ## known faults of the pinned packages (needs the network)
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/python -m pip install --quiet pip-audit==2.9.0
+	for lock in requirements*.lock; do build/audit/bin/pip-audit --strict --no-deps --disable-pip -r $$lock; done
 
 lint: env ## formatting, lint, types and order of imports of code and workflow
 	ruff check .

@@ -125,7 +125,7 @@ def test_malformed_formats_are_named(tmp_path: Path, change: dict[str, object], 
 
 
 def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ChatFormatError, match=r"chat_formats\.json: no such file; run the stage models"):
+    with pytest.raises(ChatFormatError, match=r"chat_formats\.json: no such record; run .*the stage models"):
         ChatFormats.load(tmp_path)
     (tmp_path / "chat_formats.json").write_text("{")
     with pytest.raises(ChatFormatError, match="not JSON"):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -92,3 +93,77 @@ def test_a_tensor_that_is_missing_is_named(tmp_path: Path) -> None:
     write("tensors", tmp_path / "head")
     with pytest.raises(RecordError, match=r"head: tensors \['other'\] are missing; delete it"):
         records.read_tensors(tmp_path / "head", ["bias", "other"], "numpy")
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "3", '"text"', "[1, {}]"])
+def test_a_record_that_is_no_object_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "record.json"
+    path.write_text(content)
+    with pytest.raises(RecordError, match=rf"{path}: holds a \w+, not a JSON object; delete it"):
+        records.read_json(path)
+
+
+def test_a_field_that_is_missing_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    records.write_json(path, {"seed": 1})
+    assert records.read_json(path, ["seed"]) == {"seed": 1}
+    with pytest.raises(RecordError, match=rf"{path}: fields \['commit', 'name'\] are missing; delete it"):
+        records.read_json(path, ["seed", "name", "commit"])
+
+
+def test_a_list_of_records_is_a_list_of_objects(tmp_path: Path) -> None:
+    path = tmp_path / "claims.json"
+    records.write_json(path, [{"id": 1}, {"id": 2}])
+    assert records.read_json_list(path, ["id"]) == [{"id": 1}, {"id": 2}]
+    for content, message in (
+        ("{}", "holds a dict, not a JSON list"),
+        ("[{}]", r"fields \['id'\] are missing"),
+        ("[[]]", "object"),
+    ):
+        path.write_text(content)
+        with pytest.raises(RecordError, match=rf"{path}: .*{message}.*; delete it"):
+            records.read_json_list(path, ["id"])
+
+
+def test_a_folder_in_place_of_a_record_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match=rf"{tmp_path}: not readable \(Is a directory\)"):
+        records.read_json(tmp_path)
+
+
+LAYOUTS: dict[str, Callable[[pa.Schema], pa.Schema]] = {
+    "large": lambda schema: _with(schema, name=pa.large_string(), values=pa.large_list(pa.float32())),
+    "view": lambda schema: _with(schema, name=pa.string_view()),
+    "dictionary": lambda schema: _with(schema, name=pa.dictionary(pa.int8(), pa.string())),
+}
+
+
+def _with(schema: pa.Schema, **types: pa.DataType) -> pa.Schema:
+    return pa.schema([(field.name, types.get(field.name, field.type)) for field in schema])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_table_reads_alike_however_its_values_are_laid_out(tmp_path: Path, layout: str) -> None:
+    records.write_table(tmp_path / "ours.parquet", ROWS, SCHEMA)
+    pq.write_table(pa.Table.from_pylist(ROWS, schema=SCHEMA).cast(LAYOUTS[layout](SCHEMA)), tmp_path / "theirs.parquet")
+    ours, theirs = (records.read_table(tmp_path / name, SCHEMA) for name in ("ours.parquet", "theirs.parquet"))
+    pd.testing.assert_frame_equal(ours, theirs)
+
+
+def test_a_table_that_pandas_wrote_again_reads_alike(tmp_path: Path) -> None:
+    ours, theirs = tmp_path / "ours.parquet", tmp_path / "theirs.parquet"
+    records.write_table(ours, ROWS, SCHEMA)
+    records.read_table(ours, SCHEMA).to_parquet(theirs)
+    assert pq.read_schema(theirs).field("name").type == pa.large_string()
+    pd.testing.assert_frame_equal(records.read_table(ours, SCHEMA), records.read_table(theirs, SCHEMA))
+    columns = ["count", "name"]
+    pd.testing.assert_frame_equal(records.read_table(ours, SCHEMA, columns), records.read_table(theirs, SCHEMA, columns))
+
+
+def test_a_column_of_another_type_is_named_with_a_remedy(tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    for wrong in (pa.binary(), pa.large_list(pa.string())):
+        pq.write_table(
+            pa.table({"name": pa.array([], wrong), "values": pa.array([], pa.list_(pa.float32())), "count": [0][:0]}), path
+        )
+        with pytest.raises(RecordError, match=rf"{path}: column name has type .*, expected string; delete it"):
+            records.read_table(path, SCHEMA)

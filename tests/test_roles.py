@@ -154,7 +154,7 @@ def test_analysis_figures_and_tables_ask_for_roles_not_names(tmp_path: Path) -> 
     wanted = {"gates", "curves", "fits", "matched", "exploration", "quality", "mrm_in_search", "equal_asr"}
     assert wanted <= record.keys() and set(record["matched"]) == {"scaling", "matched"}
     assert all(record["matched"][role][way] for role in record["matched"] for way in ("once", "per_model"))
-    statements = " ".join(claim["statement"] for claim in records.read_json(layout.analysis / analysis.CLAIMS))
+    statements = " ".join(claim["statement"] for claim in records.read_json_list(layout.analysis / analysis.CLAIMS))
     assert "set_0 in place of Harmful HEx-PHI" in statements and "set_1 in place of Ai2 Refusals" in statements
     view, shown = View.of(config, layout), discovery.exhibits(config)
     usual = discovery.exhibits(configs.parse(shipped | {"name": "usual"}, "usual"))

@@ -82,15 +82,9 @@ class ChatFormats:
         path = Path(path)
         path = path / FILE if path.is_dir() else path
         try:
-            values = json.loads(path.read_text())
-        except FileNotFoundError:
-            raise ChatFormatError(
-                f"{path}: no such file; run the stage models, which writes {FILE} beside the tokenizer"
-            ) from None
-        except json.JSONDecodeError as error:
-            raise ChatFormatError(f"{path}: not JSON ({error}); run the stage models again") from None
-        if not isinstance(values, dict):
-            raise ChatFormatError(f"{path}: holds a {type(values).__name__}, not formats by name; run the stage models again")
+            values = records.read_json(path)
+        except records.RecordError as error:
+            raise ChatFormatError(f"{error} (the stage models, which writes {FILE} beside the tokenizer)") from None
         return cls.of(values, where=str(path), policy=policy)
 
     @classmethod

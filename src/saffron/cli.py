@@ -12,6 +12,7 @@ import logging
 import os
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +20,7 @@ from typing import Annotated
 import typer
 
 from saffron import config as configs
-from saffron import exhausted, jobs
+from saffron import exhausted, jobs, secrets
 from saffron.config import Config, ConfigError, Group
 from saffron.layout import Layout
 from saffron.sources import files
@@ -712,13 +713,16 @@ def docs() -> None:
 def main() -> None:
     """Run the command; an error of this package, or the machine's, is one message and exit code 2, without a traceback."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    secrets.hide_in_logs()
     try:
         app()
     except Exception as error:
         text = str(error) if type(error).__module__.startswith("saffron") else exhausted.explained(error)
         if text is None:
-            raise
-        print(f"saffron: {text}", file=sys.stderr)
+            print(secrets.hidden(traceback.format_exc()), end="", file=sys.stderr)
+            print("saffron: not foreseen; please report it with what `saffron doctor` prints (CONTRIBUTING.md)", file=sys.stderr)
+            sys.exit(1)
+        print(f"saffron: {secrets.hidden(text)}", file=sys.stderr)
         sys.exit(2)
 
 

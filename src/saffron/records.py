@@ -141,16 +141,20 @@ def read_table(path: str | Path, schema: pa.Schema | None = None, columns: list[
         raise RecordError(f"{path}: no such table; run the stage that makes it")
     try:
         with pq.ParquetFile(path) as file:
-            found = file.schema_arrow
-            frame = file.read(columns).to_pandas()
+            if schema is not None:
+                _check_schema(path, file.schema_arrow, schema)
+            table = file.read(columns)
+            if schema is not None:  # as if written here, whatever else wrote it
+                types = [schema.field(name) for name in table.schema.names]
+                table = table.cast(pa.schema(types)).replace_schema_metadata(None)
+            frame = table.to_pandas()
+    except RecordError:
+        raise
     except (pa.ArrowException, OSError, ValueError, LookupError, TypeError) as error:  # the last two: damaged pandas metadata
         if exhausted.explained(error):
             raise
         raise RecordError(f"{path}: not a readable parquet file ({_cause(error)}); {_AGAIN}") from None
-    if schema is None:
-        return frame
-    _check_schema(path, found, schema)
-    return frame[columns or schema.names]
+    return frame if schema is None else frame[columns or schema.names]
 
 
 def check_rewards(labels: pd.DataFrame, where: Path) -> None:
@@ -176,11 +180,25 @@ def _check_schema(path: Path, found: pa.Schema, schema: pa.Schema) -> None:
     for field in schema:
         if field.name not in found.names:
             raise RecordError(f"{path}: column {field.name} is missing; {_AGAIN}")
-        if found.field(field.name).type != field.type:
-            raise RecordError(f"{path}: column {field.name} has type {found.field(field.name).type}, expected {field.type}")
+        if _plain(found.field(field.name).type) != _plain(field.type):
+            raise RecordError(
+                f"{path}: column {field.name} has type {found.field(field.name).type}, expected {field.type}; {_AGAIN}"
+            )
     unknown = sorted(set(found.names) - set(schema.names))
     if unknown:
-        raise RecordError(f"{path}: unknown columns {unknown}")
+        raise RecordError(f"{path}: unknown columns {unknown}; {_AGAIN}")
+
+
+def _plain(found: pa.DataType) -> pa.DataType:
+    """A type without how its values are laid out: pandas and polars store text as ``large_string`` or as a dictionary."""
+    kind = pa.types
+    if kind.is_dictionary(found):
+        return _plain(found.value_type)
+    if kind.is_large_string(found) or kind.is_string_view(found):
+        return pa.string()
+    if kind.is_list(found) or kind.is_large_list(found) or kind.is_list_view(found) or kind.is_large_list_view(found):
+        return pa.list_(_plain(found.value_type))
+    return found
 
 
 def write_table(path: str | Path, rows: pd.DataFrame | list[dict[str, Any]], schema: pa.Schema) -> None:
@@ -200,18 +218,55 @@ def write_table(path: str | Path, rows: pd.DataFrame | list[dict[str, Any]], sch
         pq.write_table(table, temporary, compression="zstd")
 
 
-def read_json(path: str | Path) -> Any:
-    """Read a small record.
+def read_json(path: str | Path, fields: Iterable[str] = ()) -> dict[str, Any]:
+    """Read a small record: a JSON object.
+
+    Args:
+        path: of the file.
+        fields: that it must have.
 
     Raises:
-        RecordError: if it is missing or not JSON.
+        RecordError: if it is missing, not JSON or no object, or lacks a field.
     """
+    return _object(_json(path), path, fields)
+
+
+def read_json_list(path: str | Path, fields: Iterable[str] = ()) -> list[dict[str, Any]]:
+    """Read a file that holds a JSON list of records.
+
+    Args:
+        path: of the file.
+        fields: that each of them must have.
+
+    Raises:
+        RecordError: if it is missing, not JSON or no such list, or one of them lacks a field.
+    """
+    found, fields = _json(path), tuple(fields)
+    if not isinstance(found, list):
+        raise RecordError(f"{path}: holds a {type(found).__name__}, not a JSON list; {_AGAIN}")
+    return [_object(one, path, fields) for one in found]
+
+
+def _json(path: str | Path) -> Any:
     try:
-        return json.loads(Path(path).read_text())
+        return json.loads(Path(path).read_text("utf-8"))
     except FileNotFoundError:
         raise RecordError(f"{path}: no such record; run the stage that makes it") from None
-    except ValueError as error:  # not JSON, or not even text
+    except OSError as error:
+        if exhausted.explained(error):
+            raise
+        raise RecordError(f"{path}: not readable ({error.strerror}); {_AGAIN}") from None
+    except (ValueError, RecursionError) as error:  # not JSON, or not even text
         raise RecordError(f"{path}: not JSON ({_cause(error)}); {_AGAIN}") from None
+
+
+def _object(value: Any, path: str | Path, fields: Iterable[str]) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise RecordError(f"{path}: holds a {type(value).__name__}, not a JSON object; {_AGAIN}")
+    missing = sorted(set(fields) - value.keys())
+    if missing:
+        raise RecordError(f"{path}: fields {missing} are missing; {_AGAIN}")
+    return value
 
 
 def read_tensors(path: str | Path, names: Iterable[str] = (), framework: Literal["pt", "numpy"] = "pt") -> dict[str, Any]:

@@ -27,7 +27,7 @@ from saffron.sources.sandbox.oracle import refused_at
 
 def test_every_claim_gets_a_verdict(one_seed: tuple[Config, Layout]) -> None:
     _, layout = one_seed
-    found = records.read_json(layout.analysis / "claims.json")
+    found = records.read_json_list(layout.analysis / "claims.json")
     assert [record["id"] for record in found] == [claim["id"] for claim in paper.claims()]
     verdicts = {record["id"]: record["verdict"] for record in found}
     assert verdicts["table3.numbers"] == "not testable"

@@ -113,7 +113,7 @@ def classify(folder: Path) -> None:
             describe(quantization_config={"quant_method": "bitsandbytes", "load_in_8bit": True}),
             r"quantised \(bitsandbytes\), .* take the checkpoint that was quantised, or store it plain",
         ),
-        (lambda folder: (folder / "config.json").write_text("[]"), r"config\.json holds a list, not a model's fields"),
+        (lambda folder: (folder / "config.json").write_text("[]"), r"config\.json holds a list, not a JSON object"),
         (classify, r"2 tensors .* no place for, first score\.bias: it is the head of a classifier: take the causal"),
         (add("lm_head.bias", (VOCABULARY,)), r"first lm_head\.bias: this class of model has no lm_head bias"),
         (add(f"{LAYER}.self_attn.q_proj.bias", (16,)), r"q_proj\.bias: config\.json says that this layer has no bias"),
@@ -237,3 +237,27 @@ def test_hooks_on_what_the_engine_calls_count() -> None:
     hooked = TokenTrie(model, [[1, 2, 3]]).root_logits
     assert plain is not None and hooked is not None and not torch.allclose(plain, hooked)
     torch.testing.assert_close(hooked[0], model(torch.tensor([[1, 2, 3]])).logits[0, -1])
+
+
+MIRRORED = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "3", '"text"', "[1, {}]"])
+@pytest.mark.parametrize("name", MIRRORED)
+def test_a_json_file_that_holds_no_object_is_refused_by_name(run: tuple[Config, Layout, Path], name: str, content: str) -> None:
+    settings, layout, folder = run
+    (folder / "guard" / name).write_text(content)
+    with pytest.raises(SourceError, match=rf"^models\.hub\.guard: .*guard.*{name}:? holds a .*, not a JSON object; "):
+        making.tokenizer(jobs.model(settings, "tokenizer"), layout)
+        making.guard(jobs.model(settings, "guard", 0), layout)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json"])
+def test_a_json_file_that_holds_no_object_is_refused_on_loading(run: tuple[Config, Layout, Path], name: str) -> None:
+    _, _, folder = run
+    (folder / "policy" / name).write_text("[]")
+    with pytest.raises(models.ModelError, match=rf"{folder}/policy: .*{name} holds a list, not a JSON object; fetch it again"):
+        if name == "config.json":
+            models.load_lm(folder / "policy", Runtime(device="cpu"))
+        else:
+            models.load_tokenizer(folder / "policy")

@@ -89,7 +89,7 @@ def test_the_plan_agrees_with_the_replicas_ledger(finished: tuple[Config, Layout
 
 def test_the_analysis_gives_a_verdict_on_every_claim(finished: tuple[Config, Layout]) -> None:
     _, layout = finished
-    claims = records.read_json(layout.analysis / "claims.json")
+    claims = records.read_json_list(layout.analysis / "claims.json")
     assert {"figure1.one_call"} < {claim["id"] for claim in claims}
     assert all(claim["verdict"] for claim in claims)
 

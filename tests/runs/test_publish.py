@@ -190,7 +190,7 @@ def test_variants_stand_beside_their_run_with_their_verdicts(made: tuple[Config,
     publish.publish_variants(config, layout, ["made-draw1"])
     after = blocks.regenerate(block, publish.published(layout.root))
     assert "| claim | made (1 training seed) | mrm.epochs 9.0 and mrm.draw 1 (1 training seed) |" in after
-    claims = records.read_json(layout.analysis / "claims.json")
+    claims = records.read_json_list(layout.analysis / "claims.json")
     compared = [claim for claim in claims if claim["leaning"] is not None]
     assert len(after.splitlines()) == 4 + len(compared) and len(compared) > 10
     own_claim = next(claim for claim in compared if claim["id"] == "figure2.saffron_below_best_of_n")

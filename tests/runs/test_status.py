@@ -104,7 +104,7 @@ def test_a_finished_run_is_summed_up(project: Path, monkeypatch: pytest.MonkeyPa
     text = status.summary(config, layout)
     lines = text.splitlines()
     assert lines[0] == "Main claims:" and len(lines) <= 14 and max(map(len, lines)) <= 130
-    verdicts = {record["id"]: record["verdict"] for record in records.read_json(layout.analysis / "claims.json")}
+    verdicts = {record["id"]: record["verdict"] for record in records.read_json_list(layout.analysis / "claims.json")}
     assert [line.split("  ")[1].split(" (")[0] for line in lines[1:9]] == [verdicts[claim] for claim in paper.headlines()]
     assert "time (CPU time): 0:01:15 (0:00:30); search 0:01:15 (0:00:30)" in text
     assert lines[-1] == f"report: {(layout.figures / 'report.html').as_posix()}" and layout.runtimes.exists()

@@ -42,7 +42,7 @@ def load(config: Config, layout: Layout, seed: int, variant: str = "default") ->
     """
     path = layout.mrm(seed, variant) / "evaluation.parquet"
     frame = records.read_table(path, records.MRM_EVALUATION)
-    held_out = int(records.read_json(path.with_suffix(".json"))["held_out_prefixes"])
+    held_out = int(records.read_json(path.with_suffix(".json"), ("held_out_prefixes",))["held_out_prefixes"])
     wanted = min(config.mrm.evaluation_prefixes, held_out)
     if len(frame) != wanted or not wanted:
         raise RecordError(

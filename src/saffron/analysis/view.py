@@ -66,12 +66,12 @@ class View:
     @cached_property
     def analysis(self) -> dict[str, Any]:
         """``analysis.json``."""
-        return records.read_json(self.layout.analysis / analysis.ANALYSIS)
+        return records.read_json(self.layout.analysis / analysis.ANALYSIS, ("inputs", "judges"))
 
     @cached_property
     def claims(self) -> list[dict[str, Any]]:
         """``claims.json``."""
-        return records.read_json(self.layout.analysis / analysis.CLAIMS)
+        return records.read_json_list(self.layout.analysis / analysis.CLAIMS, ("id", "verdict"))
 
     @cached_property
     def cells(self) -> pd.DataFrame:

@@ -7,12 +7,55 @@ fills in what is missing. Each of these runs to the end with numbers that mean n
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 CAUSAL = "ForCausalLM"
 #: Tensors that old checkpoints hold though no model has a place for them: what the config says anyway.
 DERIVED = ("rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")
+
+#: Which file each tensor of sharded weights is in.
+INDEX = "model.safetensors.index.json"
+#: What is read of a model beside its weights, and of a tokenizer: each file one JSON object.
+MODEL_JSON = ("config.json", "generation_config.json")
+TOKENIZER_JSON = ("config.json", "tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.json")
+
+
+def check_json(folder: Path, patterns: Iterable[str]) -> None:
+    """Refuse a folder in which a file is no JSON object, before transformers takes it for one.
+
+    Args:
+        folder: of a checkpoint; a file may be missing.
+        patterns: of its files' names.
+
+    Raises:
+        ValueError: naming the file and the remedy.
+    """
+    for path in sorted(path for pattern in patterns for path in folder.glob(pattern)):
+        try:
+            found = json.loads(path.read_text("utf-8"))
+        except (ValueError, RecursionError) as error:  # not JSON, or not even text
+            raise ValueError(f"{path.name} is not JSON ({error}); fetch it again") from None
+        if not isinstance(found, dict):
+            raise ValueError(f"{path.name} holds a {type(found).__name__}, not a JSON object; fetch it again")
+
+
+def parts(index: Path) -> list[str]:
+    """Names of the files that an index of sharded weights names, which have to be safetensors files beside it.
+
+    Raises:
+        ValueError: naming the index and what it names instead.
+    """
+    try:
+        named = set(json.loads(index.read_text("utf-8"))["weight_map"].values())
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        raise ValueError(f"{index} is not an index of weights; fetch it again") from None
+    for name in named:
+        if not isinstance(name, str) or not name.endswith(".safetensors") or Path(name).name != name or "\\" in name:
+            raise ValueError(f"{index} names {name!r}: only safetensors files beside it are read; take another checkpoint")
+    return sorted(named)
 
 
 def check_config(config: Any) -> None:
@@ -24,8 +67,6 @@ def check_config(config: Any) -> None:
     Raises:
         ValueError: naming the field and the remedy.
     """
-    if not isinstance(config, Mapping):
-        raise ValueError(f"config.json holds a {type(config).__name__}, not a model's fields; fetch it again")
     named = config.get("architectures")
     if not isinstance(named, list) or not named:
         raise ValueError(

@@ -32,9 +32,11 @@ from saffron.models.loading import skeleton
 
 #: The chat formats of the paper's models: part of the project, not of a run.
 CHAT_FORMATS = PAPER / chat.FILE
-TOKENIZER_PATTERNS = ["tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt"]
+#: By name: what else lies in a repository, code among it, is not fetched.
+TOKENIZER_PATTERNS = ["tokenizer.json", "tokenizer.model", "tokenizer_config.json"]
+TOKENIZER_PATTERNS += ["special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt"]
 TOKENIZER_PATTERNS += ["chat_template*.jinja", "config.json"]
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+WEIGHTS, INDEX = "model.safetensors", checks.INDEX
 MODEL_PATTERNS = ["config.json", "generation_config.json", "model*.safetensors", INDEX]
 
 
@@ -124,7 +126,7 @@ def check_one_width(policy: int, guard: int) -> None:
 def _config(folder: Path, key: str) -> dict[str, Any]:
     """A model's ``config.json``, if it describes what can be read here."""
     try:
-        config: dict[str, Any] = records.read_json(folder / "config.json")
+        config = records.read_json(folder / "config.json")
     except records.RecordError as error:
         raise SourceError(f"{key}: {error.args[0].partition(';')[0]}; check the revision or mirror") from None
     with _refusing(key):
@@ -156,6 +158,7 @@ def load_tokenizer(folder: Path, key: str) -> Any:
     from transformers import AutoTokenizer
 
     try:
+        checks.check_json(folder, checks.TOKENIZER_JSON)
         return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
         if exhausted.explained(error):
@@ -219,6 +222,8 @@ def whole(file: HubFile | PackageModel, key: str, layout: Layout) -> Path:
             f"{key}: {source} lacks config.json or model*.safetensors; only safetensors weights are read: "
             "check the revision or mirror"
         )
+    with _refusing(f"{key}: {source}"):
+        checks.check_json(source, checks.MODEL_JSON)
     config = _config(source, key)
     model = _drivable(source, key)
     with _refusing(key):
@@ -271,16 +276,21 @@ def check_weights(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> set[st
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    """The files that transformers reads, in its order of preference."""
+    """The files that transformers reads, in its order of preference.
+
+    Raises:
+        SourceError: if there is none, or the index names anything but safetensors files beside it.
+    """
     if os.path.lexists(folder / WEIGHTS):  # also a link into a cache whose file is gone
         return [folder / WEIGHTS]
     index = folder / INDEX
     if not index.exists():
         raise SourceError(f"{folder} has neither {WEIGHTS} nor {INDEX}, which names the parts")
     try:
-        return [folder / name for name in sorted(set(records.read_json(index)["weight_map"].values()))]
-    except (records.RecordError, KeyError, TypeError, AttributeError):
-        raise SourceError(f"{index} is not an index of weights") from None
+        names = checks.parts(index)
+    except ValueError as error:
+        raise SourceError(str(error)) from None
+    return [folder / name for name in names]
 
 
 def _drivable(source: Path, key: str) -> Any:

@@ -84,7 +84,10 @@ def load_lm(
     place, dtype = device_of(runtime), getattr(torch, runtime.dtype)
     free = device.free_bytes(place)
     with _readable(folder, "model"):
+        checkpoint.check_json(folder, checkpoint.MODEL_JSON)
         checkpoint.check_config(PreTrainedConfig.get_config_dict(folder)[0])
+        if (folder / checkpoint.INDEX).exists():
+            checkpoint.parts(folder / checkpoint.INDEX)
         check_fits(folder, dtype, free)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -92,6 +95,7 @@ def load_lm(
             attn_implementation=attn,
             local_files_only=True,
             trust_remote_code=False,
+            use_safetensors=True,  # else a pickle would do where they are missing
             device_map={"": place} if device_map == "auto" else None,
             output_loading_info=True,
         )
@@ -179,6 +183,7 @@ def _read_tokenizer(folder: Path, modified: int) -> PreTrainedTokenizerFast:
     from transformers import AutoTokenizer
 
     with _readable(folder, "tokenizer"):
+        checkpoint.check_json(folder, checkpoint.TOKENIZER_JSON)
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     return tokenizer  # type: ignore[no-any-return]
 

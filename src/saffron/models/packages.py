@@ -84,8 +84,9 @@ def convert(source: Path, target: Path, key: str) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
-        read: Any = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+        held: dict[str, Any] = {"gguf_file": source.name, "local_files_only": True, "trust_remote_code": False}
+        read: Any = AutoModelForCausalLM.from_pretrained(source.parent, dtype=torch.float32, **held)
+        tokenizer = AutoTokenizer.from_pretrained(source.parent, **held)
     except ImportError:
         raise SourceError(
             f"{key}: reading {source.name} takes the Python package gguf, which is not installed: run `make env-smollm`"

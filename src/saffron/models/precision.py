@@ -38,7 +38,7 @@ def resolved(config: Config, layout: Layout) -> Config:
     if config.runtime.dtype != "auto":
         return config
     if layout.dtype_record.exists():
-        record = records.read_json(layout.dtype_record)
+        record = records.read_json(layout.dtype_record, ("dtype",))
     else:
         record = choose(config.runtime)
         records.write_json(layout.dtype_record, record)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 from saffron import records
@@ -24,6 +25,8 @@ PACKAGED = {
         hidden_size=576, intermediate_size=1536, layers=30, heads=9, kv_heads=3, head_dim=64, vocab_size=49_152
     )
 }
+#: Fields of a ``config.json`` without which a shape is not known.
+NEEDED = ("num_attention_heads", "num_hidden_layers", "hidden_size", "intermediate_size", "vocab_size")
 
 
 class ShapeError(ValueError):
@@ -35,10 +38,11 @@ def shape_of(config: Config, layout: Layout, role: str) -> ModelShape:
 
     Raises:
         ShapeError: for a hub model that is neither there nor known.
+        RecordError: if its ``config.json`` cannot be read or lacks a size.
     """
     folder = layout.model(role, config.train_seeds[0])
     if (folder / "config.json").exists():
-        return ModelShape.from_config(SimpleNamespace(**records.read_json(folder / "config.json")))
+        return _stored(folder / "config.json")
     if config.models.origin == "sandbox":
         assert config.models.sandbox is not None  # checked by config.Models
         size: Architecture = getattr(config.models.sandbox, role)
@@ -48,13 +52,18 @@ def shape_of(config: Config, layout: Layout, role: str) -> ModelShape:
         return replace(shape_of(config, layout, file.of), layers=file.layers)
     packaged = isinstance(file, PackageModel)
     if not packaged and file.path is not None and (layout.root / file.path / "config.json").exists():
-        return ModelShape.from_config(SimpleNamespace(**records.read_json(layout.root / file.path / "config.json")))
+        return _stored(layout.root / file.path / "config.json")
     known = PACKAGED.get(file.package) if packaged else SHAPES.get(file.id)
     if known is None:
         raise ShapeError(
             f"models.hub.{role}: the size of {file.id} is not known; run `saffron models {role}` first, then plan again"
         )
     return known
+
+
+def _stored(path: Path) -> ModelShape:
+    """Shape of a model from its ``config.json``."""
+    return ModelShape.from_config(SimpleNamespace(**records.read_json(path, NEEDED)))
 
 
 def _sandbox_shape(size: Architecture, vocabulary: int) -> ModelShape:

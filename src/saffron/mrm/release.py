@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import pickle
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -128,7 +128,7 @@ def export(folder: Path, released: Path) -> None:
         raise ReleaseError(f"{folder}: no trained MRM here; run the stage mrm")
     if released.exists() and any(released.iterdir()):
         raise ReleaseError(f"{released}: not empty; name a new folder")
-    settings = records.read_json(beside(folder))["mrm"]
+    settings = records.read_json(beside(folder), ("mrm",))["mrm"]
     if settings.get("unembedding_scale", 1) != 1 or settings.get("centred_verdicts"):
         raise ReleaseError(
             f"{folder}: trained with mrm.unembedding_scale or mrm.centred_verdicts, and the release's layout has no lm_head"
@@ -228,7 +228,7 @@ def read_bias(source: Path, vocabulary: int) -> Tensor:
     return bias.detach().float()
 
 
-def check_description(described: Any, path: Path) -> None:
+def check_description(described: Mapping[str, Any], path: Path) -> None:
     """Refuse an adapter that is more than LoRA on some linear layers, and one that a newer peft describes in fields of its own.
 
     What scales LoRA (``use_rslora``, ``alpha_pattern``) is peft's to read, which merges it.
@@ -242,9 +242,10 @@ def check_description(described: Any, path: Path) -> None:
     """
     from peft import LoraConfig
 
-    if not isinstance(described, dict) or described.get("peft_type") != "LORA":
-        kind = described.get("peft_type") if isinstance(described, dict) else type(described).__name__
-        raise ReleaseError(f"{path}: peft_type is {kind}, but only LORA can be merged into the guard; take a LoRA adapter")
+    if described.get("peft_type") != "LORA":
+        raise ReleaseError(
+            f"{path}: peft_type is {described.get('peft_type')}, but only LORA can be merged into the guard; take a LoRA adapter"
+        )
     plain = LoraConfig().to_dict()
     for name, value in described.items():
         if name in HONOURED or not value or value in (plain.get(name), "gaussian"):
@@ -279,10 +280,13 @@ def _read_pickled(path: Path) -> Tensor:
     """A tensor from a ``.pt`` file written on any device; only tensors are unpickled."""
     try:
         value = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, ValueError, TypeError, AttributeError) as error:
         if exhausted.explained(error):
             raise
-        raise ReleaseError(f"{path}: not a file of tensors alone ({str(error).splitlines()[0]}); fetch it again") from None
+        cause = next(iter(str(error).splitlines()), type(error).__name__)  # what a damaged file ends in varies
+        raise ReleaseError(f"{path}: not a file of tensors alone ({cause}); fetch it again") from None
     if not isinstance(value, Tensor):
         raise ReleaseError(f"{path}: holds {type(value).__name__}, expected a tensor")
+    if value.layout != torch.strided or value.device.type != "cpu":
+        raise ReleaseError(f"{path}: holds a tensor of layout {value.layout} on {value.device}, expected plain numbers")
     return value

@@ -211,7 +211,7 @@ def _job(path: Path) -> Job:
     return Job(
         start=end - float(row["s"]),
         end=end,
-        cpu=records.read_json(cpu)["cpu_s"] if cpu.exists() else None,
+        cpu=records.read_json(cpu, ("cpu_s",))["cpu_s"] if cpu.exists() else None,
         memory=0.0 if memory in ("-", "NA") else float(memory),
     )
 

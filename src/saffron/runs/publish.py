@@ -186,7 +186,7 @@ def collect(config: Config, layout: Layout) -> dict[str, Any]:
         },
         "settings": configs.as_dict(config),
         "analysis": records.read_json(layout.analysis / "analysis.json"),
-        "claims": records.read_json(layout.analysis / "claims.json"),
+        "claims": records.read_json_list(layout.analysis / "claims.json"),
         "tables": {name: (layout.figures / f"{name}.md").read_text("utf-8") for name in table_names(config)}
         | _beyond_replication(config, layout),
     }
@@ -213,7 +213,7 @@ def _beyond_replication(config: Config, layout: Layout) -> dict[str, str]:
 
 
 def _finished(config: Config, layout: Layout) -> dict[str, Any]:
-    run = records.read_json(layout.provenance)
+    run = records.read_json(layout.provenance, ("config_sha256", "git", "outputs"))
     again = f"run `make replicate CONFIG={config.name}` first"
     if run["config_sha256"] != provenance.config_sha256(config):
         raise PublishError(f"{layout.provenance}: of another config than the one given; {again}")
@@ -233,7 +233,7 @@ def published(root: Path = Path()) -> dict[str, dict[str, Any]]:
     beside = {kind: [path for path in files if path.stem.endswith(f"-{kind}")] for kind in (REDRAWS, VARIANTS)}
     found = {path.stem: records.read_json(path) for path in files if not any(path in others for others in beside.values())}
     for kind, paths in beside.items():
-        others = [records.read_json(path) for path in paths]
+        others = [records.read_json(path, ("settings",)) for path in paths]
         for record in found.values():
             of_it = [each for each in others if comparison.same_world(each["settings"], record.get("settings"))]
             record |= {kind: of_it[0]} if of_it else {}

@@ -81,7 +81,7 @@ def gather(job: LabelJob, layout: Layout) -> None:
         )
     records.check_rewards(labels, layout.safety4m(seed))
     labels = labels.sort_values("conversation_id", key=lambda ids: ids.map(rank)).reset_index(drop=True)
-    guard = records.read_json(layout.model("guard", seed) / "config.json")
+    guard = records.read_json(layout.model("guard", seed) / "config.json", ("vocab_size",))
     mask = unseen_mask(labels, int(guard["vocab_size"]))
     folder = layout.safety4m(seed)
     records.write_table(folder / "labels.parquet", labels, records.SAFETY4M)

@@ -66,7 +66,7 @@ def source(layout: Layout) -> dict[str, str]:
     Raises:
         RecordError: if there is no record of the sources.
     """
-    origin = records.read_json(layout.sources_record)["origins"]["conversations"]
+    origin = records.read_json(layout.sources_record, ("origins",))["origins"]["conversations"]
     name = origin["name"]
     if "revision" in origin:
         name += f", {origin['revision']}" if origin["revision"] == "local mirror" else f" at revision {origin['revision']}"

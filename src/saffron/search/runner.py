@@ -246,7 +246,9 @@ class _Blocks:
         """Batch sizes noted with this run's finished blocks, by block (none on a CPU)."""
         mine = {f"block{index}" for index in blocks}
         paths = sorted(self.folder.glob("*.json"))
-        return {path.stem: records.read_json(path)["batch_size"] for path in paths if path.stem.split(".")[1] in mine}
+        return {
+            path.stem: records.read_json(path, ("batch_size",))["batch_size"] for path in paths if path.stem.split(".")[1] in mine
+        }
 
 
 # ------------------------------------------------------------------------------------------------------ matched budgets

@@ -9,6 +9,7 @@ import importlib.util
 import json
 import os
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -242,15 +243,16 @@ def _lines(path: Path, where: str) -> Iterator[Any]:
             for number, line in enumerate(stream, start=1):
                 if line.strip():
                     yield _parsed(line, f"{where}, line {number}")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise SourceError(f"{where} cannot be read ({error}); save it as UTF-8, or fetch it again") from None
 
 
 def _parsed(text: str, where: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise SourceError(f"{where}: not JSON ({error.msg}); mend it, or fetch the file again") from None
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits, or lists within lists without end
+        cause = error.msg if isinstance(error, json.JSONDecodeError) else error
+        raise SourceError(f"{where}: not JSON ({cause}); mend it, or fetch the file again") from None
 
 
 def _json(path: Path, where: str) -> list[Any]:
@@ -271,7 +273,7 @@ def _parquet(path: Path, where: str) -> list[dict[str, Any]]:
 
     try:
         return pq.read_table(path).to_pylist()
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         if exhausted.explained(error):
             raise
         raise SourceError(f"{where} is not a readable parquet file ({error}); fetch it again") from None

@@ -34,7 +34,7 @@ def draw(view: View, most: int = 7) -> Figure:
             _draw_step(ax, shown, left_out, kind, view.show_text)
             ax.set_title(title, loc="left", fontweight="bold")
         prefix = _prefix(step.prefix, view.show_text)
-        figure.text(0.01, 0.985, prefix, fontsize=7, va="top")
+        figure.text(0.01, 0.985, prefix, fontsize=7, va="top", parse_math=False)
         figure.subplots_adjust(left=0.01, right=0.99, top=1 - 0.46 / figure.get_figheight(), bottom=0.02, wspace=0.06)
     return figure
 
@@ -83,7 +83,15 @@ def _draw_step(ax: Axes, shown: list[Candidate], left_out: int, kind: str, show_
             )
         )
         ax.text(
-            x + width / 2, y, text, ha="center", va="center", fontsize=7, fontweight="bold" if bold else "normal", color="#111111"
+            x + width / 2,
+            y,
+            text,
+            ha="center",
+            va="center",
+            fontsize=7,
+            fontweight="bold" if bold else "normal",
+            color="#111111",
+            parse_math=False,  # a token may be a dollar sign
         )
 
     box(0.05, middle, 1.25, 0.8, "prefix", "white")

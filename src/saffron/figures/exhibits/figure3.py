@@ -121,6 +121,7 @@ def _draw_part(ax: Axes, search: Search, tokens: int, sequences: int, show_text:
                 fontsize=min(5.5, 40 / len(text)),  # the whole token fits its block
                 color=ink,
                 clip_on=True,
+                parse_math=False,  # a token may be a dollar sign
             )
     ax.set_xlim(0, tokens)
     ax.set_ylim(len(chosen), 0)
