@@ -156,13 +156,17 @@ def test_a_missing_input_is_one_message_and_exit_code_2(tmp_path: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_a_programming_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_programming_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def broken() -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr(cli, "app", broken)
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(SystemExit) as end:
         cli.main()
+    assert end.value.code == 1
+    printed = capsys.readouterr().err
+    assert "Traceback" in printed and "in broken" in printed and "ZeroDivisionError" in printed
+    assert printed.endswith("please report it with what `saffron doctor` prints (CONTRIBUTING.md)\n")
 
 
 def _with_a_gpu(folder: Path, name: str) -> Path:

@@ -13,7 +13,7 @@ from saffron import jobs, records
 from saffron.analysis import ablations, paper
 from saffron.analysis import stage as analysis
 from saffron.analysis.claims import labels
-from saffron.analysis.sections import exploration
+from saffron.analysis.sections import exploration, overoptimisation
 from saffron.analysis.study import Study
 from saffron.analysis.view import View
 from saffron.config import Config, ConfigError
@@ -38,7 +38,7 @@ def test_every_claim_gets_a_verdict(one_seed: tuple[Config, Layout]) -> None:
 
 
 def test_over_optimisation_is_told_by_rewards_judges_and_repetition(three_seeds: Study) -> None:
-    rows = {(row["method"], row["budget"]): row for row in three_seeds.overoptimisation()}
+    rows = {(row["method"], row["budget"]): row for row in overoptimisation.rows(three_seeds)}
     frame = three_seeds.of("scaling").frame
     assert {(m, b) for m, b in rows} == set(zip(frame["method"], frame["budget"], strict=True))
     for (method, budget), row in rows.items():

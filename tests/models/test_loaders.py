@@ -78,7 +78,7 @@ def _drop_a_tensor(path: Path) -> None:
     [
         ("model.safetensors", _halve, "SafetensorError"),
         ("model.safetensors", _drop_a_tensor, "gate_proj.weight'] are missing"),
-        ("config.json", _halve, "OSError"),
+        ("config.json", _halve, "config.json is not JSON"),
     ],
 )
 def test_a_broken_model_is_named_with_cause_and_remedy(

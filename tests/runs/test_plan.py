@@ -156,9 +156,9 @@ def test_the_sandboxs_published_cpu_time_is_planned_within_a_factor_of_two() -> 
     for row in table:
         measured = sum(stages[stage]["cpu_s"] for stage in row.stage.split(", "))
         assert 0.5 < plan.cpu_seconds(row, MEASURED) / measured < 2, row.stage
-    total = published["runtimes"]["total"]
-    assert 0.5 < sum(plan.cpu_seconds(row, MEASURED) for row in table) / total["cpu_s"] < 2
-    assert 0.5 < sum(plan.wall_seconds(row, MEASURED) for row in table) / total["wall_s"] < 2
+    cpu, wall = (sum(seconds(row, MEASURED) for row in table) for seconds in (plan.cpu_seconds, plan.wall_seconds))
+    assert 0.5 < cpu / published["runtimes"]["total"]["cpu_s"] < 2
+    assert cpu / 2 < wall < cpu  # of two idle cores; what else ran beside the published run is in its wall time
 
 
 def test_the_real_model_is_planned_for_an_hour_on_either_kind_of_machine() -> None:
