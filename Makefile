@@ -125,10 +125,10 @@ replica: env ## the paper's code path on tiny models with the real vocabulary an
 	config=$$(python tests/replica build/replica large | tail -n 1); snakemake --configfile $$config $(HOW)
 
 test: lint ## everything that must hold: lint, types, unit tests, the workflow itself
-	python -m pytest -n 2
+	python -m pytest -n 2 --dist worksteal --durations 20
 
 test-fast: env ## unit tests alone
-	python -m pytest -n 2 -m "not dag"
+	python -m pytest -n 2 --dist worksteal -m "not dag"
 
 torture: env ## faults done on purpose, for days; less: make torture PART=kills COUNT=3 SEED=7 (docs/robustness.md)
 	python tests/torture $(PART) --seed $(SEED) $(if $(COUNT),--count $(COUNT)) --record

@@ -115,10 +115,11 @@ def test_a_tensor_without_plain_numbers_is_refused(tmp_path: Path, odd: torch.Te
         ("rows.jsonl", b"[" * 100_000),
         ("rows.jsonl", b'{"a": ' + b"9" * 5000 + b"}"),
         ("rows.json", b"[" * 100_000),
-        ("rows.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 1000)[:30] + bytes(40)),
+        ("rows.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 1000, mtime=0)[:30] + bytes(40)),
         ("rows.parquet", b"PAR1" + bytes(50)),
         ("rows.jsonl", b"\xff\xfe\x00"),
     ],
+    ids=["nested lines", "a long number", "nested", "a broken archive", "no parquet", "no UTF-8"],
 )
 def test_a_damaged_or_hostile_data_file_is_one_message(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
