@@ -87,7 +87,7 @@ def test_a_command_that_runs_no_model_loads_no_torch(module: str) -> None:
     ["saffron.figures.notebooks", "saffron.figures.discovery", "saffron.jobs", "saffron.runs.provenance", "saffron.records"],
 )
 def test_a_notebooks_process_and_the_record_of_times_load_no_pandas(module: str) -> None:
-    """The kernel of a notebook loads it in a process of its own."""
+    """A page of tables alone draws nothing."""
     code = f"import sys, {module}; print([name for name in ('pandas', 'matplotlib') if name in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
 

@@ -71,7 +71,25 @@ def test_a_failing_cell_is_named_and_stays_readable(notebooks: Path) -> None:
     executed = notebooks / "logs/figure9.ipynb"
     with pytest.raises(NotebookError, match=r"figure9\.ipynb: cell 3 failed: AssertionError: a bad value .*logs/figure9\.ipynb"):
         runner.execute("figure9", {"target": "unused", "value": "bad"}, executed)
-    assert "a bad value" in executed.read_text()
+    outputs = nbformat.read(executed, as_version=4).cells[-1].outputs
+    assert [output.output_type for output in outputs] == ["error"] and "a bad value" in outputs[0].evalue
+
+
+def test_what_a_cell_prints_and_displays_is_kept_and_cells_share_their_names(notebooks: Path) -> None:
+    write_notebook(
+        notebooks,
+        "from IPython.display import Markdown, display\nimport matplotlib\nprint('hello')\ndisplay(Markdown('# A'))\n"
+        "open(target, 'w').write(matplotlib.get_backend())\n6 * 7",
+    )
+    executed = notebooks / "executed.ipynb"
+    runner.execute("figure9", {"target": str(notebooks / "backend")}, executed)
+    assert (notebooks / "backend").read_text() == "agg"
+    outputs = nbformat.read(executed, as_version=4).cells[-1].outputs
+    assert [output.get("text") or output.data.get("text/markdown") or output.data["text/plain"] for output in outputs] == [
+        "hello\n",
+        "# A",
+        "42",
+    ]
 
 
 def test_an_undeclared_parameter_is_an_error(notebooks: Path) -> None:
