@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import sys
 import tomllib
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +64,30 @@ def test_the_lock_has_every_dependency_in_its_bounds() -> None:
 
 
 #: Packages that are imported under another name than their own.
-MODULES = {"pyyaml": "yaml"}
+MODULES = {"pyyaml": "yaml", "ipython": "IPython"}
+#: Read where they are installed alone.
+ONLY_THERE = {"gguf"}
+
+
+def test_every_imported_package_is_a_dependency_or_one_of_a_dependency() -> None:
+    """What only this environment happens to hold is missing where the wheel is installed."""
+    imported = set()
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                imported.add(str(node.module).split(".")[0])
+    distributions = packages_distributions()
+    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
+    names = {canonicalize_name(Requirement(text).name) for text in dependencies}
+    theirs = {canonicalize_name(Requirement(text).name) for name in names for text in requires(name) or () if "extra" not in text}
+    missing = {
+        module
+        for module in imported - sys.stdlib_module_names - {"saffron"} - ONLY_THERE
+        if not {canonicalize_name(name) for name in distributions.get(module, ())} & (names | theirs)
+    }
+    assert missing == set()
 
 
 def test_every_dependency_is_imported() -> None:
