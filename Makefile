@@ -4,22 +4,25 @@ SHELL := bash
 .DEFAULT_GOAL := help
 .PHONY: help env env-smollm env-docs docs-site replicate figures figure ablations criteria sandbox-study seeds redraws outcome-shares compare smoke replica plan clean-stage runtimes publish benchmark benchmark-gpu test test-fast torture audit lint format docs lock clean
 
-CONFIG ?= sandbox
-CORES ?=
-PROFILE ?= default
-PYTHON ?= python3.11
-NAME ?= figure2
-STAGE ?=
-VARIANT ?= shipped
-PART ?= all
-COUNT ?=
-SEED ?= 0
+# Only what stands behind `make` counts: some systems set NAME or CONFIG in the environment for purposes of their own.
+CONFIG := sandbox
+CORES :=
+PROFILE := default
+PYTHON := python3.11
+NAME := figure2
+STAGE :=
+VARIANT := shipped
+PART := all
+COUNT :=
+SEED := 0
 
 BIN := .venv/bin
 STAMP := .venv/.complete
 SMOLLM := .venv/.smollm
 SITE := .venv/.docs
-CONFIGFILE := config/$(CONFIG).yaml
+# An expected name, or an end with what there is: $(call one_of,VARIABLE,what it is,those there are).
+one_of = $(if $(filter $($(1)),$(3)),,$(error $(1)=$($(1)): no such $(2); there are $(sort $(3))))
+CONFIGFILE = $(call one_of,CONFIG,config,$(patsubst config/%.yaml,%,$(wildcard config/*.yaml)))config/$(CONFIG).yaml
 STAGES := sources models safety4m mrm search judge analysis figures
 # Commands of this environment first; a package installed for the user must not shadow a pinned one.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -27,7 +30,7 @@ export PYTHONNOUSERSITE := 1
 unexport PYTHONPATH
 # --configfile takes several files: an option must stand between it and a target.
 # Cores stand in the profile; --cores 2 over profiles/gpu would cut every job to two threads and run one job at a time.
-HOW = $(if $(CORES),--cores $(CORES)) --workflow-profile profiles/$(PROFILE)
+HOW = $(call one_of,PROFILE,profile,$(notdir $(wildcard profiles/*)))$(if $(CORES),--cores $(CORES)) --workflow-profile profiles/$(PROFILE)
 SNAKEMAKE = snakemake --configfile $(CONFIGFILE) $(HOW)
 
 help: ## list the commands
@@ -39,6 +42,7 @@ env: $(STAMP) ## make the environment in .venv from requirements.lock
 $(STAMP): requirements.lock pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11, or name one: make env PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "$(PYTHON) is not Python 3.11: name one: make env PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@case "$$PWD" in *[\"\\:{}\$$\`]*) echo "$$PWD: the commands that pip makes work in no folder with one of \" \\ : { } \$$ \` in its path: move or rename it" >&2; exit 2;; esac
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
@@ -109,8 +113,7 @@ runtimes: env ## wall and CPU time of every stage of a finished run
 	@saffron runtimes --config $(CONFIGFILE)
 
 clean-stage: env ## delete what one stage made: make clean-stage STAGE=search
-	@[ -n "$(filter $(STAGE),$(STAGES))" ] || { echo "STAGE must be one of: $(STAGES)" >&2; exit 2; }
-	@name=$(CONFIG); if [ "$(STAGE)" = figures ]; then rm -rf "figures/$$name"; else rm -rf "data/$$name/$(STAGE)"; fi
+	@$(call one_of,STAGE,stage,$(STAGES))$(call one_of,CONFIG,run,$(notdir $(wildcard data/* figures/*)))name=$(CONFIG); if [ "$(STAGE)" = figures ]; then rm -rf "figures/$$name"; else rm -rf "data/$$name/$(STAGE)"; fi
 
 publish: env ## write data/reference/ours/<config>.json from a finished run, regenerate numbers and pictures of README and site
 	saffron publish --config $(CONFIGFILE)

@@ -1,8 +1,15 @@
 # The whole replication: sources → models → safety4m → mrm → search → judge → analysis → figures.
 # WHAT to run is a config (--configfile config/<name>.yaml), HOW to run it a profile (--workflow-profile profiles/<name>).
+import sys
+from pathlib import Path
+
 from snakemake.utils import min_version
 
 min_version("9.0")
+
+from saffron.runs import started
+
+started.require(Path(workflow.main_snakefile).parent, sys.argv)
 
 if not workflow.config_settings.configfiles:
 

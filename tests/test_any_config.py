@@ -7,7 +7,6 @@ Results are made up (:mod:`synthetic_results`). More examples than CI tries, fro
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import os
 import string
@@ -16,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import drawing
 import pytest
 import synthetic_results
 import yaml
@@ -25,15 +25,14 @@ from hypothesis import strategies as st
 from saffron import config as configs
 from saffron import jobs, records, roles, workflow
 from saffron.analysis import stage as analysis
-from saffron.analysis.view import View
 from saffron.config import SANDBOX_SETS, Config, ConfigError
-from saffron.figures import discovery, style
+from saffron.figures import discovery
 from saffron.figures.base import FigureError
 from saffron.layout import Layout
 from saffron.methods.discovery import method as described
 from saffron.roles import Role
 from saffron.runs import jobs as figure_jobs
-from saffron.runs import plan, report
+from saffron.runs import plan
 
 ROOT = Path(__file__).parents[1]
 #: Without a number in the environment the same few examples each time.
@@ -42,7 +41,7 @@ EXAMPLES = os.environ.get("SAFFRON_EXAMPLES")
 
 def tries(share: float) -> Any:
     """Hypothesis' settings for a share of the examples."""
-    number = max(1, round(share * int(EXAMPLES or 24)))
+    number = max(1, round(share * int(EXAMPLES or 16)))
     slow = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
     # Shrinking an example of which each try takes seconds is for whoever looks for it.
     phases = set(Phase) - ({Phase.shrink, Phase.explain} if EXAMPLES is None else {Phase.explain})
@@ -61,25 +60,10 @@ def shipped(name: str) -> dict[str, Any]:
 CONFIGS = {path.stem: shipped(path.stem) for path in sorted((ROOT / "config").glob("*.yaml"))}
 
 
-@contextlib.contextmanager
-def small() -> Iterator[None]:
-    """Every figure is drawn and as few of its pixels are written as can be."""
-
-    def save(figure: Any, folder: Path, name: str) -> None:
-        with style.styled():
-            folder.mkdir(parents=True, exist_ok=True)
-            figure.savefig(folder / f"{name}.png", dpi=20)
-        style.plt.close(figure)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(style, "save", save)
-        yield
-
-
 @pytest.fixture(scope="module", autouse=True)
 def drawn_small() -> Iterator[None]:
     """Figures of few pixels in every test here."""
-    with small():
+    with drawing.small():
         yield
 
 
@@ -104,12 +88,7 @@ def to_the_end(config: Config, always: bool | None = None) -> None:
 
         synthetic_results.write(config, layout, always)
         analysis.run(jobs.analyse(config).config, layout)
-        view = View.of(config, layout)
-        for exhibit in discovery.exhibits(config).values():
-            note(f"drawing {exhibit.name}")
-            exhibit.save(view)
-        report.write(config, layout)
-        page = (layout.figures / "report.html").read_text()
+        page = drawing.draw(config, layout, note)
         assert all(f"Experiment {name}" in page for name in workflow.experiments(config))
 
 

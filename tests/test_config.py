@@ -161,8 +161,14 @@ def test_every_problem_is_named_at_once() -> None:
         configs.parse(broken, "config/x.yaml")
 
 
-def test_missing_and_unreadable_files_are_config_errors(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no such config"):
+def test_missing_and_unreadable_files_are_config_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(ConfigError, match=r"none\.yaml: no such config; config/ holds paper, .*smoke"):
+        configs.load(tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match=r"no such config \(did you mean sandbox\?\)"):
+        configs.load(tmp_path / "sandbx.yaml")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"no such config; the shipped ones are in config/ of a checkout"):
         configs.load(tmp_path / "none.yaml")
     (tmp_path / "bad.yaml").write_text("name: [")
     with pytest.raises(ConfigError, match="not valid YAML"):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions, requires
@@ -161,3 +163,51 @@ def test_continuous_integration_is_make_test() -> None:
     script = ROOT / ".ci/run"
     assert script.stat().st_mode & 0o111
     assert "make test" in script.read_text()
+
+
+# ------------------------------------------------------------------------------------------------------------ make
+def make(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """What make would do."""
+    command = ["make", "--no-print-directory", "-n", "-o", "env", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True)
+
+
+def test_variables_of_make_come_from_its_command_line_alone() -> None:
+    """NAME is the machine's on WSL; CONFIG and PROFILE mean something else to others."""
+    names = re.findall(r"^([A-Z]+) :?= ?.*$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert {"NAME", "CONFIG", "PROFILE", "PYTHON", "STAGE"} <= set(names)
+    theirs = dict.fromkeys(set(names) - {"SHELL", "PATH"}, "theirs")
+    for target in ("replicate", "figure", "sandbox-study", "torture"):
+        assert make(target, **theirs).stdout == make(target).stdout
+    assert "draw" in make("figure", "NAME=table2", "CONFIG=smoke").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["replicate", "CONFIG=nope"], r"CONFIG=nope: no such config; there are paper .*sandbox .*smoke"),
+        (["plan", "CONFIG=nope"], r"CONFIG=nope: no such config; there are paper .*sandbox .*smoke"),
+        (["replicate", "PROFILE=slrum"], "PROFILE=slrum: no such profile; there are default gpu slurm"),
+        (["clean-stage", "STAGE=mmr"], "STAGE=mmr: no such stage; there are analysis .*sources"),
+    ],
+)
+def test_a_mistyped_value_ends_make_with_what_there_is(arguments: list[str], message: str) -> None:
+    done = make(*arguments)
+    assert done.returncode == 2 and re.search(message, done.stderr) and done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "fits"), [("it's a folder", True), ('6" disk', False), ("a{b}", False), ("a:b", False), ("a$b", False)]
+)
+def test_a_folder_whose_path_pip_cannot_write_into_commands_is_refused_first(tmp_path: Path, name: str, fits: bool) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    for file in ("Makefile", "requirements.lock", "pyproject.toml"):
+        (folder / file).write_bytes((ROOT / file).read_bytes())
+    python = tmp_path / "python"  # stands for one that makes no environment
+    python.write_text('#!/bin/sh\ncase "$1" in -c) exit 0;; *) echo making; exit 3;; esac\n')
+    python.chmod(0o755)
+    done = subprocess.run(["make", "env", f"PYTHON={python}"], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stdout.count("making") == fits
+    assert ("move or rename it" in done.stderr) is not fits

@@ -15,7 +15,7 @@ from saffron import config as configs
 from saffron import workflow
 from saffron.figures import discovery
 
-from .conftest import ROOT, Project
+from .conftest import ROOT, Project, copy
 
 pytestmark = pytest.mark.dag
 
@@ -294,3 +294,20 @@ def test_gpu_jobs_ask_for_one_gpu_each_and_cpu_jobs_for_none(project: Project) -
 
 def test_every_file_of_the_workflow_is_in_the_copy(project: Project) -> None:
     assert Path(project.root / "workflow/schemas/config.schema.json").exists()
+
+
+def test_jobs_run_where_paths_hold_spaces_and_quotes(tmp_path: Path) -> None:
+    """Project and environment alike."""
+    project = copy(tmp_path / "it's a folder")
+    environment = project.root / ".venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
+    packages = next((environment / "lib").glob("python*/site-packages"))
+    (packages / "theirs.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
+    (packages / "ours.pth").write_text(str(project.root / "src"))
+    command = environment / "bin/saffron"
+    command.write_text('#!/bin/sh\nexec "$(dirname "$0")/python" -m saffron.cli "$@"\n')
+    command.chmod(0o755)
+    call = [str(environment / "bin/python"), "-m", "snakemake", "--configfile", "config/smoke.yaml", "--cores", "1", "sources"]
+    done = subprocess.run(call, cwd=project.root, env=project.environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (project.root / "data/smoke/sources/sources.json").exists()

@@ -64,6 +64,42 @@ def test_provenance_says_what_ran_where_and_from_which_seeds(layout: Layout) -> 
     json.dumps(record, allow_nan=False)
 
 
+def repository(folder: Path) -> Path:
+    """A repository with one commit."""
+    (folder / "src").mkdir(parents=True)
+    (folder / "src/code.py").write_text("x = 1\n")
+    name = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+    for words in (["init", "--quiet"], ["add", "."], [*name, "commit", "--quiet", "-m", "first"]):
+        subprocess.run(["git", *words], cwd=folder, check=True)
+    return folder
+
+
+def test_where_no_commit_is_known_the_record_says_why_and_what_the_code_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clone = repository(tmp_path / "clone")
+    monkeypatch.chdir(clone)
+    committed = provenance.git()
+    assert len(committed["commit"]) == 40 and committed["modified"] is False and "why" not in committed
+    (clone / "src/code.py").write_text("x = 2\n")
+    changed = provenance.git()
+    assert changed["modified"] is True and changed["code_sha256"] != committed["code_sha256"]
+
+    unpacked = clone / "unpacked"  # in somebody's repository, whose commit is not the code's
+    (unpacked / "src/__pycache__").mkdir(parents=True)
+    (unpacked / "src/code.py").write_text("x = 1\n")
+    (unpacked / "src/__pycache__/code.pyc").write_bytes(b"x")
+    monkeypatch.chdir(unpacked)
+    inside = provenance.git()
+    assert inside["commit"] is None and inside["why"] == f"this folder is not a clone, but lies in the repository {clone}"
+    assert inside["code_sha256"] == committed["code_sha256"]
+
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(clone))
+    assert "not a git repository" in provenance.git()["why"]
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert provenance.git()["why"] == "git is not installed"
+
+
 def test_the_configs_digest_follows_its_values_alone() -> None:
     same = configs.parse(configs.as_dict(CONFIG), "again")
     other = configs.parse({**configs.as_dict(CONFIG), "train_seeds": [1]}, "other")

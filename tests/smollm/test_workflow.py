@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import drawing
 import pytest
-from dag.conftest import ROOT, Project, copy
+from dag.conftest import Project, copy
 
+from saffron import config as configs
 from saffron import records
 from saffron.layout import Layout
 
@@ -15,14 +17,16 @@ DATA = "SAFFRON_HH_RLHF_DIR"
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def finished(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A run whose figures and report are drawn here, as the smoke run's are by the workflow."""
     if not os.environ.get(DATA):
         pytest.skip(f"set {DATA} to a folder with harmless-base-test.jsonl.gz")
     project = copy(tmp_path_factory.mktemp("smollm"))
-    packages = ROOT / "data/.packages"
-    if packages.is_dir():  # dequantised once for all tests
-        (project.root / "data/.packages").symlink_to(packages)
-    project.snakemake("--cores", "2", config="smollm-smoke")
+    (project.root / "data/.packages").symlink_to(folder.parent)  # dequantised once for all tests
+    layout = Layout("smollm-smoke", project.root)
+    project.snakemake("--cores", "2", "search", "analysis", config="smollm-smoke")
+    with drawing.small():
+        drawing.draw(configs.load(layout.data / "config.yaml"), layout)
     return project
 
 

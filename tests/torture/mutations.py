@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
+import drawing
 import hypothesis
 import test_any_config
 from hypothesis import strategies as st
@@ -36,7 +37,7 @@ def attempt(_scratch: Path) -> Callable[[int], str]:
             outcome = "refused in one message" if config is None else "analysed to the end"
 
         try:
-            with test_any_config.small():
+            with drawing.small():
                 inside()
         except Exception as error:
             raise Fault(f"{told}: {type(error).__name__}: {error}") from error

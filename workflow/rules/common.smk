@@ -1,5 +1,6 @@
 # Config, paths and helpers shared by all of these files. What each job reads, its code included: src/saffron/jobs.py
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -62,7 +63,9 @@ wildcard_constraints:
 
 
 # Jobs find this environment's commands without activating it; waiting threads must not steal their neighbours' cores.
-shell.prefix(f"set -euo pipefail; export PATH='{Path(sys.executable).parent}':\"$PATH\" OMP_WAIT_POLICY=passive; ")
+# Snakemake formats the prefix: a brace in the path stands twice.
+COMMANDS = shlex.quote(str(Path(sys.executable).parent)).replace("{", "{{").replace("}", "}}")
+shell.prefix(f'set -euo pipefail; export PATH={COMMANDS}:"$PATH" OMP_WAIT_POLICY=passive; ')
 
 
 onstart:

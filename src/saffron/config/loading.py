@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,11 @@ def load(path: str | Path) -> Config:
     try:
         values = yaml.load(path.read_text("utf-8"), _UniqueKeys)
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such config; the shipped ones are in config/") from None
+        known = sorted(item.stem for item in Path("config").glob("*.yaml"))
+        close = difflib.get_close_matches(path.stem, known, 1)
+        meant = f" (did you mean {close[0]}?)" if close else ""
+        there = f"config/ holds {', '.join(known)}" if known else "the shipped ones are in config/ of a checkout"
+        raise ConfigError(f"{path}: no such config{meant}; {there}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not UTF-8 text ({error.reason}); save it as UTF-8") from None
     except yaml.YAMLError as error:

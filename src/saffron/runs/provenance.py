@@ -87,10 +87,34 @@ def dtype(config: Config, layout: Layout) -> dict[str, Any]:
 
 
 def git() -> dict[str, Any]:
-    """Commit of the code and whether what results depend on differs from it; nulls outside a repository."""
-    commit = _output("git", "rev-parse", "HEAD")
-    changes = _output("git", "status", "--porcelain", "--", *DEPENDED_ON)
-    return {"commit": commit or None, "modified": None if commit is None else bool(changes)}
+    """Commit of the code and whether what results depend on differs from it; outside a repository null, and why.
+
+    The sha256 of the code itself (:func:`code_sha256`) says which it was where no commit does.
+    """
+    found: dict[str, Any] = {"commit": None, "modified": None, "code_sha256": code_sha256(Path())}
+    try:
+        top, commit = _lines("git", "rev-parse", "--show-toplevel", "HEAD")
+        changes = _lines("git", "status", "--porcelain", "--", *DEPENDED_ON)
+    except FileNotFoundError:
+        return found | {"why": "git is not installed"}
+    except subprocess.CalledProcessError as error:
+        return found | {"why": (error.stderr.strip() or "git failed").splitlines()[0].removeprefix("fatal: ")}
+    except (OSError, subprocess.SubprocessError) as error:
+        return found | {"why": f"git failed: {error}"}
+    if Path(top).resolve() != Path.cwd().resolve():
+        return found | {"why": f"this folder is not a clone, but lies in the repository {top}"}
+    return found | {"commit": commit, "modified": bool(changes)}
+
+
+def code_sha256(root: Path) -> str:
+    """sha256 over names and bytes of all files that results depend on besides the config, caches left out."""
+    digest = hashlib.sha256()
+    for name in DEPENDED_ON:
+        path = root / name
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path] * path.is_file():
+            if file.is_file() and not any(part == "__pycache__" or part.endswith(".egg-info") for part in file.parts):
+                digest.update(f"{file.relative_to(root).as_posix()}\0{records.sha256(file)}\n".encode())
+    return digest.hexdigest()
 
 
 def hardware() -> dict[str, Any]:
@@ -128,6 +152,11 @@ def _output(*command: str) -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def _lines(*command: str) -> list[str]:
+    """The lines that a command prints."""
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
 
 
 # ----------------------------------------------------------------------------------------------------------- runtimes

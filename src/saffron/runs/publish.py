@@ -49,9 +49,7 @@ def publish_criteria(layout: Layout, record: dict[str, Any]) -> None:
     Raises:
         PublishError: if the code was not committed.
     """
-    git = provenance.git()
-    if git["commit"] is None or git["modified"]:
-        raise PublishError(f"{layout.analysis / 'criteria.json'}: the code is not committed; commit it and run this again")
+    git = _committed(layout.analysis / "criteria.json", provenance.git(), "run this again")
     records.write_json(layout.root / DEVELOPMENT / f"{layout.name}.json", record | {"git": git})
 
 
@@ -99,9 +97,7 @@ def _beside(
     Each with what it changes, its training seeds, its headline numbers by training seed and its verdicts of the paper's
     orderings; and the sections of the config that say which world they are of.
     """
-    git = provenance.git()
-    if git["commit"] is None or git["modified"]:
-        raise PublishError(f"{layout.data}: the code is not committed; commit it and run this again")
+    git = _committed(layout.data, provenance.git(), "run this again")
     draws = {config.name: _summary(config, layout, {})}
     for name in names:
         own = Layout(name, layout.root)
@@ -212,13 +208,22 @@ def _beyond_replication(config: Config, layout: Layout) -> dict[str, str]:
     return found
 
 
+def _committed(path: Path, git: dict[str, Any], then: str) -> dict[str, Any]:
+    """The record of the code if all of it was committed."""
+    if git["commit"] is None:
+        why = f" ({git['why']})" if "why" in git else ""
+        raise PublishError(f"{path}: the code's commit is not known{why}; work in a clone of the repository, then {then}")
+    if git["modified"]:
+        raise PublishError(f"{path}: the code was not committed; commit it, then {then}")
+    return git
+
+
 def _finished(config: Config, layout: Layout) -> dict[str, Any]:
     run = records.read_json(layout.provenance, ("config_sha256", "git", "outputs"))
     again = f"run `make replicate CONFIG={config.name}` first"
     if run["config_sha256"] != provenance.config_sha256(config):
         raise PublishError(f"{layout.provenance}: of another config than the one given; {again}")
-    if run["git"]["commit"] is None or run["git"]["modified"]:
-        raise PublishError(f"{layout.provenance}: the code was not committed; commit it, delete this file and {again}")
+    _committed(layout.provenance, run["git"], f"delete this file and {again}")
     for name, output in run["outputs"].items():
         path = layout.root / name
         if not path.exists() or records.sha256(path) != output["sha256"]:

@@ -378,7 +378,10 @@ def _runtimes(view: View) -> list[Part]:
 def _provenance(view: View) -> list[Part]:
     git, hardware, versions = provenance.git(), provenance.hardware(), provenance.versions()
     found = {name.lower(): version for name, version in versions.items()}
-    commit = "none" if git["commit"] is None else git["commit"] + (" (with uncommitted changes)" if git["modified"] else "")
+    if git["commit"] is None:
+        commit = f"none: {git['why']}; code sha256 {git['code_sha256']}"
+    else:
+        commit = git["commit"] + (" (with uncommitted changes)" if git["modified"] else "")
     rows = (
         ("package", f"saffron-replication {__version__}"),
         ("commit when this page was written", commit),

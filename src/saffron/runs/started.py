@@ -1,0 +1,56 @@
+"""How Snakemake was started: from where, and with which profile."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+
+class StartError(ValueError):
+    """A run that would not do what was asked; says how to start it."""
+
+
+def require(project: Path, arguments: Sequence[str], here: Path | None = None) -> None:
+    """End the process with one message if the run was started from elsewhere or with a profile that is not there.
+
+    Snakemake passes over a workflow profile that does not exist: a run meant for a cluster would go on here.
+
+    Args:
+        project: folder of the Snakefile.
+        arguments: the command line.
+        here: the folder that paths of the workflow are relative to (None: the current one).
+    """
+    try:
+        check(project, arguments, here or Path.cwd())
+    except StartError as error:
+        print(f"saffron: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def check(project: Path, arguments: Sequence[str], here: Path) -> None:
+    """Raise StartError if a run with this command line in this folder is not one of the project's."""
+    if here.resolve() != project.resolve():
+        raise StartError(f"{here} is not the project's folder: run the same command in {project}, or add --directory {project}")
+    if {"{", "}"} & set(str(project)):
+        raise StartError(f"{project}: Snakemake takes braces in a path for names of its own: move or rename the folder")
+    for profile in _values(arguments, "--workflow-profile"):
+        places = [
+            folder / path for folder in (here, Path(os.environ.get("PWD", here))) for path in (profile, f"profiles/{profile}")
+        ]
+        if profile != "none" and not any(place.exists() for place in places):
+            known = sorted(path.name for path in (here / "profiles").iterdir())
+            close = difflib.get_close_matches(Path(profile).name, known, 1)
+            meant = f" (did you mean {close[0]}?)" if close else ""
+            raise StartError(f"--workflow-profile {profile}: no such profile{meant}; profiles/ holds {', '.join(known)}")
+
+
+def _values(arguments: Sequence[str], option: str) -> Iterator[str]:
+    """What stands behind an option, apart or after an equals sign."""
+    for this, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if this == option:
+            yield following
+        elif this.startswith(f"{option}="):
+            yield this.partition("=")[2]
