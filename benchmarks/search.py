@@ -100,7 +100,7 @@ def _measure_resident(name: str, count: int, width: int) -> None:
 
 def _peak_resident() -> int:
     """Bytes; getrusage would start from the parent's peak."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    line = next(line for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM:"))
     return int(line.split()[1]) * 1024
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -136,7 +137,7 @@ def test_a_config_error_is_one_message_and_exit_code_2(tmp_path: Path) -> None:
 
 
 def test_validating_says_which_local_path_is_missing(tmp_path: Path) -> None:
-    values = yaml.safe_load(Path("config/paper.yaml").read_text())
+    values = yaml.safe_load(Path("config/paper.yaml").read_text(encoding="utf-8"))
     values["sources"]["prompts"]["ai2_refusals"] = {"from": "path", "path": str(tmp_path / "rows.csv"), "reader": "columns"}
     values["models"]["hub"]["guard"] = {"id": "a/b", "path": str(tmp_path / "guard")}
     (tmp_path / "x.yaml").write_text(yaml.safe_dump(values))
@@ -237,3 +238,16 @@ def test_validate_says_what_would_run() -> None:
     result = run("validate", "--config", "config/smoke.yaml")
     assert result.returncode == 0
     assert "valid; 1 training seed(s), 5 experiments, 20 runs" in result.stdout
+
+
+#: A locale whose encoding has few of the characters that pages and messages use.
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+def test_a_terminal_that_lacks_a_character_ends_no_command(tmp_path: Path) -> None:
+    """What it cannot show is a question mark; files are UTF-8 in any locale (ruff's PLW1514)."""
+    config = yaml.safe_load((ROOT / "config/smoke.yaml").read_text("utf-8"))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config | {"name": "bad – name"}, allow_unicode=True), "utf-8")
+    command = [sys.executable, "-m", "saffron.cli", "validate", "--config", str(tmp_path / "config.yaml")]
+    done = subprocess.run(command, env=os.environ | ASCII, capture_output=True, encoding="ascii")
+    assert done.returncode == 2 and "bad ? name" in done.stderr and "Traceback" not in done.stderr

@@ -49,7 +49,7 @@ def forget() -> None:
 def changed(path: Path, text: str) -> bool:
     """Whether writing a text changes the digest of the search."""
     before = code.digest("made.search.runner")
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     forget()
     return code.digest("made.search.runner") != before
 

@@ -20,7 +20,7 @@ def test_schema_and_key_table_are_what_the_classes_say() -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_configs_fit_the_schema(path: Path) -> None:
-    jsonschema.validate(yaml.safe_load(path.read_text()), json.loads(config_reference.schema()))
+    jsonschema.validate(yaml.safe_load(path.read_text(encoding="utf-8")), json.loads(config_reference.schema()))
 
 
 def test_schema_refuses_an_unknown_key() -> None:

@@ -8,6 +8,7 @@ in the environment before those libraries read them.
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import os
 import subprocess
@@ -712,6 +713,9 @@ def docs() -> None:
 
 def main() -> None:
     """Run the command; an error of this package, or the machine's, is one message and exit code 2, without a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a character that the terminal's encoding lacks ends no command
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
     secrets.hide_in_logs()
     try:

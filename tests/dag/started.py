@@ -23,7 +23,7 @@ def run(arguments: Sequence[str], folder: Path, environment: Mapping[str, str], 
 
 
 def _main(arguments: list[str], folder: Path, environment: dict[str, str], output: Path) -> None:
-    with output.open("wb") as stream, open(os.devnull) as nothing:
+    with output.open("wb") as stream, open(os.devnull, encoding="utf-8") as nothing:
         os.dup2(nothing.fileno(), 0)
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)

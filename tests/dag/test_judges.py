@@ -46,7 +46,7 @@ def install(project: Project) -> tuple[Installed, list[dict[str, object]]]:
     for name, text in files.items():
         path: Path = project.root / "outside" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
     blocks = [yaml.safe_load(block)["judges"] for block in re.findall(r"```yaml\n(.*?)```", page, re.S)[1:]]
     return Installed(project.root), [judge for block in blocks for judge in block if judge["name"] != "guard"]
 

@@ -83,7 +83,7 @@ def test_what_a_cell_prints_and_displays_is_kept_and_cells_share_their_names(not
     )
     executed = notebooks / "executed.ipynb"
     runner.execute("figure9", {"target": str(notebooks / "backend")}, executed)
-    assert (notebooks / "backend").read_text() == "agg"
+    assert (notebooks / "backend").read_text().lower() == "agg"
     outputs = nbformat.read(executed, as_version=4).cells[-1].outputs
     assert [output.get("text") or output.data.get("text/markdown") or output.data["text/plain"] for output in outputs] == [
         "hello\n",

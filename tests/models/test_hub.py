@@ -208,7 +208,7 @@ def cut(path: Path) -> None:
 
 
 def point(path: Path) -> None:
-    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 1\n")
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 1\n", encoding="utf-8")
 
 
 def drop_a_tensor(path: Path) -> None:

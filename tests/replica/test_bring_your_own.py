@@ -123,7 +123,7 @@ def test_the_pages_own_data_become_conversations_and_prompt_sets(tmp_path: Path,
     with pytest.raises(SourceError, match=r"sources\.conversations\.path: no file or folder my_data/chats\.jsonl"):
         files.require_local(config)
     for name, text in re.findall(r"`(my_data/[\w.]+)`:\n\n```\w+\n(.*?)```", page, re.S):
-        Path(name).write_text(text)
+        Path(name).write_text(text, encoding="utf-8")
     files.require_local(config)
     layout = Layout("page", tmp_path)
     stage.build(jobs.sources(config), layout)

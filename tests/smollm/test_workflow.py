@@ -45,7 +45,7 @@ def test_every_stage_has_run_on_the_real_model(finished: Project) -> None:
 
 def test_the_report_shows_none_of_the_conversations(finished: Project) -> None:
     layout = Layout("smollm-smoke", finished.root)
-    page = Path(finished.root / "figures/smollm-smoke/report.html").read_text()
+    page = Path(finished.root / "figures/smollm-smoke/report.html").read_text(encoding="utf-8")
     texts = records.read_table(layout.search(0, "scaling"), records.SEARCH)["text"]
     prompts = records.read_table(layout.prompts("harmless_a"), records.PROMPTS)["prompt"]
     shown = [text for text in (*texts, *prompts) if len(text) > 20 and text in page]

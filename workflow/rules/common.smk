@@ -1,4 +1,5 @@
 # Config, paths and helpers shared by all of these files. What each job reads, its code included: src/saffron/jobs.py
+import io
 import os
 import shlex
 import sys
@@ -8,12 +9,16 @@ import yaml
 from snakemake.utils import update_config
 
 from saffron import config as configs
-from saffron import hub, jobs
+from saffron import hub, jobs, secrets
 from saffron import workflow as stages
 from saffron.figures import discovery as figures
 from saffron.runs import jobs as figure_jobs
 from saffron.layout import Layout
 from saffron.sources import files
+
+for stream in (sys.stdout, sys.stderr):
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="replace")  # a character that the terminal's encoding lacks ends no run
 
 
 def typed(value):
@@ -32,7 +37,7 @@ def checked(function, *arguments):
     except ValueError as error:
         if not type(error).__module__.startswith("saffron."):
             raise
-        print(error, file=sys.stderr)
+        print(secrets.hidden(str(error)), file=sys.stderr)
         sys.exit(2)
 
 
@@ -62,10 +67,11 @@ wildcard_constraints:
     run=r"[a-z_]+-[a-z0-9_.]+",
 
 
-# Jobs find this environment's commands without activating it; waiting threads must not steal their neighbours' cores.
+# Jobs find this environment's commands without activating it; waiting threads must not steal their neighbours' cores; text is
+# UTF-8 whatever the locale.
 # Snakemake formats the prefix: a brace in the path stands twice.
 COMMANDS = shlex.quote(str(Path(sys.executable).parent)).replace("{", "{{").replace("}", "}}")
-shell.prefix(f'set -euo pipefail; export PATH={COMMANDS}:"$PATH" OMP_WAIT_POLICY=passive; ')
+shell.prefix(f'set -euo pipefail; export PATH={COMMANDS}:"$PATH" OMP_WAIT_POLICY=passive PYTHONUTF8=1; ')
 
 
 onstart:

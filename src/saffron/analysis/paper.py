@@ -32,7 +32,7 @@ def table(name: str) -> pd.DataFrame:
 
 def claims() -> list[dict[str, Any]]:
     """Every checkable statement of the paper with its test (``claims.yaml``)."""
-    return yaml.safe_load((PAPER / "claims.yaml").read_text())
+    return yaml.safe_load((PAPER / "claims.yaml").read_text("utf-8"))
 
 
 def headlines() -> list[str]:
@@ -42,7 +42,7 @@ def headlines() -> list[str]:
 
 def differences() -> list[dict[str, Any]]:
     """Where the paper and its released code differ, and which side is followed (``differences.yaml``)."""
-    return yaml.safe_load((PAPER / "differences.yaml").read_text())
+    return yaml.safe_load((PAPER / "differences.yaml").read_text("utf-8"))
 
 
 def differences_table() -> str:

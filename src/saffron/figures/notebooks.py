@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -125,6 +126,8 @@ def _shell() -> Iterator[InteractiveShell]:
 
     backend = os.environ.get("MPLBACKEND")
     os.environ["MPLBACKEND"] = "agg"
+    if "matplotlib" in sys.modules:  # which reads the variable when it is loaded
+        sys.modules["matplotlib"].use("agg")
     InteractiveShell.clear_instance()
     with tempfile.TemporaryDirectory(prefix="saffron-notebook-") as folder:
         settings = Config({"HistoryManager": {"enabled": False}})

@@ -159,6 +159,8 @@ def _query(fields: str, gpu: str | None = None) -> list[str]:
     """Lines of ``nvidia-smi``; none if it is missing or fails."""
     command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits", *([f"--id={gpu}"] if gpu else [])]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.splitlines()
+        return subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", check=True, timeout=30
+        ).stdout.splitlines()
     except (OSError, subprocess.SubprocessError):
         return []

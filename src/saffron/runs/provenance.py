@@ -138,7 +138,7 @@ def versions() -> dict[str, str]:
 
 def _processor() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
     return next(
@@ -149,14 +149,18 @@ def _processor() -> str:
 def _output(*command: str) -> str | None:
     """What a command prints, or None if it is not installed or fails."""
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+        return subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", check=True, timeout=60
+        ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None
 
 
 def _lines(*command: str) -> list[str]:
     """The lines that a command prints."""
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
+    return subprocess.run(
+        command, capture_output=True, encoding="utf-8", errors="replace", check=True, timeout=60
+    ).stdout.splitlines()
 
 
 # ----------------------------------------------------------------------------------------------------------- runtimes
@@ -232,7 +236,7 @@ def _job(path: Path) -> Job:
     The file holds how long the job took, but not when. It is written at the job's end, so its own time says when that was:
     a copy has to keep times, or jobs that ran one after another seem to have run side by side.
     """
-    with path.open() as stream:
+    with path.open(encoding="utf-8") as stream:
         row = next(csv.DictReader(stream, delimiter="\t"))
     end = path.stat().st_mtime
     memory = row.get("max_rss", "-")

@@ -246,6 +246,6 @@ def published(root: Path = Path()) -> dict[str, dict[str, Any]]:
         found.setdefault(path.stem, {"tables": {}})["development"] = records.read_json(path)
     measured = root / BENCHMARKS
     if measured.exists():
-        found["engine"] = {"tables": {"benchmark": "\n\n".join(measured.read_text().split("\n\n")[:2])}}
+        found["engine"] = {"tables": {"benchmark": "\n\n".join(measured.read_text("utf-8").split("\n\n")[:2])}}
     found["release"] = {"tables": {"differences": paper.differences_table()}}
     return found
