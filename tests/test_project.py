@@ -174,7 +174,7 @@ def make(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str
 
 def test_variables_of_make_come_from_its_command_line_alone() -> None:
     """NAME is the machine's on WSL; CONFIG and PROFILE mean something else to others."""
-    names = re.findall(r"^([A-Z]+) :?= ?.*$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    names = re.findall(r"^([A-Z]+) :?= ?.*$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
     assert {"NAME", "CONFIG", "PROFILE", "PYTHON", "STAGE"} <= set(names)
     theirs = dict.fromkeys(set(names) - {"SHELL", "PATH"}, "theirs")
     for target in ("replicate", "figure", "sandbox-study", "torture"):

@@ -54,7 +54,10 @@ def of_language(language: str) -> list[Any]:
 def makefile() -> tuple[frozenset[str], frozenset[str]]:
     """Targets and variables of the Makefile."""
     text = (ROOT / "Makefile").read_text("utf-8")
-    return frozenset(re.findall(r"^([a-z-]+):", text, re.MULTILINE)), frozenset(re.findall(r"^([A-Z]+) \?=", text, re.MULTILINE))
+    settable = next(part for part in text.split("\n\n") if "\nCONFIG :=" in part)
+    return frozenset(re.findall(r"^([a-z-]+):", text, re.MULTILINE)), frozenset(
+        re.findall(r"^([A-Z]+) :=", settable, re.MULTILINE)
+    )
 
 
 @cache
