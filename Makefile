@@ -39,7 +39,14 @@ help: ## list the commands
 
 env: $(STAMP) ## make the environment in .venv from requirements.lock
 
-$(STAMP): requirements.lock pyproject.toml
+# The commands of an environment that was copied or moved run the code of the folder where it was made.
+MOVED := $(shell [ ! -e $(BIN)/pip ] || grep -qsF "$$(pwd -P)/$(BIN)/" $(BIN)/pip || echo moved)
+.PHONY: moved
+moved:
+	@echo "$(CURDIR)/.venv was made in another folder: it is made anew"
+	@rm -rf .venv
+
+$(STAMP): requirements.lock pyproject.toml $(MOVED)
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11, or name one: make env PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { echo "$(PYTHON) is not Python 3.11: name one: make env PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@case "$$PWD" in *[\"\\:{}\$$\`]*) echo "$$PWD: the commands that pip makes work in no folder with one of \" \\ : { } \$$ \` in its path: move or rename it" >&2; exit 2;; esac

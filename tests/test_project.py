@@ -211,3 +211,14 @@ def test_a_folder_whose_path_pip_cannot_write_into_commands_is_refused_first(tmp
     assert done.returncode == 2
     assert done.stdout.count("making") == fits
     assert ("move or rename it" in done.stderr) is not fits
+
+
+def test_an_environment_that_was_made_in_another_folder_is_made_anew(tmp_path: Path) -> None:
+    for file in ("Makefile", "requirements.lock", "pyproject.toml"):
+        (tmp_path / file).write_bytes((ROOT / file).read_bytes())
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/.complete").touch()
+    for folder, moved in ((tmp_path, False), (tmp_path / "before", True)):
+        (tmp_path / ".venv/bin/pip").write_text(f"#!{folder}/.venv/bin/python3.11\n")
+        done = subprocess.run(["make", "-n", "env"], cwd=tmp_path, capture_output=True, encoding="utf-8", check=True)
+        assert ("rm -rf .venv" in done.stdout) is moved and ("-m venv" in done.stdout) is moved

@@ -24,6 +24,7 @@ from saffron import config as configs
 from saffron import exhausted, jobs, secrets
 from saffron.config import Config, ConfigError, Group
 from saffron.layout import Layout
+from saffron.runs import started
 from saffron.sources import files
 
 ConfigPath = Annotated[Path, typer.Option("--config", metavar="FILE", help="Config file, for instance config/sandbox.yaml.")]
@@ -719,6 +720,7 @@ def main() -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
     secrets.hide_in_logs()
     try:
+        started.own_code(Path())
         app()
     except Exception as error:
         text = str(error) if type(error).__module__.startswith("saffron") else exhausted.explained(error)

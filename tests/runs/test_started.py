@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,3 +44,21 @@ def test_braces_in_the_projects_path_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a {b}").mkdir()
     with pytest.raises(StartError, match="move or rename"):
         started.check(tmp_path / "a {b}", ["snakemake"], tmp_path / "a {b}")
+
+
+def test_code_of_another_checkout_is_refused(project: Path) -> None:
+    """As an environment that was copied or moved with its project runs it."""
+    started.own_code(project)  # no checkout
+    started.own_code(Path(__file__).parents[2])
+    (project / "src/saffron").mkdir(parents=True)
+    with pytest.raises(StartError, match=r"made elsewhere; run `make env` here"):
+        started.own_code(project)
+    with pytest.raises(StartError, match=r"made elsewhere"):
+        started.check(project, ["snakemake"], project)
+
+
+def test_the_command_refuses_it_too(project: Path) -> None:
+    (project / "src/saffron").mkdir(parents=True)
+    command = [sys.executable, "-m", "saffron.cli", "figures", "list"]
+    done = subprocess.run(command, cwd=project, capture_output=True, encoding="utf-8")
+    assert done.returncode == 2 and done.stderr.startswith("saffron: this command runs the code in ")

@@ -1,4 +1,4 @@
-"""How Snakemake was started: from where, and with which profile."""
+"""How a command was started: from where, with whose code, and with which profile."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ def check(project: Path, arguments: Sequence[str], here: Path) -> None:
     """Raise StartError if a run with this command line in this folder is not one of the project's."""
     if here.resolve() != project.resolve():
         raise StartError(f"{here} is not the project's folder: run the same command in {project}, or add --directory {project}")
+    own_code(project)
     if {"{", "}"} & set(str(project)):
         raise StartError(f"{project}: Snakemake takes braces in a path for names of its own: move or rename the folder")
     for profile in _values(arguments, "--workflow-profile"):
@@ -45,6 +46,20 @@ def check(project: Path, arguments: Sequence[str], here: Path) -> None:
             close = difflib.get_close_matches(Path(profile).name, known, 1)
             meant = f" (did you mean {close[0]}?)" if close else ""
             raise StartError(f"--workflow-profile {profile}: no such profile{meant}; profiles/ holds {', '.join(known)}")
+
+
+def own_code(project: Path) -> None:
+    """Refuse code of another checkout than the one that it works in, as an environment that was copied or moved runs it.
+
+    Raises:
+        StartError: if ``project`` holds the package's source and other files were imported.
+    """
+    there, here = project / "src/saffron", Path(__file__).parents[1]
+    if there.is_dir() and there.resolve() != here.resolve():
+        raise StartError(
+            f"this command runs the code in {here}, not that of the folder it works in ({there.resolve()}): its environment was "
+            "made elsewhere; run `make env` here and use its commands (.venv/bin)"
+        )
 
 
 def _values(arguments: Sequence[str], option: str) -> Iterator[str]:
