@@ -28,6 +28,11 @@ STAGES := sources models safety4m mrm search judge analysis figures
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONNOUSERSITE := 1
 unexport PYTHONPATH
+# Snakemake, matplotlib and the hub keep their caches in HOME; where that cannot be written, here.
+ifneq ($(shell cache="$${XDG_CACHE_HOME:-$$HOME/.cache}"; mkdir -p "$$cache" 2>/dev/null && [ -w "$$cache" ] && echo yes),yes)
+export XDG_CACHE_HOME := $(CURDIR)/build/cache
+export MPLCONFIGDIR := $(CURDIR)/build/cache/matplotlib
+endif
 # --configfile takes several files: an option must stand between it and a target.
 # Cores stand in the profile; --cores 2 over profiles/gpu would cut every job to two threads and run one job at a time.
 HOW = $(call one_of,PROFILE,profile,$(notdir $(wildcard profiles/*)))$(if $(CORES),--cores $(CORES)) --workflow-profile profiles/$(PROFILE)

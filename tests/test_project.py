@@ -222,3 +222,16 @@ def test_an_environment_that_was_made_in_another_folder_is_made_anew(tmp_path: P
         (tmp_path / ".venv/bin/pip").write_text(f"#!{folder}/.venv/bin/python3.11\n")
         done = subprocess.run(["make", "-n", "env"], cwd=tmp_path, capture_output=True, encoding="utf-8", check=True)
         assert ("rm -rf .venv" in done.stdout) is moved and ("-m venv" in done.stdout) is moved
+
+
+def test_caches_lie_in_the_project_where_home_cannot_be_written(tmp_path: Path) -> None:
+    """Snakemake, before it reads anything of a project, makes a folder in HOME."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "Makefile").write_text(f"include {ROOT}/Makefile\nshow:\n\t@echo cache=$${{XDG_CACHE_HOME:-}}\n")
+    for home, shown in (("home", "cache=\n"), ("home/file", f"cache={tmp_path}/build/cache\n")):
+        (tmp_path / "home/file").touch()
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("XDG_")} | {
+            "HOME": str(tmp_path / home)
+        }
+        done = subprocess.run(["make", "show"], cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8")
+        assert done.stdout == shown, done.stderr
