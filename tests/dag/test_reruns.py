@@ -43,6 +43,15 @@ def test_touching_sources_and_configs_runs_nothing(rerun: Project) -> None:
     assert rerun.jobs() == {}
 
 
+def test_a_copy_with_new_times_runs_nothing(rerun: Project) -> None:
+    """As `cp -r` makes one, results newer or older than what they were made from."""
+    now = time.time()
+    for place, path in enumerate(sorted(rerun.root.rglob("*"), reverse=True)):
+        if path.is_file():
+            os.utime(path, (now + place, now + place))
+    assert rerun.jobs() == {}
+
+
 def test_touching_a_result_runs_nothing(rerun: Project) -> None:
     later = time.time() + 10
     for name in (

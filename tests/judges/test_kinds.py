@@ -194,7 +194,7 @@ def test_judgements_stand_in_the_order_of_the_outputs_and_blocks_hold_one_search
         return [Judgement(item.response.startswith("1"), score=float(item.output_ids[0])) for item in answers]
 
     shuffled = table().sample(frac=1, random_state=1)
-    found = stage.judgements(Kind("s", judge), NoSettings(), None, shuffled, {i: "?" for i in range(5)}, 3)
+    found, _ = stage.judgements(Kind("s", judge), NoSettings(), None, shuffled, {i: "?" for i in range(5)}, 3)
     assert found["score"].tolist() == shuffled["prompt_id"].astype(float).tolist()
     assert found["success"].tolist() == (shuffled["budget"] == 1).tolist()
     assert found[list(records.OUTPUT)].equals(shuffled[list(records.OUTPUT)].reset_index(drop=True))
@@ -213,7 +213,7 @@ def test_judgements_stand_in_the_order_of_the_outputs_and_blocks_hold_one_search
 )
 def test_what_is_no_judgement_is_not_stored(judgement: Judgement, values: dict[str, bool], message: str | None) -> None:
     judging = Kind("s", lambda answers, *_: [judgement] * len(answers), **values)
-    rows = stage.judgements(judging, NoSettings(), None, table(), {i: "?" for i in range(5)}, 3)
+    rows, _ = stage.judgements(judging, NoSettings(), None, table(), {i: "?" for i in range(5)}, 3)
     if message is None:
         return stage._check(Path("x.parquet"), rows, judging)
     with pytest.raises(JudgeError, match=f"x.parquet: {message}"):

@@ -56,3 +56,19 @@ def test_what_is_being_made_is_not_checked(layout: Layout) -> None:
     seals.discard(layout)
     (layout.data / "analysis/analysis.json").write_text("made anew")
     seals.check(layout)
+
+
+def test_a_copy_with_new_times_gets_those_of_the_run(layout: Layout) -> None:
+    guard, table = layout.data / "models/seed0/guard/model.safetensors", layout.data / "search/seed0/x.parquet"
+    stamp, edited = guard.with_name(seals.STAMP), layout.data / "analysis/analysis.json"
+    stamp.touch()
+    before = {file: file.stat().st_mtime_ns for file in (guard, table)}
+    later = max(before.values()) + 10**10
+    edited.write_text("edited")
+    for file in (guard, table, stamp, edited):
+        os.utime(file, ns=(later, later))
+    seals.restore_times(layout)
+    assert {file: file.stat().st_mtime_ns for file in (guard, table)} == before
+    assert stamp.stat().st_mtime_ns == before[guard] and edited.stat().st_mtime_ns == later
+    with pytest.raises(RecordError, match=r"analysis\.json: not what the finished run left"):
+        seals.check(layout)

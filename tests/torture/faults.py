@@ -19,6 +19,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from replica import other_family
 
@@ -118,6 +121,34 @@ def files(layout: Layout) -> dict[str, bytes]:
     return {path.relative_to(layout.data).as_posix(): path.read_bytes() for path in found}
 
 
+def same(name: str, content: bytes, now: dict[str, bytes], expected: dict[str, bytes]) -> bool:
+    """Whether a file is as expected: byte for byte, but for what other batches may change where memory ran out.
+
+    A batch of another size sums in another order. A record beside the tables says that it was halved, and their
+    numbers agree to rounding.
+    """
+    if name.endswith(".batches.json"):
+        return True
+    if now.get(name) == content:
+        return True
+    halved = any(other.endswith(".batches.json") and now[other] != expected.get(other) for other in now)
+    return halved and name in now and name.endswith(".parquet") and close(content, now[name])
+
+
+def close(before: bytes, after: bytes) -> bool:
+    """Whether two tables agree in everything but the last digits of numbers."""
+    tables = [pq.read_table(io.BytesIO(content)) for content in (before, after)]
+    if tables[0].schema.names != tables[1].schema.names or tables[0].num_rows != tables[1].num_rows:
+        return False
+    for one, other in zip(*(table.columns for table in tables), strict=True):
+        if pa.types.is_floating(one.type):
+            if not np.allclose(one.to_numpy(), other.to_numpy(), rtol=1e-4, atol=1e-4, equal_nan=True):
+                return False
+        elif one.to_pylist() != other.to_pylist():
+            return False
+    return True
+
+
 def finished(folder: Path) -> tuple[Path, Layout]:
     """A run whose commands all ended well, and its config; kept between calls."""
     config, layout = folder / "mirrors/mine.yaml", Layout("mine", folder / "out")
@@ -157,11 +188,8 @@ def attempt(scratch: Path) -> Callable[[int], str]:
             len(said) != 1 or not any(remedy in said[0] for remedy in ("run the same command again", "out of memory"))
         ):
             raise Fault(f"{words}, {kind}: not one message with a remedy: {printed[-1500:]}")
-        wrong = [
-            name
-            for name, content in files(layout).items()
-            if expected.get(name, content) != content and not name.endswith("batches.json")
-        ]
+        now = files(layout)
+        wrong = [name for name in expected.keys() & now.keys() if not same(name, expected[name], now, expected)]
         hidden = [path for path in layout.data.rglob(".*") if path.name not in (".blocks", ".seal.json") and path.is_file()]
         if wrong:
             raise Fault(f"{words}, {kind}: under its final name, but not whole: {wrong[:3]}")
@@ -169,7 +197,7 @@ def attempt(scratch: Path) -> Callable[[int], str]:
             raise Fault(f"{words}, {kind}: left behind: {hidden[:3]}")
         status_again, printed_again = command(words, config, layout.root)
         now = files(layout)
-        other = [name for name, content in expected.items() if now.get(name) != content and not name.endswith("batches.json")]
+        other = [name for name, content in expected.items() if not same(name, content, now, expected)]
         if status_again or other:
             raise Fault(f"{words}, {kind}: not made good by running it again: {other[:3]} {printed_again[-1500:]}")
         shutil.rmtree(layout.root)

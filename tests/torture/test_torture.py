@@ -16,7 +16,7 @@ from torture.parts import Fault, Part, run, save
 @pytest.mark.parametrize(
     ("part", "seeds"),
     [
-        (faults.PART, [3, 6, 15, 19, 30, 41, 52]),  # a stage each, every kind of fault at least once
+        (faults.PART, [3, 6, 15, 19, 30, 41, 52, 53]),  # a stage each, every kind of fault, a batch that is halved
         (texts.PART, range(100, 108)),
         (mutations.PART, range(4)),
     ],

@@ -44,6 +44,10 @@ def checked(function, *arguments):
 update_config(config, typed(workflow.config_settings.config))
 CONFIG = checked(configs.parse, config, ", ".join(str(Path(path).name) for path in workflow.configfiles))
 LAYOUT = Layout(CONFIG.name)
+if (LAYOUT.data / ".seal.json").exists():
+    from saffron.runs import seals
+
+    checked(seals.restore_times, LAYOUT)
 if CONFIG.runtime.dtype == "auto":
     from saffron.models import precision  # loads torch
 
@@ -94,9 +98,9 @@ onstart:
         sys.exit(2)
     checked(seals.check, LAYOUT)
     text = yaml.safe_dump(configs.as_dict(CONFIG), sort_keys=False)
-    if not Path(RESOLVED).exists() or Path(RESOLVED).read_text() != text:
+    if not Path(RESOLVED).exists() or Path(RESOLVED).read_text("utf-8") != text:
         with replacing(RESOLVED) as temporary:
-            temporary.write_text(text)
+            temporary.write_text(text, "utf-8")
 
 
 onsuccess:

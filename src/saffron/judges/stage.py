@@ -53,17 +53,24 @@ def judge(job: JudgeJob, layout: Layout, loaded: dict[Path, Any] | None = None) 
     models = _Loaded(job, layout, {} if loaded is None else loaded)
     table = records.read_table(layout.search(job.seed, job.experiment), records.SEARCH)
     prompts = records.read_table(layout.prompts(job.dataset), records.PROMPTS).set_index("prompt_id")["prompt"]
-    rows = judgements(found, settings, models, table, prompts.to_dict(), job.block_size)
+    rows, batch = judgements(found, settings, models, table, prompts.to_dict(), job.block_size)
     path = layout.judgements(job.seed, job.judge, job.experiment)
     _check(path, rows, found)
     records.write_json(beside(path), as_dict(job))
+    noted = path.with_suffix(".batches.json")
+    if batch < job.block_size:  # memory ran out: scores are of other batches, so their last bits may be others
+        records.write_json(noted, {"batch_size": batch})
+    else:
+        noted.unlink(missing_ok=True)
     records.write_table(path, rows, records.JUDGEMENTS)
 
 
 def judgements(
     judging: Kind, settings: Any, models: Any, table: pd.DataFrame, prompts: dict[int, str], block_size: int
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, int]:
     """What a judge says of the rows of a search table (records.SEARCH), in their order (records.JUDGEMENTS).
+
+    And the size of its smallest batch, below ``block_size`` where memory ran out.
 
     Args:
         judging: the kind of judge.
@@ -103,7 +110,8 @@ def judgements(
         for name, values in columns.items():
             values.append(getattr(said[place], name))
     named = table[list(records.OUTPUT)].reset_index(drop=True)
-    return named.assign(**{name: pd.Series(values, dtype=object) for name, values in columns.items()}).astype({"score": float})
+    given_as = {name: pd.Series(values, dtype=object) for name, values in columns.items()}
+    return named.assign(**given_as).astype({"score": float}), batch
 
 
 def _ask(judging: Kind, settings: Any, models: Any, answers: Sequence[Answer]) -> list[Judgement]:

@@ -7,11 +7,15 @@ they are made again.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from saffron import records
 from saffron.layout import Layout
 from saffron.runs import provenance
+
+#: Snakemake's file in a folder that a job made, whose time is the folder's.
+STAMP = ".snakemake_timestamp"
 
 
 def path(layout: Layout) -> Path:
@@ -48,6 +52,24 @@ def check(layout: Layout) -> None:
             f"{layout.root / damaged[0]}{more}: not what the finished run left there (damaged, or edited by hand); delete it, of "
             f"a model the whole folder, and run the same command again; to keep it as it is, delete {path(layout)}"
         )
+
+
+def restore_times(layout: Layout) -> None:
+    """Give the files of a sealed run that was copied the times that the run left, where they hold what the run left.
+
+    Snakemake compares folders by their times alone: a copy with new times (``cp -r``) would train all models again.
+    """
+    if not path(layout).exists():
+        return
+    sealed = {layout.root / name: entry for name, entry in records.read_json(path(layout)).items()}
+    newer = [file for file, entry in sealed.items() if file.is_file() and file.stat().st_mtime_ns != entry["stat"][1]]
+    for file in newer:
+        if records.sha256(file) == sealed[file]["sha256"]:
+            os.utime(file, ns=(sealed[file]["stat"][1],) * 2)
+    for stamp in layout.data.rglob(STAMP) if newer else ():
+        inside = [entry["stat"][1] for file, entry in sealed.items() if stamp.parent in file.parents]
+        if inside:
+            os.utime(stamp, ns=(max(inside),) * 2)
 
 
 def _entry(file: Path) -> dict[str, object]:
