@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from torch import Tensor
 
 from saffron.methods.base import Block, Result, SearchModels
 from saffron.methods.saffron import Settings, algorithm
-from saffron.methods.saffron.algorithm import MRMScorer, PRMScorer
+from saffron.methods.saffron.algorithm import MRMScorer, PRMScorer, Scorer
 from saffron.methods.saffron.tree import SearchTree
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def search(block: Block, settings: Settings, budget: int) -> list[Result]:
@@ -23,6 +28,11 @@ def record(block: Block, settings: Settings, budget: int) -> list[tuple[Result, 
     return list(zip(results, trees, strict=True))
 
 
+def search_with(block: Block, settings: Settings, budget: int, scorer: Scorer) -> list[Result]:
+    """The same by another scorer than the settings name."""
+    return _search(block, settings, budget, record_tree=False, scorer=scorer)[0]
+
+
 def unseen_tokens(models: SearchModels, settings: Settings) -> Tensor | None:
     """bool [V]: tokens that count as unseen, EOS as ``eos_seen`` says; None for models without a mask."""
     if models.unseen is None:
@@ -32,9 +42,22 @@ def unseen_tokens(models: SearchModels, settings: Settings) -> Tensor | None:
     return unseen
 
 
-def _search(block: Block, settings: Settings, width: int, *, record_tree: bool) -> tuple[list[Result], list[SearchTree] | None]:
+def mrm_of(models: SearchModels) -> PreTrainedModel:
+    """The MRM.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if models.mrm is None:
+        raise ValueError("saffron with scorer mrm needs an MRM; train one (stage mrm) or set scorer: prm")
+    return models.mrm
+
+
+def _search(
+    block: Block, settings: Settings, width: int, *, record_tree: bool, scorer: Scorer | None = None
+) -> tuple[list[Result], list[SearchTree] | None]:
     models, prompts = block.models, block.prompts
-    scorer = _scorer(block, settings, width)
+    scorer = scorer or _scorer(block, settings, width)
     outcome = algorithm.search(
         models.policy,
         scorer,
@@ -73,8 +96,7 @@ def _scorer(block: Block, settings: Settings, width: int) -> MRMScorer | PRMScor
     models, prompts = block.models, block.prompts
     if settings.scorer == "prm":
         return PRMScorer(models, [prompt.guard_ids for prompt in prompts])
-    if models.mrm is None:
-        raise ValueError("saffron with scorer mrm needs an MRM; train one (stage mrm) or set scorer: prm")
+    mrm = mrm_of(models)
     unseen = unseen_tokens(models, settings) if settings.conservative else None
     mrm_ids = [prompt.mrm_ids for prompt in prompts]
-    return MRMScorer(models.mrm, mrm_ids, unseen, width=width, max_new_tokens=block.max_new_tokens)
+    return MRMScorer(mrm, mrm_ids, unseen, width=width, max_new_tokens=block.max_new_tokens)
