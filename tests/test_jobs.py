@@ -125,7 +125,7 @@ def test_a_method_that_reads_an_mrm_without_naming_one_is_given_the_default(
     job = jobs.search(config, 0, "scaling", "rebase-default")
     assert (job.mrm, job.variant) == ("default", config.mrm.variants["default"])
     (run,) = [run for run in config.search.experiments["scaling"].runs if run.method == "rebase"]
-    assert workflow.mrm_of(config, run) == "default"
+    assert workflow.mrms_of(config, run) == ["default"]
 
 
 @pytest.mark.parametrize("size", [10, hub.WHOLE + 1000])

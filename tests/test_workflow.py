@@ -220,7 +220,7 @@ def test_a_run_waits_for_the_models_that_its_method_reads_alone() -> None:
 
 def test_only_saffron_with_its_own_model_loads_an_mrm() -> None:
     config = sandbox()
-    used = {run.key: workflow.mrm_of(config, run) for run in config.search.experiments["scaling"].runs}
+    used = {run.key: workflow.mrms_of(config, run) for run in config.search.experiments["scaling"].runs}
     assert {key for key, name in used.items() if name} == {"saffron-default"}
     prm = sandbox(search__experiments__scaling__runs__2__settings={"scorer": "prm"})
-    assert workflow.mrm_of(prm, prm.search.experiments["scaling"].runs[2]) is None
+    assert workflow.mrms_of(prm, prm.search.experiments["scaling"].runs[2]) == []

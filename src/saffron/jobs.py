@@ -201,6 +201,13 @@ def model(config: Config, which: str, seed: int | None = None) -> ModelJob:
 
 
 # ----------------------------------------------------------------------------------------------------------- safety4m
+class OnPolicy(Section):
+    """The attack under which the policy answers for labels on its own answers."""
+
+    prefill_tokens: int = Field(..., description="tokens of the answer that it goes on from")
+    max_new_tokens: int = Field(..., description="tokens of its own at most")
+
+
 class LabelJob(Job):
     """Labelling the conversations with a guard, in shards; and joining them."""
 
@@ -210,25 +217,33 @@ class LabelJob(Job):
     device_map: DeviceMap
     config: str = Field(..., description="name of the config, for the card")
     guard: str = Field(..., description="name of the guard, for the card")
+    on_policy: OnPolicy | None = Field(
+        None,
+        exclude_if=lambda on_policy: on_policy is None,
+        description="how the policy rewrites safety4m.on_policy_share (None: it rewrites none)",
+    )
 
     @property
     def key(self) -> dict[str, Any]:
-        """Of a block: what names things and how blocks are dealt to shards do not count."""
+        """Of a block: what names things and how blocks are dealt to shards do not count, the seed only where it draws answers."""
         values = as_dict(self)
         del values["safety4m"]["shards"]
-        return {name: values[name] for name in ("code", "safety4m", "runtime", "device_map")}
+        drawn = () if self.on_policy is None else ("on_policy", "seed")
+        return {name: values[name] for name in ("code", "safety4m", "runtime", "device_map", *drawn)}
 
 
 def label(config: Config, seed: int) -> LabelJob:
     """Labels of one training seed."""
+    search, on_policy = config.search, config.safety4m.on_policy_share > 0
     return LabelJob(
-        code=code.digest("saffron.safety4m.build"),
+        code=code.digest("saffron.safety4m.build", *(["saffron.safety4m.on_policy"] if on_policy else [])),
         seed=seed,
         safety4m=config.safety4m,
         runtime=config.runtime,
         device_map=config.models.device_map,
         config=config.name,
         guard=config.models.hub.guard.id if config.models.hub and config.models.origin == "hub" else "the sandbox's guard",
+        on_policy=OnPolicy(prefill_tokens=search.prefill_tokens, max_new_tokens=search.max_new_tokens) if on_policy else None,
     )
 
 
@@ -311,6 +326,9 @@ class SearchJob(Job):
     attack: bool
     mrm: str | None = Field(..., description="the MRM that the method reads, if it reads one")
     variant: MRMVariant | None = Field(..., description="what that MRM is")
+    others: dict[str, MRMVariant] = Field(
+        default_factory=dict, exclude_if=lambda others: not others, description="the MRMs beside it in an ensemble"
+    )
     budgets: list[int] = Field(..., description="budgets that it may be run at, increasing")
     search_seeds: list[int]
     match: Match | None
@@ -326,6 +344,11 @@ class SearchJob(Job):
     def run(self) -> str:
         """Key of the run."""
         return f"{self.method}-{self.settings_id}"
+
+    @property
+    def mrms(self) -> list[str]:
+        """All MRMs that it reads."""
+        return [] if self.mrm is None else [self.mrm, *self.others]
 
     @property
     def key(self) -> dict[str, Any]:
@@ -356,7 +379,7 @@ def search(config: Config, seed: int, experiment: str, run: str) -> SearchJob:
 
 def _search(config: Config, seed: int, experiment: str, item: Experiment, entry: Run, module: str) -> SearchJob:
     settings, found = config.search.settings_of(entry), described(entry.method)
-    mrm = found.mrm(settings)
+    mrms = found.mrms(settings)
     reference = item.reference if item.reference is not None and entry != item.reference else None
     return SearchJob(
         code=code.digest(module, found.search.partition(":")[0]),
@@ -369,8 +392,9 @@ def _search(config: Config, seed: int, experiment: str, item: Experiment, entry:
         settings=as_dict(settings),
         policy=entry.policy,
         attack=entry.attack,
-        mrm=mrm,
-        variant=None if mrm is None else config.mrm.variants[mrm],
+        mrm=mrms[0] if mrms else None,
+        variant=config.mrm.variants[mrms[0]] if mrms else None,
+        others={name: config.mrm.variants[name] for name in mrms[1:]},
         budgets=item.budgets_of(entry),
         search_seeds=config.search.seeds_of(item),
         match=item.match if reference else None,

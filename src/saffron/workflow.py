@@ -141,7 +141,7 @@ def search_parts(config: Config, group: str) -> dict[str, list[tuple[str, str]]]
     parts: dict[str, list[tuple[str, str]]] = {}
     for name, key in group_runs(config, group):
         run = run_of(config, name, key)
-        part = "matched" if references(config, name, key) else "-".join(filter(None, (run.policy, mrm_of(config, run))))
+        part = "matched" if references(config, name, key) else "-".join((run.policy, *mrms_of(config, run)))
         part = f"early-{part}" if name in early else part
         parts.setdefault(part, []).append((name, key))
     return parts
@@ -163,23 +163,28 @@ def gathering_searches(config: Config, experiment: str) -> bool:
     )
 
 
-def mrm_of(config: Config, run: Run) -> str | None:
-    """Name of the MRM variant that a run loads, if it loads one."""
-    return method(run.method).mrm(config.search.settings_of(run))
+def mrms_of(config: Config, run: Run) -> list[str]:
+    """Names of the MRM variants that a run loads: none, one, or those of an ensemble."""
+    return method(run.method).mrms(config.search.settings_of(run))
 
 
 def variants(config: Config, group: str | None = "replicate") -> list[str]:
     """MRM variants that the experiments of a group need (None: all that are defined); always ``default``."""
     if group is None:
         return sorted(config.mrm.variants)
-    used = {mrm_of(config, run) for item in experiments(config, group).values() for run in item.runs}
-    return sorted({"default", *(name for name in used if name)})
+    used = {name for item in experiments(config, group).values() for run in item.runs for name in mrms_of(config, run)}
+    return sorted({"default", *used})
 
 
 def models_of(config: Config, run: Run) -> list[str]:
-    """Models that a run loads, by folder name, without its MRM (:func:`mrm_of`)."""
+    """Models that a run loads, by folder name, without its MRMs (:func:`mrms_of`)."""
     reads = method(run.method).reads(config.search.settings_of(run))
     return [run.policy, *(["guard"] if "guard" in reads else [])]
+
+
+def models_labelling(config: Config) -> list[str]:
+    """Models that the labels of Safety4M come from, by folder name: the guard, and the policy if it rewrites answers."""
+    return ["guard", *(["policy"] if config.safety4m.on_policy_share > 0 else [])]
 
 
 # -------------------------------------------------------------------------------------------------------------- judges

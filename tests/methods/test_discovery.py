@@ -34,7 +34,9 @@ def test_every_folder_is_a_method_and_they_are_told_apart() -> None:
 
 def test_multipliers_of_counting_per_model() -> None:
     assert {name: method.multiplier() for name, method in discovery.methods().items() if method.multiplier() != 2} == {
-        "saffron": 4
+        "saffron": 4,
+        "saffron_ensemble": 4,
+        "selective_saffron": 4,
     }
     assert discovery.method("saffron").multiplier(fitted=False) == 3
     assert discovery.method("best_of_n").multiplier(fitted=False) == 2
@@ -44,10 +46,12 @@ def test_multipliers_of_counting_per_model() -> None:
 
 def test_only_what_a_search_reads_is_its_mrm() -> None:
     saffron = discovery.method("saffron")
-    assert saffron.mrm(saffron.settings(mrm="other")) == "other"  # type: ignore[call-arg]
-    assert saffron.mrm(saffron.settings(mrm="other", scorer="prm")) is None  # type: ignore[call-arg]
+    assert saffron.mrms(saffron.settings(mrm="other")) == ["other"]  # type: ignore[call-arg]
+    assert saffron.mrms(saffron.settings(mrm="other", scorer="prm")) == []  # type: ignore[call-arg]
+    ensemble = discovery.method("saffron_ensemble")
+    assert ensemble.mrms(ensemble.settings(mrm="one", others=["two", "three"])) == ["one", "two", "three"]  # type: ignore[call-arg]
     reading = replace(rebase.METHOD, reads=lambda settings: frozenset({"policy", "mrm"}))
-    assert reading.mrm(reading.settings()) == "default"  # it has no key for another one
+    assert reading.mrms(reading.settings()) == ["default"]  # it has no key for another one
 
 
 class Needy(Rewarded):

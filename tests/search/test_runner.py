@@ -31,7 +31,7 @@ from saffron.methods.base import Block, Result
 from saffron.models import ModelError, load_lm, save_mrm_head
 from saffron.records import RecordError
 from saffron.search import gathering, runner, trees
-from saffron.search.inputs import Inputs
+from saffron.search.inputs import Inputs, Loaded
 
 VOCABULARY = 24
 EOS = 23
@@ -107,8 +107,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     formats.save(layout.tokenizer)
     for seed, name in enumerate(("policy", "guard", "deepalign", "other_guard")):
         lm(seed).save_pretrained(layout.model(name, 0))
-    lm(7).save_pretrained(layout.mrm(0) / "merged")
-    save_mrm_head(layout.mrm(0), torch.zeros(VOCABULARY), torch.arange(VOCABULARY) == 11)
+    for seed, variant in ((7, "default"), (8, "bias_absent")):
+        lm(seed).save_pretrained(layout.mrm(0, variant) / "merged")
+        save_mrm_head(layout.mrm(0, variant), torch.zeros(VOCABULARY), torch.arange(VOCABULARY) == 11)
     generator = np.random.default_rng(0)
 
     def sentence() -> str:
@@ -484,6 +485,30 @@ def test_a_run_holds_the_models_that_its_method_reads_and_no_other(
     own(layout, "guard", lambda model: model.lm_head.weight.mul_(0.9))
     run_all(config, layout)
     assert (block_times(layout) == before) == ("guard" not in reads)
+
+
+def test_an_ensemble_is_loaded_as_a_whole_and_let_go_once_another_mrm_is_read(layout: Layout) -> None:
+    others = {"settings": {"others": ["bias_absent"]}}
+    config = make_config(
+        **experiment(
+            {"method": "saffron_ensemble", "budgets": [2], **others},
+            {"method": "best_of_n_mrm", "budgets": [2], **others},
+            {"method": "saffron", "budgets": [2]},
+        )
+    )
+    loaded = Loaded()
+    together, _, alone = (
+        Inputs(jobs.search(config, 0, "tiny", f"{name}-default"), layout, loaded)
+        for name in ("saffron_ensemble", "best_of_n_mrm", "saffron")
+    )
+    (second,) = together.models.others
+    bodies = [one.lm_head.weight for one in (together.models.mrm, second)]
+    assert [torch.equal(own, lm(seed).lm_head.weight) for own, seed in zip(bodies, (7, 8), strict=True)] == [True, True]
+    assert layout.mrm(0, "bias_absent") / "merged" in together.files and len(together.files) == len(alone.files) + 2
+    assert alone.models.mrm is together.models.mrm and alone.models.others == ()
+    assert layout.mrm(0, "bias_absent") not in loaded._models
+    calls = run_all(config, layout).groupby("method")["reward_calls"].agg(lambda counts: set(counts % 2))
+    assert calls["saffron_ensemble"] == calls["best_of_n_mrm"] == {0}  # each call is made of both
 
 
 def damage(model: Any) -> None:

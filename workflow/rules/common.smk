@@ -157,7 +157,7 @@ def training_gpu(which):
 def models_read(seed, runs, trees=False):
     """Models that some runs load, and the recorded searches with ``trees``: policies, guard and MRMs."""
     chosen = [stages.run_of(CONFIG, *run) for run in runs]
-    variants = {stages.mrm_of(CONFIG, run) for run in chosen} - {None}
+    variants = {name for run in chosen for name in stages.mrms_of(CONFIG, run)}
     folders = {which for run in chosen for which in stages.models_of(CONFIG, run)}
     if trees:
         variants, folders = {"default", *variants}, {"policy", "guard", *folders}

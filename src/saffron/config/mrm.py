@@ -29,6 +29,12 @@ class MRMVariant(Section):
     learning_rate: float | None = Field(None, gt=0, description="in place of mrm.learning_rate (null: the same)")
     schedule: Literal["constant", "cosine"] | None = Field(None, description="in place of mrm.schedule (null: the same)")
     epochs: float | None = Field(None, gt=0, description="in place of mrm.epochs (null: the same)")
+    draw: int | None = Field(
+        None,
+        ge=0,
+        exclude_if=lambda draw: draw is None,
+        description="in place of mrm.draw (null: the same): members of an ensemble differ in it",
+    )
 
 
 class MRM(Section):

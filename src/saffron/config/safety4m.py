@@ -22,6 +22,15 @@ class Safety4M(Section):
         True,
         description="label EOS as the last token of a response that fits (false: EOS is never a target, as in the release)",
     )
+    on_policy_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        exclude_if=lambda share: share == 0,
+        description="share of the train split's rejected answers (of all its answers where none is rejected) that the policy "
+        "rewrites under attack before they are labelled: after their first search.prefill_tokens tokens stand at most "
+        "search.max_new_tokens of its own (paper: 0)",
+    )
     shards: int = Field(1, ge=1, description="independent labelling jobs")
     block_size: int = Field(256, ge=1, description="responses per resumable block")
     batch_size: int = Field(

@@ -128,6 +128,15 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _answers_can_be_attacked(self) -> Config:
+        if self.safety4m.on_policy_share > 0 and self.search.prefill_tokens == 0:
+            raise ValueError(
+                "safety4m.on_policy_share: search.prefill_tokens is 0, so that no answer is attacked; raise it, or leave the "
+                "share at 0"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _names_exist(self) -> Config:
         for name, experiment in self.search.experiments.items():
             for run in experiment.runs:
@@ -136,11 +145,11 @@ class Config(Section):
                         f"search.experiments.{name}: run {run.key} needs the DeepAlign policy, which only the sandbox trains: "
                         "the paper's has another tokenizer than the guard; remove the run"
                     )
-                variant = method(run.method).mrm(self.search.settings_of(run))
-                if variant is not None and variant not in self.mrm.variants:
-                    raise ValueError(
-                        f"search.experiments.{name}: run {run.key} uses the MRM {variant}, which mrm.variants does not define"
-                    )
+                for variant in method(run.method).mrms(self.search.settings_of(run)):
+                    if variant not in self.mrm.variants:
+                        raise ValueError(
+                            f"search.experiments.{name}: run {run.key} uses the MRM {variant}, which mrm.variants does not define"
+                        )
         for name, ablation in self.analysis.ablations.items():
             holding = self.search.experiments.get(ablation.experiment)
             known = [run.key for run in holding.runs] if holding else []

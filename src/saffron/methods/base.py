@@ -93,7 +93,8 @@ class Method:
         colour, marker: of its curves, as matplotlib names them.
         budget: what the integer means; None if the method has none, which makes it 0.
         reads: models that a search with these settings loads, beside the policy. It is given no other, and is not searched
-            again for another one's sake. The setting ``mrm``, if there is one, says which MRM.
+            again for another one's sake. The setting ``mrm``, if there is one, says which MRM, and the setting ``others`` which
+            stand beside it in an ensemble.
         cost: nominal FLOPs of one search of one prompt (policy, reward model), for ``saffron plan``.
         shared_budgets: whether smaller budgets are part of the largest, so that all of a run are searched in one call.
         loaded_in_paper: models alive in one search of the paper's code, each of which counts every operation again
@@ -135,9 +136,11 @@ class Method:
         what = (self.settings.__doc__ or self.label).strip().splitlines()[0].rstrip(".")
         return f"{self.label}: {what[0].lower()}{what[1:]}; its budget: {self.budget or 'none, so 0'}"
 
-    def mrm(self, settings: Any) -> str | None:
-        """The MRM variant that a search with these settings reads, if it reads one."""
-        return getattr(settings, "mrm", "default") if "mrm" in self.reads(settings) else None
+    def mrms(self, settings: Any) -> list[str]:
+        """The MRM variants that a search with these settings reads, none if it reads no MRM."""
+        if "mrm" not in self.reads(settings):
+            return []
+        return [getattr(settings, "mrm", "default"), *getattr(settings, "others", ())]
 
     def multiplier(self, *, fitted: bool = True) -> int:
         """Factor by which the paper's way of counting exceeds FLOPs counted once (not ``fitted``: as the release loads)."""
@@ -171,6 +174,7 @@ class SearchModels:
     formats: ChatFormats
     mrm: PreTrainedModel | None = None
     unseen: Tensor | None = None  # bool [V]: tokens the MRM never saw as a target
+    others: tuple[PreTrainedModel, ...] = ()  # MRMs beside it in an ensemble
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from saffron.figures import discovery
 from saffron.judges.discovery import kind
 from saffron.layout import PAPER, Layout
 from saffron.methods.base import Size
-from saffron.methods.cost import judged
+from saffron.methods.cost import grown, judged
 from saffron.methods.discovery import method as described
 from saffron.models.shapes import shape_of
 from saffron.sources import files
@@ -293,7 +293,7 @@ def _search_costs(config: Config, layout: Layout, *, computed: bool = False) -> 
             return described(run.method).cost(config.search.settings_of(run), size)
 
         for run in experiment.runs:
-            reward = _body(guard) if computed and workflow.mrm_of(config, run) is None else guard
+            reward = _body(guard) if computed and not workflow.mrms_of(config, run) else guard
             budgets = _budgets(run, experiment, measured)
             if experiment.match is not None and not measured:
                 budgets = [_matched_budget(run, experiment, lambda run, budget, cost=cost: sum(cost(run, budget)))]  # type: ignore[misc]
@@ -459,6 +459,13 @@ def _safety4m(config: Config, layout: Layout) -> Row:
     steps = seeds * responses / config.safety4m.batch_size
     jobs, shards = seeds * (config.safety4m.shards + 1), seeds * config.safety4m.shards
     work = (Work("guard", seeds * computed, steps),)
+    if config.safety4m.on_policy_share:
+        rewritten = config.safety4m.on_policy_share * responses / 2  # about every other answer is a rejected one
+        policy, new = shape_of(config, layout, "policy"), config.search.max_new_tokens
+        begun = len(_formats(config, layout).policy.prompt([])) + prompt + config.search.prefill_tokens
+        own, rounds = rewritten * grown(policy, begun, new - 1, new - 1), seeds * rewritten * new / config.safety4m.batch_size
+        work, steps, flops = (*work, Work("policy", seeds * own, rounds)), steps + rounds, flops + own
+        note += f", {rewritten:,.0f} of them rewritten by the policy"
     return Row("safety4m", jobs, seeds * flops, seeds * prefixes * 10, memory, steps, note, work, shards)
 
 

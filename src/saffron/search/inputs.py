@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -31,7 +31,7 @@ class AttackedPrompt:
 
 
 class Loaded:
-    """Models that several runs of one process read, each loaded once; of MRMs the last one alone stays."""
+    """Models that several runs of one process read, each loaded once; of MRMs those of the last run alone stay."""
 
     def __init__(self) -> None:
         self._models: dict[Path, Any] = {}
@@ -42,11 +42,12 @@ class Loaded:
             self._models[folder] = load(folder)
         return self._models[folder]
 
-    def mrm(self, folder: Path, load: Callable[[Path], Any]) -> Any:
-        """The MRM in ``folder`` and its unseen tokens; another one is let go first."""
-        for other in [path for path in self._models if path.parent == folder.parent and path != folder]:
+    def mrms(self, folders: Sequence[Path], load: Callable[[Path], Any]) -> list[Any]:
+        """The MRMs in these folders, each with its unseen tokens; others are let go first."""
+        kept = {folder.parent for folder in folders}
+        for other in [path for path in self._models if path.parent in kept and path not in folders]:
             del self._models[other]
-        return self.lm(folder, load)
+        return [self.lm(folder, load) for folder in folders]
 
 
 @dataclass(frozen=True)
@@ -79,13 +80,13 @@ class Inputs:
     def files(self) -> list[Path]:
         """All files and folders the run reads, and no other: its blocks stay as they are whatever becomes of another model."""
         job = self.job
-        mrm = self.layout.mrm(job.seed, job.mrm) if job.mrm else None
+        mrms = [self.layout.mrm(job.seed, name) for name in job.mrms]
         return [
             self.layout.prompts(job.dataset),
             self.layout.tokenizer,
             self.layout.model(job.policy, job.seed),
             *([self.layout.model("guard", job.seed)] if "guard" in self.reads else []),
-            *([mrm / "merged", mrm / models.HEAD] if mrm else []),
+            *(mrm / part for mrm in mrms for part in ("merged", models.HEAD)),
         ]
 
     @cached_property
@@ -110,10 +111,10 @@ class Inputs:
         Raises:
             ModelError: if a model is missing or cannot be read, or what it says cannot be right.
         """
-        job, mrm, unseen, guard = self.job, None, None, None
-        if job.mrm:
-            load_mrm = partial(models.load_mrm, runtime=job.runtime, device_map=job.device_map)
-            mrm, unseen = self.loaded.mrm(self.layout.mrm(job.seed, job.mrm), load_mrm)
+        job, guard = self.job, None
+        load_mrm = partial(models.load_mrm, runtime=job.runtime, device_map=job.device_map)
+        mrms = self.loaded.mrms([self.layout.mrm(job.seed, name) for name in job.mrms], load_mrm)
+        mrm, unseen = mrms[0] if mrms else (None, None)  # the same tokens are unseen to all, which learnt from the same labels
         if "guard" in self.reads:
             guard = self.loaded.lm(self.layout.model("guard", job.seed), partial(self._load, sense.check_guard))
         return SearchModels(
@@ -122,6 +123,7 @@ class Inputs:
             formats=self.formats,
             mrm=mrm,
             unseen=None if unseen is None else unseen.to(self.device),
+            others=tuple(other for other, _ in mrms[1:]),
         )
 
     def _load(self, check: Callable[[Any, ChatFormats, Any, Path], None], folder: Path) -> Any:

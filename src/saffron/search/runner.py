@@ -187,7 +187,7 @@ class _Blocks:
     def _fitting(self, prompts: list[SearchPrompt], budget: int) -> int:
         """Prompts of a block that the free memory of the GPU is expected to hold at once; all of them on a CPU."""
         models = self.inputs.models  # first, since what they take is not free
-        loaded = [model for model in (models.policy, models.guard, models.mrm) if model is not None]
+        loaded = [model for model in (models.policy, models.guard, models.mrm, *models.others) if model is not None]
         free = device.free_bytes(self.inputs.device)
         if free is None:
             return len(prompts)

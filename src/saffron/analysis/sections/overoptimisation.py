@@ -31,7 +31,7 @@ def rows(study: Study) -> list[dict[str, Any]]:
     """
     results = study.of("scaling")
     runs = [run for run in study.config.search.experiments[results.name].runs if run.settings_id == "default"]
-    by_mrm = {run.method for run in runs if workflow.mrm_of(study.config, run) is not None}
+    by_mrm = {run.method for run in runs if workflow.mrms_of(study.config, run)}
     guards = [judge.name for judge in workflow.judges(study.config) if kind(judge.kind).rewards]
     found = []
     for method in ordered([run.method for run in runs]):

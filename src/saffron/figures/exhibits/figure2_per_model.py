@@ -26,7 +26,8 @@ def caption(view: View) -> str:
     """What stands below the figure."""
     proposed = method(PROPOSED)
     others = " or ".join(
-        str(count) for count in sorted({other.multiplier() for other in methods().values() if other != proposed})
+        str(count)
+        for count in sorted({other.multiplier() for other in methods().values() if "mrm" not in other.reads(other.settings())})
     )
     return prose(
         f"""Figure 2, compute counted per model, as in the paper: FLOPs times the number of models loaded,

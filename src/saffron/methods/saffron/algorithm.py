@@ -176,8 +176,13 @@ def select(beam: Beam, rows: Rows, found: Best, *, eos_token_id: int, semantics:
 class Scorer(Protocol):
     """Rewards of the children of growing sequences."""
 
-    ledger: Ledger
-    calls: Tensor
+    @property
+    def ledger(self) -> Ledger:
+        """What has been read for them."""
+
+    @property
+    def calls(self) -> Tensor:
+        """int64 [B], calls of the reward model so far."""
 
     def scores(self, candidates: Candidates) -> Floats:
         """[C] rewards of listed candidates."""
