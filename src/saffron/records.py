@@ -61,7 +61,7 @@ SAFETY4M = pa.schema(
         ("conversation_id", pa.string()),
         ("split", pa.string()),
         ("source_row", pa.int64()),
-        ("side", pa.string()),  # chosen | rejected
+        ("side", pa.string()),  # chosen | rejected, or on_policy: a rejected answer that the policy has rewritten
         ("turn", pa.int32()),
         ("input_ids", _ids),
         ("response_start", pa.int32()),

@@ -5,7 +5,7 @@ rule label:
     input:
         conversations=LAYOUT.conversations,
         tokenizer=rules.tokenizer.output,
-        guard=rules.guard.output,
+        models=[LAYOUT.model(which, "{seed}") for which in stages.models_labelling(CONFIG)],
     output:
         LAYOUT.safety4m_shard("{seed}", "{shard}"),
     log:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ from saffron.fingerprint import fingerprint
 from saffron.jobs import LabelJob, beside
 from saffron.layout import Layout
 from saffron.safety4m import card
-from saffron.sources.conversations import Response, collect, tokenise
+from saffron.sources.conversations import Counts, Response, collect, tokenise
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +41,7 @@ def label(job: LabelJob, layout: Layout, shard: int) -> None:
     settings, seed = job.safety4m, job.seed
     if shard not in range(settings.shards):
         raise ConfigError(f"safety4m.shards is {settings.shards}: there is no shard {shard}; use 0 to {settings.shards - 1}")
-    responses, _ = collect(records.read_table(layout.conversations, records.CONVERSATIONS), settings.turns)
+    responses, _ = _responses(job, layout)
     folder = blocks_folder(job, layout)
     blocks = [responses[start : start + settings.block_size] for start in range(0, len(responses), settings.block_size)]
     mine = list(range(shard, len(blocks), settings.shards))
@@ -64,7 +67,7 @@ def gather(job: LabelJob, layout: Layout) -> None:
         RecordError: if a shard is missing or holds other responses than the conversations do.
     """
     settings, seed = job.safety4m, job.seed
-    responses, counts = collect(records.read_table(layout.conversations, records.CONVERSATIONS), settings.turns)
+    responses, counts = _responses(job, layout)
     tables = [records.read_table(layout.safety4m_shard(seed, shard), records.SAFETY4M) for shard in range(settings.shards)]
     rank = {response.conversation_id: index for index, response in enumerate(responses)}
     labels = _joined(tables)
@@ -93,7 +96,29 @@ def gather(job: LabelJob, layout: Layout) -> None:
 def blocks_folder(job: LabelJob, layout: Layout) -> Path:
     """Where the finished blocks of this job and these inputs lie."""
     files = [layout.conversations, layout.model("guard", job.seed), layout.tokenizer]
+    if job.on_policy is not None:
+        files.append(layout.model("policy", job.seed))
     return layout.safety4m(job.seed) / ".blocks" / fingerprint(job.key, files)
+
+
+def _responses(job: LabelJob, layout: Layout) -> tuple[list[Response], Counts]:
+    """All responses, those that the policy rewrites on the side ``on_policy``, and where the others went."""
+    settings = job.safety4m
+    responses, counts = collect(records.read_table(layout.conversations, records.CONVERSATIONS), settings.turns)
+    return (responses if job.on_policy is None else marked(responses, settings.on_policy_share, job.seed)), counts
+
+
+def marked(responses: Sequence[Response], share: float, seed: int) -> list[Response]:
+    """The responses, with the side ``on_policy`` for a share of those of the train split that an attack could begin with.
+
+    These are the rejected ones, as an attack prefills a harmful answer, or all where none is rejected. The share is taken in
+    the order of sha256(seed, conversation id), so that a larger one holds every smaller one.
+    """
+    train = [one for one in responses if one.split == "train"]
+    candidates = [one.conversation_id for one in train if one.side == "rejected"] or [one.conversation_id for one in train]
+    order = sorted(candidates, key=lambda name: hashlib.sha256(f"{seed}\n{name}".encode()).digest())
+    chosen = set(order[: round(share * len(order))])
+    return [replace(one, side=card.ON_POLICY) if one.conversation_id in chosen else one for one in responses]
 
 
 def unseen_mask(labels: pd.DataFrame, vocab_size: int) -> np.ndarray:
@@ -119,10 +144,15 @@ def _label_blocks(job: LabelJob, layout: Layout, blocks: dict[int, list[Response
     tokenizer = models.load_tokenizer(layout.tokenizer)
     formats = ChatFormats.load(layout.tokenizer)
     sense.check_guard(guard, formats, tokenizer, layout.model("guard", job.seed))
+    rewrite = None
+    if job.on_policy is not None:  # by name: what its module can reach is part of the job's code only where it is read
+        rewrite = importlib.import_module("saffron.safety4m.on_policy").Rewriter(job, layout, formats, tokenizer)
     eos_id = formats.eos_id if settings.end_of_sequence else None
     size = settings.batch_size
     for index, responses in tqdm(blocks.items(), desc="safety4m", unit="block", mininterval=1):
         tokens = tokenise(tokenizer, formats, responses, settings.max_tokens, eos_id)
+        if rewrite is not None:
+            tokens = rewrite(responses, tokens, first=index * settings.block_size)
         inside = [(response, item) for response, item in zip(responses, tokens, strict=True) if item.response_ids]
         texts = [item for _, item in inside]
         rewards, size = verdicts(guard, formats, texts, batch_size=settings.batch_size, at_most=size)

@@ -14,6 +14,9 @@ from saffron.jobs import LabelJob
 from saffron.layout import Layout
 from saffron.sources.conversations import Counts
 
+#: The side of an answer that the policy has rewritten.
+ON_POLICY = "on_policy"
+
 #: Edges of the reward histogram, in logits; the outer bins are open.
 EDGES = [-10.0, -8.0, -6.0, -4.0, -2.0, 0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
 
@@ -30,6 +33,7 @@ def summarise(job: LabelJob, layout: Layout, counts: Counts, labels: pd.DataFram
     """
     rewards = np.concatenate(labels["rewards"].tolist()) if len(labels) else np.empty(0)
     prefixes = labels["rewards"].map(len)
+    on_policy = {} if job.on_policy is None else {"on_policy": _on_policy(job, labels)}
     labelled_rows = len(labels[["split", "source_row"]].drop_duplicates())
     return {
         "name": f"Safety4M, {job.config}",
@@ -49,6 +53,7 @@ def summarise(job: LabelJob, layout: Layout, counts: Counts, labels: pd.DataFram
             "labelled": len(labels),
         },
         "conversations_without_response": counts.conversations_without_response,
+        **on_policy,
         "splits": {
             split: {"responses": int(mask.sum()), "prefixes": int(prefixes[mask].sum())}
             for split, mask in ((name, labels["split"] == name) for name in sorted(labels["split"].unique()))
@@ -57,6 +62,24 @@ def summarise(job: LabelJob, layout: Layout, counts: Counts, labels: pd.DataFram
         "rewards": _distribution(rewards),
         "vocabulary": {"size": len(unseen), "unseen": int(unseen.sum())},
         "digests": {"conversations": records.sha256(layout.conversations)},
+    }
+
+
+def _on_policy(job: LabelJob, labels: pd.DataFrame) -> dict[str, Any]:
+    """What part of the labels is on the policy's own answers."""
+    assert job.on_policy is not None
+    train = labels[labels["split"] == "train"]
+    own = train[train["side"] == ON_POLICY]
+    prefixes = int(own["rewards"].map(len).sum())
+    return {
+        "share": job.safety4m.on_policy_share,
+        "prefill_tokens": job.on_policy.prefill_tokens,
+        "max_new_tokens": job.on_policy.max_new_tokens,
+        "responses": len(own),
+        "prefixes": prefixes,
+        "fraction_of_train_responses": len(own) / len(train) if len(train) else 0.0,
+        "fraction_of_train_prefixes": prefixes / int(train["rewards"].map(len).sum()) if len(train) else 0.0,
+        "rewards": _distribution(np.concatenate(own["rewards"].tolist()) if len(own) else np.empty(0)),
     }
 
 
@@ -105,6 +128,7 @@ def render(record: dict[str, Any]) -> str:
         f"- Guard: {record['guard']}.",
         f"- Assistant turns: `{record['turns']}`; prompt and response cut to the first {record['max_tokens']} tokens"
         + (", EOS being the last token of a response that fits." if record["end_of_sequence"] else "; EOS is never a target."),
+        *_rewritten(record.get("on_policy")),
         f"- {rows['total']:,} source rows, {rows['with_labels']:,} with at least one label;"
         f" {record['prefixes_per_source_row']} prefixes per source row.",
         f"- {vocabulary['unseen']:,} of {vocabulary['size']:,} tokens are never a target in the train split"
@@ -145,6 +169,18 @@ def render(record: dict[str, Any]) -> str:
             "",
         ]
     return "\n".join(lines)
+
+
+def _rewritten(own: dict[str, Any] | None) -> list[str]:
+    """What the card says of the policy's own answers."""
+    if own is None:
+        return []
+    return [
+        f"- {own['responses']:,} answers of the train split ({own['prefixes']:,} prefixes,"
+        f" {100 * own['fraction_of_train_prefixes']:.1f} % of that split's) are the policy's own under attack, side `on_policy`:"
+        f" their first {own['prefill_tokens']} tokens are those of an answer of the source, and at most"
+        f" {own['max_new_tokens']} tokens after them were drawn from the policy."
+    ]
 
 
 def _distribution(rewards: np.ndarray) -> dict[str, Any]:
