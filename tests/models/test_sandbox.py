@@ -140,6 +140,18 @@ def test_replayed_starts_and_prompts_are_not_learnt(
             assert labels == [training.IGNORED] * first + [*answer, formats.eos_id][policy.MASKED_START :]
 
 
+@pytest.mark.parametrize("missing", ["helpful", "replay"])
+def test_a_policy_is_trained_without_any_rows_of_a_kind_that_may_be_missing(
+    config: Config, corpus: pd.DataFrame, tokenizer: PreTrainedTokenizerFast, formats: ChatFormats, missing: str
+) -> None:
+    # helpful_tuning may be 0, and of few replayed dialogues none may be harmless.
+    rows = corpus[corpus["corpus"] != missing]
+    assert config.models.sandbox is not None
+    trained, losses = policy.train_policy(config.models.sandbox, rows, tokenizer, formats, seed=0)
+    _, recovery = policy.train_deepalign(config.models.sandbox, trained, rows, tokenizer, formats, seed=0)
+    assert {row["phase"] for row in losses + recovery} == {"pretraining", "safety", "deepalign"}
+
+
 def test_losses_are_kept_for_every_phase(layout: Layout) -> None:
     phases = {"policy": {"pretraining", "safety"}, "guard": {"guard"}, "deepalign": {"deepalign"}}
     for name, expected in phases.items():

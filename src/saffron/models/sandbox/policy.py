@@ -30,7 +30,8 @@ _ANCHOR_SHARE = 0.3  # harmless dialogues beside the recoveries, so that the pol
 
 
 def _encode(tokenizer: PreTrainedTokenizerFast, texts: pd.Series) -> list[list[int]]:
-    return tokenizer(texts.tolist(), add_special_tokens=False)["input_ids"]
+    # A tokenizer takes no empty batch, and a corpus may lack a kind of row: helpful ones where helpful_tuning is 0.
+    return tokenizer(texts.tolist(), add_special_tokens=False)["input_ids"] if len(texts) else []
 
 
 def _pair(formats: ChatFormats, prompt: list[int], response: list[int], unlearnt: int, whole: bool = False) -> Pair:
