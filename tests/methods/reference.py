@@ -14,6 +14,7 @@ from typing import Any
 
 import placed
 import torch
+from transformers import MinPLogitsWarper, NoRepeatNGramLogitsProcessor
 
 UNSEEN = -1024.0
 
@@ -23,6 +24,8 @@ class Sequence:
     tokens: list[int] = field(default_factory=list)
     reward: float = -math.inf
     finished: bool = False
+    score: float = -math.inf  # what sequences are compared by
+    log_probability: float = 0.0
 
 
 @dataclass
@@ -58,6 +61,10 @@ def saffron_reference(
     eos: int,
     unseen: list[bool] | None,
     semantics: str,
+    min_p: float = 0.0,
+    noise_threshold: float = 0.0,
+    likelihood_weight: float = 0.0,
+    no_repeat_ngram_size: int = 0,
 ) -> Reference:
     """``rewards_of`` gives the rewards of all children of a sequence of new tokens, by token id."""
     beam = [Sequence()]
@@ -68,43 +75,47 @@ def saffron_reference(
             break
         candidates: list[tuple[tuple[int, ...], int, float, float]] = []
         before = [tuple(sequence.tokens) for sequence in beam]
-        pool: list[tuple[float, Sequence, int | None]] = []  # (own reward, sequence, token) in generation order
+        pool: list[Entry] = []  # in generation order
         for sequence in beam:
             if sequence.finished:
-                pool.append((sequence.reward, sequence, None))
+                pool.append((sequence.score, sequence.reward, sequence.log_probability, sequence, None))
                 continue
             logits = last_logits(policy, prompt + sequence.tokens)
+            log_probabilities = torch.log_softmax(logits, -1).tolist()
             if step < min_new_tokens:
                 logits[eos] = -math.inf
+            logits = without_repetition(logits, prompt + sequence.tokens, no_repeat_ngram_size)
             probs = torch.softmax(logits, -1).tolist()
+            margin = min(margin, *(abs(p - noise_threshold) for p in probs if noise_threshold), math.inf)
+            probs = without_noise(probs, noise_threshold)
+            margin = min(margin, *(abs(p - min_p * max(probs)) for p in probs if min_p and p < max(probs)), math.inf)
+            allowed = (MinPLogitsWarper(min_p)(None, torch.tensor(probs, dtype=torch.float64).log()) > -math.inf).tolist()
             rewards = rewards_of(sequence.tokens)
             mass = 0.0
             for token in sorted(range(len(probs)), key=lambda t: -probs[t]):
                 margin = min(margin, abs(mass - top_p))
-                if mass >= top_p or probs[token] == 0:
+                if mass >= top_p or probs[token] == 0 or not allowed[token]:
                     break
                 mass += probs[token]
                 reward = UNSEEN if unseen is not None and unseen[token] else rewards[token]
-                pool.append((reward, sequence, token))
+                log_probability = sequence.log_probability + log_probabilities[token]
+                pool.append((reward + likelihood_weight * log_probability, reward, log_probability, sequence, token))
                 candidates.append((tuple(sequence.tokens), token, probs[token], reward))
         if semantics == "paper":
             ranked = sorted(pool, key=lambda entry: -entry[0])
             margin = min(margin, gaps(ranked, width))
-            beam = [child(sequence, token, reward, eos, reward) for reward, sequence, token in ranked[:width]]
+            beam = [child(entry, eos) for entry in ranked[:width]]
         else:
-            finished = [sequence for _, sequence, token in pool if token is None]
-            ranked = sorted((entry for entry in pool if entry[2] is not None), key=lambda entry: -entry[0])
+            finished = [sequence for *_, sequence, token in pool if token is None]
+            ranked = sorted((entry for entry in pool if entry[-1] is not None), key=lambda entry: -entry[0])
             margin = min(margin, gaps(ranked, width))
-            children = [
-                child(sequence, token, reward, eos, reward if token == eos else -math.inf)
-                for reward, sequence, token in ranked[:width]
-            ]
-            beam = sorted(finished + children, key=lambda sequence: -sequence.reward)[:width]
-            rewards = sorted(sequence.reward for sequence in finished + children if sequence.finished)
-            margin = min([margin, *(b - a for a, b in itertools.pairwise(rewards) if b != a)])
+            children = [child(entry, eos, unless_ended=-math.inf) for entry in ranked[:width]]
+            beam = sorted(finished + children, key=lambda sequence: -sequence.score)[:width]
+            scores = sorted(sequence.score for sequence in finished + children if sequence.finished)
+            margin = min([margin, *(b - a for a, b in itertools.pairwise(scores) if b != a)])
         after = {tuple(sequence.tokens) for sequence in beam}
         steps.append(Step(before, [(*entry, (*entry[0], entry[1]) in after) for entry in candidates]))
-    best = max(beam, key=lambda sequence: sequence.reward)
+    best = max(beam, key=lambda sequence: sequence.score)
     return Reference(best.tokens, best.reward, margin, steps)
 
 
@@ -125,11 +136,33 @@ def process_rewards(
     return rewards_of
 
 
-def child(parent: Sequence, token: int | None, reward: float, eos: int, carried: float) -> Sequence:
-    return parent if token is None else Sequence([*parent.tokens, token], carried, token == eos)
+def without_noise(probs: list[float], threshold: float) -> list[float]:
+    kept = [p if p > threshold or p == max(probs) else 0.0 for p in probs]
+    return [p / sum(kept) for p in kept] if threshold else probs
 
 
-def gaps(ranked: list[tuple[float, Sequence, int | None]], width: int) -> float:
+def without_repetition(logits: torch.Tensor, text: list[int], size: int) -> torch.Tensor:
+    """As Transformers forbids n-grams of ``size`` tokens to occur twice; nothing is forbidden where nothing would be left."""
+    if not size:
+        return logits
+    masked = NoRepeatNGramLogitsProcessor(size)(torch.tensor([text]), logits[None].clone())[0]
+    return masked if float(masked.max()) > -math.inf else logits
+
+
+#: score, reward, log probability, parent, token (None: a finished sequence itself)
+Entry = tuple[float, float, float, Sequence, int | None]
+
+
+def child(entry: Entry, eos: int, unless_ended: float | None = None) -> Sequence:
+    score, reward, log_probability, parent, token = entry
+    if token is None:
+        return parent
+    if token != eos and unless_ended is not None:
+        score = reward = unless_ended
+    return Sequence([*parent.tokens, token], reward, token == eos, score, log_probability)
+
+
+def gaps(ranked: list[Entry], width: int) -> float:
     """Smallest difference between neighbours whose order decides something; exact ties are decided by position."""
     values = [entry[0] for entry in ranked[: width + 1]]
     return min((a - b for a, b in itertools.pairwise(values) if a != b), default=math.inf)

@@ -13,6 +13,7 @@ from itertools import pairwise
 
 import placed
 import torch
+from transformers import NoRepeatNGramLogitsProcessor
 
 from saffron.chat import ChatFormats
 from saffron.methods.base import SearchPrompt
@@ -117,19 +118,42 @@ def best_of_n(ref: Reference, prompt: SearchPrompt, n: int) -> Answer:
     return ref.best(samples)
 
 
-def beam_search(ref: Reference, prompt: SearchPrompt, width: int, children: int) -> Answer:
-    beam: list[tuple[Tokens, float]] = [((), 0.0)]
-    while not all(ref.complete(tokens) for tokens, _ in beam):
+def beam_search(
+    ref: Reference,
+    prompt: SearchPrompt,
+    width: int,
+    children: int,
+    likelihood_weight: float = 0.0,
+    no_repeat_ngram_size: int = 0,
+) -> Answer:
+    beam: list[tuple[Tokens, float, float, float]] = [((), 0.0, 0.0, 0.0)]  # tokens, log probability, reward, score
+    while not all(ref.complete(tokens) for tokens, *_ in beam):
         pool = []
-        for tokens, reward in beam:
+        for entry in beam:
+            tokens, log_probability = entry[:2]
             if ref.ended(tokens):
-                pool.append((tokens, reward))
+                pool.append(entry)
                 continue
-            for token in ref.order(ref.logits(prompt, tokens), children):
+            log_probabilities = ref.log_probabilities(prompt, tokens)
+            logits = without_repetition(ref.logits(prompt, tokens), [*prompt.policy_ids, *tokens], no_repeat_ngram_size)
+            for token in ref.order(logits, children):
+                if logits[token] == -math.inf:
+                    break
                 child = (*tokens, token)
-                pool.append((child, ref.reward(prompt, child)))
-        beam = [pool[i] for i in ref.order([reward for _, reward in pool], width)]
-    return ref.best(beam)
+                total = log_probability + log_probabilities[token]
+                reward = ref.reward(prompt, child)
+                pool.append((child, total, reward, reward + likelihood_weight * total))
+        beam = [pool[i] for i in ref.order([entry[3] for entry in pool], width)]
+    tokens, _, reward, _ = beam[ref.order([entry[3] for entry in beam], 1)[0]]
+    return Answer(list(tokens), reward, ref.ended(tokens))
+
+
+def without_repetition(logits: list[float], text: list[int], size: int) -> list[float]:
+    """As Transformers forbids n-grams of ``size`` tokens to occur twice; nothing is forbidden where nothing would be left."""
+    if not size:
+        return logits
+    masked = NoRepeatNGramLogitsProcessor(size)(torch.tensor([text]), torch.tensor([logits], dtype=torch.float64))[0].tolist()
+    return masked if max(masked) > -math.inf else logits
 
 
 def deal(ref: Reference, prompt: SearchPrompt, width: int, children: int, lookahead: int, reward_weight: float) -> Answer:

@@ -36,6 +36,17 @@ class Rewarded(Section):
     )
 
 
+class Restrained(Section):
+    """Settings of a search that keeps its answers likely and free of repetition."""
+
+    likelihood_weight: float = Field(
+        0.0, ge=0, description="beta: sequences are compared by reward + beta * their log probability under the policy"
+    )
+    no_repeat_ngram_size: int = Field(
+        0, ge=0, description="n-grams of so many tokens occur once at most, the prompt's included (0: any may occur again)"
+    )
+
+
 @dataclass(frozen=True)
 class Size:
     """One search of one prompt, as far as its nominal cost depends on it (tokens and calls are means over prompts).

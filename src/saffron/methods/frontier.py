@@ -56,8 +56,12 @@ def most_likely(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
         int64 [..., count] and float64 [..., count].
     """
     tokens = logits.sort(dim=-1, descending=True, stable=True).indices[..., :count]
-    log_total = torch.logsumexp(logits.double(), -1, keepdim=True)
-    return tokens, logits.gather(-1, tokens).double() - log_total
+    return tokens, log_probabilities(logits, tokens)
+
+
+def log_probabilities(logits: Tensor, tokens: Tensor) -> Tensor:
+    """float64 [..., K] log probabilities of tokens [..., K] by logits [..., V]."""
+    return logits.gather(-1, tokens).double() - torch.logsumexp(logits.double(), -1, keepdim=True)
 
 
 def first_occurrence(sequences: Tensor) -> Tensor:

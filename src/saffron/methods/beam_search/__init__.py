@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from saffron.methods.base import Exploration, Method, Rewarded, Size
+from saffron.methods.base import Exploration, Method, Restrained, Rewarded, Size
 from saffron.methods.cost import beam
 
 
-class Settings(Rewarded):
+class Settings(Restrained, Rewarded):
     """Each beam node proposes its most likely tokens, the PRM scores each, the best stay (Table 1)."""
 
     children: int = Field(2, ge=1, description="most likely next tokens proposed by each beam node")

@@ -6,17 +6,23 @@ from typing import Literal
 
 from pydantic import Field
 
-from saffron.methods.base import Method, Model, Rewarded, Size
+from saffron.methods.base import Method, Model, Restrained, Rewarded, Size
 from saffron.methods.cost import beam, grown
 
 #: Candidates of a nucleus, where a plan has no finished run to count them in.
 NUCLEUS = 8
 
 
-class Settings(Rewarded):
+class Settings(Restrained, Rewarded):
     """Search guided by a multifurcation reward model (Eq. 2, 3 and 7)."""
 
     top_p: float = Field(0.8, gt=0, le=1, description="nucleus of candidates")
+    min_p: float = Field(
+        0.0, ge=0, le=1, description="candidates have at least this share of the likeliest token's probability (0: any share)"
+    )
+    noise_threshold: float = Field(
+        0.0, ge=0, lt=1, description="tokens of at most this probability are noise, left out before the nucleus (0: none are)"
+    )
     min_new_tokens: int = Field(16, ge=0, description="EOS is forbidden before this many new tokens")
     semantics: Literal["paper", "released"] = Field("paper", description="how children are rewarded, see README")
     conservative: bool = Field(True, description="unseen tokens score -1024 (Eq. 7)")

@@ -10,7 +10,7 @@ MRM per *parent* (or, for comparison, one call of the PRM per child), and select
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
@@ -20,18 +20,21 @@ from torch import Tensor
 from saffron.engine.compute import Ledger
 from saffron.engine.trie import ROOT, TokenTrie
 from saffron.methods.base import SearchModels
-from saffron.methods.frontier import at_hand, look, true_first, unfinished
+from saffron.methods.frontier import at_hand, look, take, true_first, unfinished
+from saffron.methods.repetition import Repeats
 from saffron.methods.saffron.selection import (
     UNSEEN_REWARD,
     Best,
     Candidates,
     Floats,
     Nuclei,
+    entries_at,
     best,
     best_dense,
     best_listed,
     nuclei,
     nucleus,
+    plausible,
     probabilities,
     refuse_undefined,
     undefined,
@@ -60,6 +63,8 @@ class Beam:
         tokens: [B, N, T] new tokens.
         length: [B, N] how many there are.
         reward: [B, N] float64.
+        score: [B, N] float64, what places are ordered by: the reward, or more than it.
+        log_probability: [B, N] float64, of the new tokens under the policy (0 where a search does not ask for it).
         finished: [B, N] bool, ends with EOS.
         valid: [B, N] bool, the place is taken.
     """
@@ -67,6 +72,8 @@ class Beam:
     tokens: Tensor
     length: Tensor
     reward: Tensor
+    score: Tensor
+    log_probability: Tensor
     finished: Tensor
     valid: Tensor
 
@@ -75,12 +82,15 @@ class Beam:
         """One empty sequence per prompt in the first place."""
         valid = torch.zeros(batch, width, dtype=torch.bool, device=device)
         valid[:, 0] = True
+        worst = torch.full((batch, width), -torch.inf, dtype=torch.float64, device=device)
         return cls(
-            torch.zeros(batch, width, limit, dtype=torch.int64, device=device),
-            torch.zeros(batch, width, dtype=torch.int64, device=device),
-            torch.full((batch, width), -torch.inf, dtype=torch.float64, device=device),
-            torch.zeros_like(valid),
-            valid,
+            tokens=torch.zeros(batch, width, limit, dtype=torch.int64, device=device),
+            length=torch.zeros(batch, width, dtype=torch.int64, device=device),
+            reward=worst,
+            score=worst,
+            log_probability=torch.zeros_like(worst),
+            finished=torch.zeros_like(valid),
+            valid=valid,
         )
 
     @property
@@ -90,7 +100,7 @@ class Beam:
 
     def of(self, keep: Tensor) -> Beam:
         """The beams of some prompts [B']."""
-        return Beam(self.tokens[keep], self.length[keep], self.reward[keep], self.finished[keep], self.valid[keep])
+        return Beam(**{field.name: getattr(self, field.name)[keep] for field in fields(self)})
 
 
 @dataclass(frozen=True)
@@ -134,31 +144,35 @@ class Selected:
     origin: Tensor
 
 
-def select(beam: Beam, rows: Rows, found: Best, *, eos_token_id: int, semantics: Semantics) -> Selected:
+def select(
+    beam: Beam, rows: Rows, found: Best, *, eos_token_id: int, semantics: Semantics, likelihood: Tensor | None = None
+) -> Selected:
     """The next beam from finished sequences and the best candidates.
 
     Args:
         beam: the beam that was extended.
         rows: its rows.
-        found: the N best candidates of each prompt, by (reward, beam order, probability, token id).
+        found: the N best candidates of each prompt, by (score, beam order, probability, token id).
         eos_token_id: the end-of-sequence token.
-        semantics: ``paper``: finished sequences and candidates compete by their rewards, ties in beam order.
+        semantics: ``paper``: finished sequences and candidates compete by their scores, ties in beam order.
             ``released``: only candidates that end carry a reward, others -inf; finished sequences stand before candidates.
+        likelihood: [B, R, V] log probability of every child's new tokens, if the beam is to know it.
     """
     width = beam.valid.shape[1]
     parent = rows.place.gather(1, found.row)
     ends = found.token == eos_token_id
-    reward = found.reward.double()
+    reward, score = found.reward.double(), found.score.double()
     if semantics == "released":
-        reward = reward.masked_fill(~ends, -torch.inf)
+        reward, score = (values.masked_fill(~ends, -torch.inf) for values in (reward, score))
     places = torch.arange(width, device=parent.device).expand_as(beam.valid)
     source = torch.cat([places, parent], 1)  # [B, 2N] place in the old beam
-    rewards = torch.cat([beam.reward, reward], 1)
+    log_probability = beam.log_probability if likelihood is None else entries_at(likelihood, found.row, found.token).double()
+    scores = torch.cat([beam.score, score], 1)
     valid = torch.cat([beam.valid & beam.finished, found.valid], 1)
     order = torch.arange(2 * width, device=parent.device).expand_as(valid)
     if semantics == "paper":
         order = torch.argsort(source, dim=1, stable=True)
-    order = order.gather(1, torch.argsort(rewards.gather(1, order), dim=1, descending=True, stable=True))
+    order = order.gather(1, torch.argsort(scores.gather(1, order), dim=1, descending=True, stable=True))
     order = order.gather(1, torch.argsort(~valid.gather(1, order), dim=1, stable=True))[:, :width]
     new = order >= width
     candidate = (order - width).clamp(min=0)
@@ -169,7 +183,16 @@ def select(beam: Beam, rows: Rows, found: Best, *, eos_token_id: int, semantics:
     at = torch.arange(tokens.shape[2], device=tokens.device) == length[..., None]
     tokens = torch.where(at & new[..., None], last[..., None], tokens)
     finished = torch.where(new, last == eos_token_id, True)
-    return Selected(Beam(tokens, length + new, rewards.gather(1, order), finished, valid.gather(1, order)), order)
+    chosen = Beam(
+        tokens=tokens,
+        length=length + new,
+        reward=torch.cat([beam.reward, reward], 1).gather(1, order),
+        score=scores.gather(1, order),
+        log_probability=torch.cat([beam.log_probability, log_probability], 1).gather(1, order),
+        finished=finished,
+        valid=valid.gather(1, order),
+    )
+    return Selected(chosen, order)
 
 
 # -------------------------------------------------------------------------------------------------------------- scores
@@ -187,8 +210,14 @@ class Scorer(Protocol):
     def scores(self, candidates: Candidates) -> Floats:
         """[C] rewards of listed candidates."""
 
-    def best(self, found: Nuclei, count: int) -> Best:
-        """The ``count`` candidates of each prompt with the highest rewards, selected on the device."""
+    def best(self, found: Nuclei, count: int, bonus: Tensor | None) -> Best:
+        """The ``count`` candidates of each prompt with the highest rewards, selected on the device.
+
+        Args:
+            found: all candidates.
+            count: N.
+            bonus: [B, R, V], what is added to a reward where candidates are compared.
+        """
 
     def live_nodes(self, rows: Tensor, alive: Tensor) -> Tensor:
         """[] int64, on the device: nodes per prompt that stay if dead ones are dropped now; arguments as in :meth:`grow`."""
@@ -261,11 +290,11 @@ class MRMScorer:
             rewards[self._unseen.cpu().numpy()[candidates.token]] = UNSEEN_REWARD
         return rewards
 
-    def best(self, found: Nuclei, count: int) -> Best:
+    def best(self, found: Nuclei, count: int, bonus: Tensor | None) -> Best:
         """See :class:`Scorer`; the host reads nothing."""
         logits = self._evaluate(None)
         rewards = logits if self._unseen is None else logits.masked_fill(self._unseen, UNSEEN_REWARD)
-        return best_dense(found, rewards, count)
+        return best_dense(found, rewards, count, bonus)
 
     def _evaluate(self, ids: Tensor | None) -> Tensor:
         """[B, R, V or K] logits of the current rows, in float32 or better."""
@@ -327,7 +356,7 @@ class PRMScorer:
         self._read = nodes[..., 0][place]
         return rewards[place].cpu().numpy()
 
-    def best(self, found: Nuclei, count: int) -> Best:
+    def best(self, found: Nuclei, count: int, bonus: Tensor | None) -> Best:
         """See :class:`Scorer`."""
         trie = self._verdicts.trie
         most = found.inside.sum((1, 2)).amax().clamp(min=1)  # none is left where all have finished
@@ -336,7 +365,7 @@ class PRMScorer:
         row, token, there = found.first(size)
         read, rewards = self._verdicts.read(nodes.gather(1, row), token[..., None], alive=there, commit=1)
         self._read = read.flatten()
-        return best_listed(row, token, there, rewards, count)
+        return best_listed(row, token, there, rewards, count, bonus)
 
     def live_nodes(self, rows: Tensor, alive: Tensor) -> Tensor:
         """See :class:`Scorer`; dead nodes are dropped before every reading, so none is counted here."""
@@ -391,6 +420,10 @@ def search(
     min_new_tokens: int,
     eos_token_id: int,
     semantics: Semantics = "paper",
+    min_p: float = 0.0,
+    noise_threshold: float = 0.0,
+    likelihood_weight: float = 0.0,
+    no_repeat_ngram_size: int = 0,
     listed: bool | None = None,
     record_tree: bool = False,
     steps: Callable[[range], Iterable[int]] = iter,
@@ -407,6 +440,11 @@ def search(
         min_new_tokens: EOS is forbidden while fewer new tokens than this have been generated.
         eos_token_id: the end-of-sequence token.
         semantics: see :func:`select`.
+        min_p: see :func:`saffron.methods.saffron.selection.plausible`; 0 for no such threshold.
+        noise_threshold: likewise.
+        likelihood_weight: beta. Sequences are compared by their reward + beta * log P(sequence), P being the policy's own
+            distribution over what follows the prompt, whatever is forbidden.
+        no_repeat_ngram_size: see :class:`saffron.methods.repetition.Repeats`; 0 for no such constraint.
         listed: list candidates on the host instead of sorting on the device (default: if the device is a CPU). If not
             listed, this loop copies nothing from the device between two compactions; nor does :class:`MRMScorer`, while
             :class:`PRMScorer` has one copy per step.
@@ -427,17 +465,23 @@ def search(
     recorder = _Recorder(trie.batch) if record_tree else None
     assert trie.root_logits is not None
     logits = trie.root_logits[:, None]
+    repeats = Repeats(prompts, no_repeat_ngram_size, trie.device) if no_repeat_ngram_size else None
     nan = torch.zeros(2, dtype=torch.int64, device=trie.device)  # whether probabilities, rewards were undefined so far
     for step in steps(range(max_new_tokens)):
-        probs = probabilities(logits, eos_token_id, forbid_eos=step < min_new_tokens)
+        likelihood = _likelihood(logits, beam, rows) if likelihood_weight else None
+        bonus = None if likelihood is None else likelihood_weight * likelihood
+        repeating = None if repeats is None else repeats.after(take(beam.tokens, rows.place)[..., :step], logits.shape[-1])
+        probs = probabilities(logits, eos_token_id, step < min_new_tokens, repeating)
+        probs = plausible(probs, min_p=min_p, noise_threshold=noise_threshold)
         if listed:
             candidates = nucleus(probs.cpu(), rows.alive.cpu(), top_p)
             scores = scorer.scores(candidates)
-            found = _to(best(candidates, scores, len(index), width), trie.device)
+            added = None if bonus is None else bonus.cpu().numpy()[candidates.prompt, candidates.row, candidates.token]
+            found = _to(best(candidates, scores, len(index), width, added), trie.device)
         else:
-            found = scorer.best(nuclei(probs, rows.alive, top_p), width)
-            nan |= torch.stack([undefined(probs, rows.alive), found.reward.isnan().any()])
-        selected = select(beam, rows, found, eos_token_id=eos_token_id, semantics=semantics)
+            found = scorer.best(nuclei(probs, rows.alive, top_p), width, bonus)
+            nan |= torch.stack([undefined(probs, rows.alive), found.score.isnan().any()])
+        selected = select(beam, rows, found, eos_token_id=eos_token_id, semantics=semantics, likelihood=likelihood)
         if recorder is not None:
             recorder.step(index, beam, rows, candidates, scores, found, selected)
         beam = selected.beam
@@ -460,6 +504,8 @@ def search(
                     break
                 trie.drop_prompts(keep)
                 scorer.drop_prompts(keep)
+                if repeats is not None:
+                    repeats.drop_prompts(keep)
                 index, beam, rows, found = index[keep], beam.of(keep), rows.of_prompts(keep), _of(found, keep)
                 chosen, extended, parents = chosen[keep], extended[keep], parents[keep]
             if listed:
@@ -476,16 +522,18 @@ def search(
     return answers.outcome(trie.ledger, recorder)
 
 
+def _likelihood(logits: Tensor, beam: Beam, rows: Rows) -> Tensor:
+    """[B, R, V] log probability of every child's new tokens, in float32 or better."""
+    last = torch.log_softmax(logits, -1, dtype=torch.promote_types(logits.dtype, torch.float32))
+    return beam.log_probability.gather(1, rows.place)[..., None].to(last.dtype) + last
+
+
 def _to(found: Best, device: torch.device) -> Best:
-    if device.type == "cpu":
-        return found
-    index = None if found.index is None else found.index.to(device)
-    return Best(found.row.to(device), found.token.to(device), found.reward.to(device), found.valid.to(device), index)
+    return found if device.type == "cpu" else found.map(lambda values: values.to(device))
 
 
 def _of(found: Best, keep: Tensor) -> Best:
-    index = None if found.index is None else found.index[keep]
-    return Best(found.row[keep], found.token[keep], found.reward[keep], found.valid[keep], index)
+    return found.map(lambda values: values[keep])
 
 
 class _Answers:

@@ -68,6 +68,10 @@ def _search(
         min_new_tokens=settings.min_new_tokens,
         eos_token_id=models.formats.eos_id,
         semantics=settings.semantics,
+        min_p=settings.min_p,
+        noise_threshold=settings.noise_threshold,
+        likelihood_weight=settings.likelihood_weight,
+        no_repeat_ngram_size=settings.no_repeat_ngram_size,
         record_tree=record_tree,
         steps=block.steps,
     )

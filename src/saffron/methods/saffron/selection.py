@@ -10,12 +10,15 @@ fixed shapes and never wait for the device; :func:`best_listed` is for a scorer 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from saffron.methods.repetition import without
 
 #: Reward of a token the MRM never saw as a target: below every seen one, but selectable when nothing else is left.
 UNSEEN_REWARD = -1024.0
@@ -47,6 +50,7 @@ class Best:
         row: [B, N] beam row each extends.
         token: [B, N].
         reward: [B, N].
+        score: [B, N] what they are ordered by: the reward, or more than it.
         valid: [B, N] bool; false where a prompt has fewer candidates.
         index: [B, N] position in the list of all prompts' candidates (None where they are not listed).
     """
@@ -54,21 +58,49 @@ class Best:
     row: Tensor
     token: Tensor
     reward: Tensor
+    score: Tensor
     valid: Tensor
     index: Tensor | None = None
 
+    def map(self, function: Callable[[Tensor], Tensor]) -> Best:
+        """The same of each tensor."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Best(**{name: None if value is None else function(value) for name, value in values.items()})
 
-def probabilities(logits: Tensor, eos_token_id: int, forbid_eos: bool) -> Tensor:
-    """Policy distribution at temperature 1, in float32 or better; EOS gets no mass while it is forbidden.
+
+def probabilities(logits: Tensor, eos_token_id: int, forbid_eos: bool, repeating: Tensor | None = None) -> Tensor:
+    """Policy distribution at temperature 1, in float32 or better, of the tokens that are allowed.
 
     Args:
         logits: [..., V]; overwritten at EOS when it is forbidden.
         eos_token_id: the end-of-sequence token.
         forbid_eos: whether fewer than the least number of new tokens have been generated.
+        repeating: [..., V] bool, tokens that get no mass either, unless nothing else is left.
     """
     if forbid_eos:
         logits[..., eos_token_id] = -torch.inf
+    if repeating is not None:
+        logits = without(logits, repeating)
     return torch.softmax(logits, -1, dtype=torch.promote_types(logits.dtype, torch.float32))
+
+
+def plausible(probs: Tensor, *, min_p: float = 0.0, noise_threshold: float = 0.0) -> Tensor:
+    """The distribution without tokens that are there by noise alone; the most likely ones always stay.
+
+    Args:
+        probs: [..., V].
+        min_p: least share of the most likely token's probability (arXiv 2407.01082; 0: none). As with Transformers' warpers,
+            nucleus and min-p together leave what both leave: no mass moves to others.
+        noise_threshold: tokens of at most this probability are noise, and the others share their mass (Lp-Reg's proxy
+            distribution, arXiv 2510.03222; 0: none).
+    """
+    if noise_threshold:
+        most = probs.amax(-1, keepdim=True)
+        probs = probs.masked_fill((probs <= noise_threshold) & (probs < most), 0.0)
+        probs = probs / probs.sum(-1, keepdim=True)
+    if min_p:
+        probs = probs.masked_fill(probs < min_p * probs.amax(-1, keepdim=True), 0.0)
+    return probs
 
 
 def undefined(probs: Tensor, alive: Tensor) -> Tensor:
@@ -110,30 +142,32 @@ def nucleus(probs: Tensor, alive: Tensor, top_p: float) -> Candidates:
     return Candidates(origin // rows, origin % rows, token, values.reshape(-1)[index])
 
 
-def best(candidates: Candidates, rewards: Floats, batch: int, count: int) -> Best:
-    """The ``count`` candidates of each prompt with the highest rewards.
+def best(candidates: Candidates, rewards: Floats, batch: int, count: int, bonus: Floats | None = None) -> Best:
+    """The ``count`` candidates of each prompt with the highest rewards, or rewards and bonuses.
 
     Args:
         candidates: all candidates.
         rewards: [C] their rewards.
         batch: number of prompts B.
         count: N.
+        bonus: [C] what is added to a reward where candidates are compared.
 
     Raises:
         ValueError: if a reward is NaN.
     """
     refuse_undefined(False, bool(np.isnan(rewards).any()))
+    scores = rewards if bonus is None else rewards + bonus
     index = np.zeros((batch, count), dtype=np.int64)
     valid = np.zeros((batch, count), dtype=bool)
     borders = np.searchsorted(candidates.prompt, np.arange(batch + 1))
     for prompt in range(batch):
         start, stop = borders[prompt], borders[prompt + 1]
-        chosen = start + _first(rewards[start:stop], candidates.row[start:stop], candidates.probability[start:stop], count)
+        chosen = start + _first(scores[start:stop], candidates.row[start:stop], candidates.probability[start:stop], count)
         index[prompt, : len(chosen)] = chosen
         valid[prompt, : len(chosen)] = True
     rows, tokens = candidates.row[index], candidates.token[index]
-    chosen_rewards = np.where(valid, rewards[index], -np.inf)
-    return Best(*(torch.from_numpy(x) for x in (rows, tokens, chosen_rewards, valid, index)))
+    chosen_rewards, chosen_scores = (np.where(valid, values[index], -np.inf) for values in (rewards, scores))
+    return Best(*(torch.from_numpy(x) for x in (rows, tokens, chosen_rewards, chosen_scores, valid, index)))
 
 
 def _first(rewards: Floats, rows: Ints, probability: Floats, count: int) -> Ints:
@@ -193,30 +227,42 @@ def nuclei(probs: Tensor, alive: Tensor, top_p: float) -> Nuclei:
     return Nuclei(tokens, inside)
 
 
-def best_dense(found: Nuclei, rewards: Tensor, count: int) -> Best:
+def best_dense(found: Nuclei, rewards: Tensor, count: int, bonus: Tensor | None = None) -> Best:
     """What :func:`best` gives, by a stable sort of fixed shape.
 
     Args:
         found: all candidates.
         rewards: [B, R, V] by token id.
         count: N.
+        bonus: [B, R, V] by token id.
     """
     vocabulary = rewards.shape[2]
-    scores, place, valid = _highest(rewards.gather(-1, found.token).flatten(1), found.inside.flatten(1), count)
-    return Best(place // vocabulary, found.token.flatten(1).gather(1, place), scores, valid)
+    scores = rewards if bonus is None else rewards + bonus
+    best_scores, place, valid = _highest(scores.gather(-1, found.token).flatten(1), found.inside.flatten(1), count)
+    row, token = place // vocabulary, found.token.flatten(1).gather(1, place)
+    own = best_scores if bonus is None else entries_at(rewards, row, token).masked_fill(~valid, -torch.inf)
+    return Best(row, token, own, best_scores, valid)
 
 
-def best_listed(row: Tensor, token: Tensor, there: Tensor, rewards: Tensor, count: int) -> Best:
+def best_listed(row: Tensor, token: Tensor, there: Tensor, rewards: Tensor, count: int, bonus: Tensor | None = None) -> Best:
     """What :func:`best` gives, of the candidates as :meth:`Nuclei.first` lists them.
 
     Args:
         row, token, there: [B, C] each, as listed.
         rewards: [B, C].
         count: N.
+        bonus: [B, R, V] by token id.
     """
-    scores, place, valid = _highest(rewards, there, count)
+    scores = rewards if bonus is None else rewards + entries_at(bonus, row, token)
+    best_scores, place, valid = _highest(scores, there, count)
+    own = best_scores if bonus is None else rewards.gather(1, place).masked_fill(~valid, -torch.inf)
     starts = torch.arange(len(row), device=row.device)[:, None] * row.shape[1]
-    return Best(row.gather(1, place), token.gather(1, place), scores, valid, place + starts)
+    return Best(row.gather(1, place), token.gather(1, place), own, best_scores, valid, place + starts)
+
+
+def entries_at(values: Tensor, row: Tensor, token: Tensor) -> Tensor:
+    """[B, C] of the values [B, R, V] of candidates: those of tokens [B, C] after rows [B, C]."""
+    return values.flatten(1).gather(1, row * values.shape[2] + token)
 
 
 def _highest(rewards: Tensor, there: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
