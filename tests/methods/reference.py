@@ -119,6 +119,57 @@ def saffron_reference(
     return Reference(best.tokens, best.reward, margin, steps)
 
 
+def archive_reference(
+    policy: Any,
+    rewards_of: Callable[[list[int]], list[float]],
+    prompt: list[int],
+    *,
+    width: int,
+    returns: int,
+    top_p: float,
+    max_new_tokens: int,
+    min_new_tokens: int,
+    eos: int,
+    unseen: list[bool] | None,
+) -> tuple[Sequence, float, set[tuple[int, ...]]]:
+    """Archive search, its margin, and the sequences that the MRM has read."""
+    beam, archive, answers, margin, read = [Sequence()], list[Sequence](), list[Sequence](), math.inf, set[tuple[int, ...]]()
+    for left in range(returns, -1, -1):
+        while not all(sequence.finished or len(sequence.tokens) == max_new_tokens for sequence in beam):
+            pool: list[Entry] = []
+            for sequence in beam:
+                if sequence.finished or len(sequence.tokens) == max_new_tokens:
+                    pool.append((sequence.reward, sequence.reward, 0.0, sequence, None))
+                    continue
+                logits = last_logits(policy, prompt + sequence.tokens)
+                if len(sequence.tokens) < min_new_tokens:
+                    logits[eos] = -math.inf
+                probs, rewards, mass = torch.softmax(logits, -1).tolist(), rewards_of(sequence.tokens), 0.0
+                read.add(tuple(sequence.tokens))
+                for token in sorted(range(len(probs)), key=lambda t: -probs[t]):
+                    margin = min(margin, abs(mass - top_p))
+                    if mass >= top_p or probs[token] == 0:
+                        break
+                    mass += probs[token]
+                    reward = UNSEEN if unseen is not None and unseen[token] else rewards[token]
+                    pool.append((reward, reward, 0.0, sequence, token))
+            ranked = sorted(pool, key=lambda entry: -entry[0])
+            margin = min(margin, gaps(ranked, len(ranked)))
+            beam = [child(entry, eos) for entry in ranked[:width]]
+            lost = [child(entry, eos) for entry in ranked[width:] if entry[-1] is not None]
+            lost = [sequence for sequence in lost if not sequence.finished and len(sequence.tokens) < max_new_tokens]
+            archive = sorted(archive + lost, key=lambda sequence: -sequence.reward)[: width * returns]
+            rewards = [sequence.reward for sequence in archive]
+            margin = min([margin, *(a - b for a, b in itertools.pairwise(rewards) if a != b)])
+        answers += beam[:1]
+        if not left or not archive:
+            break
+        beam, archive = archive[:width], archive[width:]
+    rewards = sorted(sequence.reward for sequence in answers)
+    margin = min([margin, *(b - a for a, b in itertools.pairwise(rewards) if a != b)])
+    return max(answers, key=lambda sequence: sequence.reward), margin, read
+
+
 def multifurcation_rewards(mrm: Any, prompt: list[int]) -> Callable[[list[int]], list[float]]:
     """The MRM's logits are the rewards of all children."""
     return lambda tokens: last_logits(mrm, prompt + tokens).tolist()

@@ -37,6 +37,7 @@ def test_multipliers_of_counting_per_model() -> None:
         "saffron": 4,
         "saffron_ensemble": 4,
         "selective_saffron": 4,
+        "archive_search": 4,
     }
     assert discovery.method("saffron").multiplier(fitted=False) == 3
     assert discovery.method("best_of_n").multiplier(fitted=False) == 2

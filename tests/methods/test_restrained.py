@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import placed
 import pytest
 import torch
 from hypothesis import given, settings
