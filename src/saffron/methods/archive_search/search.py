@@ -210,8 +210,8 @@ class _Search:
 
     def _read(self, places: Places, rows: Rows) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """Nodes and logits of both models after each row's last token."""
-        length = take(places.beam.length, rows.place)
-        tokens = take(places.beam.tokens, rows.place).gather(2, (length - 1).clamp(min=0)[..., None])[..., 0]
+        last = (take(places.beam.length, rows.place) - 1).clamp(min=0, max=self.limit - 1)  # filler is of any length
+        tokens = take(places.beam.tokens, rows.place).gather(2, last[..., None])[..., 0]
         policy = self.policy.extend(take(places.policy, rows.place), tokens, alive=rows.alive)
         mrm = self.mrm.extend(take(places.mrm, rows.place), tokens, alive=rows.alive)
         self.calls.index_add_(0, self.index, rows.alive.sum(1))
