@@ -133,6 +133,16 @@ def test_saffron_gives_the_tokens_of_search_tokens(seed, width, top_p, minimum, 
     assert answers(output, inputs) == expected
 
 
+@pytest.mark.parametrize("asked", [{"no_repeat_ngram_size": 2}, {"min_p": 0.4}, {"no_repeat_ngram_size": 1, "min_p": 0.1}])
+def test_generate_s_own_names_are_the_settings(asked: dict[str, Any]) -> None:
+    policy, mrm = models()["policy"], models()["mrm"]
+    inputs = padded(prompts(3, [2, 6]))
+    common = {"custom_generate": saffron.generate, "mrm": mrm, "width": 3, "max_new_tokens": LIMIT}
+    given = answers(policy.generate(**inputs, **common, **asked), inputs)
+    assert given == answers(policy.generate(**inputs, **common, settings=asked), inputs)
+    assert given != answers(policy.generate(**inputs, **common), inputs)
+
+
 def test_defaults_are_those_of_search_tokens_whatever_the_checkpoint_recommends() -> None:
     policy, mrm = make(0), models()["mrm"]
     rows = prompts(5, [2, 6])
