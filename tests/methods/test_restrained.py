@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from benchmarks.profiling import HostReads
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from methods import reference_baselines as plain
@@ -16,7 +17,7 @@ from methods.test_saffron import EOS, FORMATS, SEARCH_PROMPTS, VOCAB, model, opt
 from pydantic import ValidationError
 from transformers import NoRepeatNGramLogitsProcessor
 
-from saffron.methods import beam_search, saffron
+from saffron.methods import beam_search, discovery, frontier, saffron
 from saffron.methods.base import Block, SearchModels
 from saffron.methods.random import RandomKey
 from saffron.methods.repetition import Repeats, without
@@ -156,6 +157,28 @@ def test_a_heavy_likelihood_makes_the_widest_search_the_most_likely_sequence():
     both = torch.stack([total + torch.log_softmax(reference.last_logits(policy, [1, 2, a]), -1) for a, total in enumerate(first)])
     both[EOS], both[:, EOS] = -torch.inf, -torch.inf
     assert tokens == [int(both.amax(1).argmax()), int(both.amax(0).argmax())]
+
+
+def test_no_restraint_makes_the_host_read_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frontier, "at_hand", lambda device: False)  # as on a GPU
+    policy, guard, mrm = model(31, bias=True), model(32), model(33)
+    policy.lm_head.bias[EOS] = -1e4
+    prompts = [prompt.policy_ids for prompt in SEARCH_PROMPTS]
+    restraints: dict[str, Any] = {"likelihood_weight": 0.5, "no_repeat_ngram_size": 2}
+
+    def reads(*, beam: bool, **chosen: Any) -> int:
+        with HostReads() as counter:
+            if beam:
+                block = Block(SearchModels(policy, guard, FORMATS), SEARCH_PROMPTS, RandomKey("guild_a", 0), 9)
+                beam_search_of(block, beam_search.Settings(**chosen), [4])
+            else:
+                scorer = MRMScorer(mrm, prompts, None, width=16, max_new_tokens=9)
+                search(policy, scorer, prompts, listed=False, **options(width=16, max_new_tokens=9, **chosen))
+        return len(counter.calls)
+
+    beam_search_of = discovery.search("beam_search")
+    assert reads(beam=True, **restraints) == reads(beam=True)
+    assert reads(beam=False, min_p=0.1, noise_threshold=0.02, **restraints) == reads(beam=False)
 
 
 @pytest.mark.parametrize("which", [saffron.Settings, beam_search.Settings])

@@ -93,8 +93,8 @@ def generate(
     Of ``generate``'s own arguments these are honoured: ``input_ids`` with ``attention_mask`` (padded on the left),
     ``max_new_tokens`` or ``max_length``, ``eos_token_id``, ``pad_token_id``, ``return_dict_in_generate``, and those that the
     method has as a setting (Saffron-1: ``top_p``, ``min_p``, ``min_new_tokens``, ``no_repeat_ngram_size``). ``do_sample`` may be
-    given where it says what the method does. Recommendations in the model's own generation config (its temperature, say) are meant
-    for plain sampling and are not used; a value in a ``generation_config`` that equals the model's own counts as such.
+    given where it says what the method does. Recommendations in the model's own generation config (its temperature, say) are
+    meant for plain sampling and are not used; a value in a ``generation_config`` that equals the model's own counts as such.
 
     Args:
         model: the policy, a causal LM of the Llama, Mistral, Qwen2 or Qwen3 class, in eval mode.
