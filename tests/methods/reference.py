@@ -63,6 +63,7 @@ def saffron_reference(
     semantics: str,
     min_p: float = 0.0,
     noise_threshold: float = 0.0,
+    diversity_weight: float = 0.0,
     likelihood_weight: float = 0.0,
     no_repeat_ngram_size: int = 0,
 ) -> Reference:
@@ -76,12 +77,14 @@ def saffron_reference(
         candidates: list[tuple[tuple[int, ...], int, float, float]] = []
         before = [tuple(sequence.tokens) for sequence in beam]
         pool: list[Entry] = []  # in generation order
+        states: dict[int, torch.Tensor] = {}
         for sequence in beam:
             if sequence.finished:
                 pool.append((sequence.score, sequence.reward, sequence.log_probability, sequence, None))
                 continue
             logits = last_logits(policy, prompt + sequence.tokens)
             log_probabilities = torch.log_softmax(logits, -1).tolist()
+            states[id(sequence)] = (logits - logits.mean()) / (logits - logits.mean()).norm()
             if step < min_new_tokens:
                 logits[eos] = -math.inf
             logits = without_repetition(logits, prompt + sequence.tokens, no_repeat_ngram_size)
@@ -101,6 +104,12 @@ def saffron_reference(
                 log_probability = sequence.log_probability + log_probabilities[token]
                 pool.append((reward + likelihood_weight * log_probability, reward, log_probability, sequence, token))
                 candidates.append((tuple(sequence.tokens), token, probs[token], reward))
+        if diversity_weight:
+            open_ = sorted((entry for entry in pool if entry[-1] is not None), key=lambda entry: -entry[0])
+            margin = min(margin, gaps(open_, 4 * width))
+            chosen, gap = unlike(open_[: 4 * width], states, width, diversity_weight)
+            margin = min(margin, gap)
+            pool = [entry for entry in pool if entry[-1] is None or any(entry is each for each in chosen)]
         if semantics == "paper":
             ranked = sorted(pool, key=lambda entry: -entry[0])
             margin = min(margin, gaps(ranked, width))
@@ -202,6 +211,25 @@ def without_repetition(logits: torch.Tensor, text: list[int], size: int) -> torc
 
 #: score, reward, log probability, parent, token (None: a finished sequence itself)
 Entry = tuple[float, float, float, Sequence, int | None]
+
+
+def bonus(state: torch.Tensor, inverse: torch.Tensor) -> float:
+    return float(state.cpu().double() @ inverse @ state.cpu().double()) ** 0.5
+
+
+def unlike(entries: list[Entry], states: dict[int, torch.Tensor], count: int, weight: float) -> tuple[list[Entry], float]:
+    """Entries chosen one after another by score and elliptical bonus, and how close the closest choice was."""
+    left, chosen, margin = list(entries), list[Entry](), math.inf
+    covered = torch.eye(len(next(iter(states.values()))) if states else 1, dtype=torch.float64)
+    while left and len(chosen) < count:
+        inverse = torch.linalg.inv(covered)
+        values = [entry[0] + weight * bonus(states[id(entry[3])], inverse) for entry in left]
+        best = max(range(len(left)), key=lambda i: values[i])
+        margin = min([margin, *(values[best] - value for i, value in enumerate(values) if i != best)])
+        state = states[id(left[best][3])].cpu().double()
+        covered = covered + torch.outer(state, state)
+        chosen.append(left.pop(best))
+    return chosen, margin
 
 
 def child(entry: Entry, eos: int, unless_ended: float | None = None) -> Sequence:

@@ -22,7 +22,9 @@ from saffron.methods.base import Block, SearchModels
 from saffron.methods.random import RandomKey
 from saffron.methods.repetition import Repeats, without
 from saffron.methods.saffron.algorithm import MRMScorer, search
+from saffron.methods.saffron.diversity import diverse, similarity
 from saffron.methods.saffron.search import record
+from saffron.methods.saffron.selection import Best
 
 
 @settings(max_examples=30)
@@ -36,6 +38,7 @@ from saffron.methods.saffron.search import record
     no_repeat_ngram_size=st.integers(0, 3),
     min_p=st.sampled_from([0.0, 0.3, 1.0]),
     noise_threshold=st.sampled_from([0.0, 0.03, 0.4]),
+    diversity_weight=st.sampled_from([0.0, 0.5, 20.0]),
     lengths=st.lists(st.integers(1, 6), min_size=1, max_size=3),
 )
 def test_every_restraint_of_saffron_equals_the_reference_in_either_selection(seed, width, scale, limits, lengths, **restraints):
@@ -65,7 +68,13 @@ def test_every_restraint_of_saffron_equals_the_reference_in_either_selection(see
 
 @pytest.mark.parametrize(
     "restraints",
-    [{"likelihood_weight": 0.5}, {"no_repeat_ngram_size": 2}, {"min_p": 0.3}, {"noise_threshold": 0.05}],
+    [
+        {"likelihood_weight": 0.5},
+        {"no_repeat_ngram_size": 2},
+        {"min_p": 0.3},
+        {"noise_threshold": 0.05},
+        {"diversity_weight": 5.0},
+    ],
     ids=lambda restraints: next(iter(restraints)),
 )
 def test_the_prm_s_search_takes_the_same_restraints_and_each_changes_the_answer(restraints):
@@ -148,6 +157,24 @@ def test_a_search_that_repeats_itself_no_longer_does():
         assert len(set(grams)) == len(grams)
 
 
+def test_a_beam_of_siblings_becomes_one_of_unlike_parents() -> None:
+    """Rewards say take both children of the first row; the bonus takes one of each unlike row, none of a row like the first."""
+    found = Best(
+        row=torch.tensor([[0, 0, 1, 2]]),
+        token=torch.tensor([[5, 6, 7, 8]]),
+        reward=torch.tensor([[3.0, 2.9, 2.8, 2.7]]),
+        score=torch.tensor([[3.0, 2.9, 2.8, 2.7]]),
+        valid=torch.ones(1, 4, dtype=torch.bool),
+    )
+    logits = torch.tensor([[[1.0, 0.0, -1.0], [2.0, 0.0, -2.0], [1.0, -2.0, 1.0]]])  # the second is the first, only louder
+    alike = similarity(logits)
+    assert torch.allclose(alike[0], torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 1.0]]).double())
+    assert diverse(found, alike, 2, 0.0).token.tolist() == [[5, 6]]
+    assert diverse(found, alike, 2, 1.0).token.tolist() == [[5, 8]]
+    assert diverse(found, alike, 2, 0.5).token.tolist() == [[5, 6]]  # 2.9 + .5 / sqrt(2) against 2.7 + .5
+    assert diverse(found, alike, 3, 1.0).token.tolist() == [[5, 6, 8]]
+
+
 def test_a_heavy_likelihood_makes_the_widest_search_the_most_likely_sequence():
     policy, mrm = model(5, scale=2.0), model(6)
     scorer = MRMScorer(mrm, [[1, 2]], None, width=VOCAB**2, max_new_tokens=2)
@@ -178,7 +205,7 @@ def test_no_restraint_makes_the_host_read_more(monkeypatch: pytest.MonkeyPatch) 
 
     beam_search_of = discovery.search("beam_search")
     assert reads(beam=True, **restraints) == reads(beam=True)
-    assert reads(beam=False, min_p=0.1, noise_threshold=0.02, **restraints) == reads(beam=False)
+    assert reads(beam=False, min_p=0.1, noise_threshold=0.02, diversity_weight=1.0, **restraints) == reads(beam=False)
 
 
 @pytest.mark.parametrize("which", [saffron.Settings, beam_search.Settings])
@@ -188,7 +215,9 @@ def test_settings_out_of_range_are_refused(which, wrong):
         which(**wrong)
 
 
-@pytest.mark.parametrize("wrong", [{"min_p": 1.1}, {"min_p": -0.1}, {"noise_threshold": 1.0}, {"noise_threshold": "0.1"}])
+@pytest.mark.parametrize(
+    "wrong", [{"diversity_weight": -1.0}, {"min_p": 1.1}, {"min_p": -0.1}, {"noise_threshold": 1.0}, {"noise_threshold": "0.1"}]
+)
 def test_thresholds_out_of_range_are_refused(wrong):
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         saffron.Settings(**wrong)

@@ -23,6 +23,9 @@ class Settings(Restrained, Rewarded):
     noise_threshold: float = Field(
         0.0, ge=0, lt=1, description="tokens of at most this probability are noise, left out before the nucleus (0: none are)"
     )
+    diversity_weight: float = Field(
+        0.0, ge=0, description="weight of a bonus for candidates whose parents are unlike those chosen before (0: none)"
+    )
     min_new_tokens: int = Field(16, ge=0, description="EOS is forbidden before this many new tokens")
     semantics: Literal["paper", "released"] = Field("paper", description="how children are rewarded, see README")
     conservative: bool = Field(True, description="unseen tokens score -1024 (Eq. 7)")

@@ -22,6 +22,7 @@ from saffron.engine.trie import ROOT, TokenTrie
 from saffron.methods.base import SearchModels
 from saffron.methods.frontier import at_hand, look, take, true_first, unfinished
 from saffron.methods.repetition import Repeats
+from saffron.methods.saffron.diversity import POOL, diverse, similarity
 from saffron.methods.saffron.selection import (
     UNSEEN_REWARD,
     Best,
@@ -422,6 +423,7 @@ def search(
     semantics: Semantics = "paper",
     min_p: float = 0.0,
     noise_threshold: float = 0.0,
+    diversity_weight: float = 0.0,
     likelihood_weight: float = 0.0,
     no_repeat_ngram_size: int = 0,
     listed: bool | None = None,
@@ -442,6 +444,7 @@ def search(
         semantics: see :func:`select`.
         min_p: see :func:`saffron.methods.saffron.selection.plausible`; 0 for no such threshold.
         noise_threshold: likewise.
+        diversity_weight: see :func:`saffron.methods.saffron.diversity.diverse`; 0 for the N best whatever their parents.
         likelihood_weight: beta. Sequences are compared by their reward + beta * log P(sequence), P being the policy's own
             distribution over what follows the prompt, whatever is forbidden.
         no_repeat_ngram_size: see :class:`saffron.methods.repetition.Repeats`; 0 for no such constraint.
@@ -470,6 +473,7 @@ def search(
     for step in steps(range(max_new_tokens)):
         likelihood = _likelihood(logits, beam, rows) if likelihood_weight else None
         bonus = None if likelihood is None else likelihood_weight * likelihood
+        alike, pool = (similarity(logits), POOL * width) if diversity_weight else (None, width)
         repeating = None if repeats is None else repeats.after(take(beam.tokens, rows.place)[..., :step], logits.shape[-1])
         probs = probabilities(logits, eos_token_id, step < min_new_tokens, repeating)
         probs = plausible(probs, min_p=min_p, noise_threshold=noise_threshold)
@@ -477,10 +481,12 @@ def search(
             candidates = nucleus(probs.cpu(), rows.alive.cpu(), top_p)
             scores = scorer.scores(candidates)
             added = None if bonus is None else bonus.cpu().numpy()[candidates.prompt, candidates.row, candidates.token]
-            found = _to(best(candidates, scores, len(index), width, added), trie.device)
+            found = _to(best(candidates, scores, len(index), pool, added), trie.device)
         else:
-            found = scorer.best(nuclei(probs, rows.alive, top_p), width, bonus)
+            found = scorer.best(nuclei(probs, rows.alive, top_p), pool, bonus)
             nan |= torch.stack([undefined(probs, rows.alive), found.score.isnan().any()])
+        if alike is not None:
+            found = diverse(found, alike, width, diversity_weight)
         selected = select(beam, rows, found, eos_token_id=eos_token_id, semantics=semantics, likelihood=likelihood)
         if recorder is not None:
             recorder.step(index, beam, rows, candidates, scores, found, selected)

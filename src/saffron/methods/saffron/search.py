@@ -70,6 +70,7 @@ def _search(
         semantics=settings.semantics,
         min_p=settings.min_p,
         noise_threshold=settings.noise_threshold,
+        diversity_weight=settings.diversity_weight,
         likelihood_weight=settings.likelihood_weight,
         no_repeat_ngram_size=settings.no_repeat_ngram_size,
         record_tree=record_tree,
