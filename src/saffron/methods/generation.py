@@ -54,7 +54,7 @@ REPEATING = ("num_beams", "num_return_sequences")
 #: Stopping criteria that stand for the token limit and the end of an answer.
 CRITERIA = ("MaxLengthCriteria", "EosTokenCriteria")
 #: What ``generate`` prepares for a model's forward, which the engine does without.
-FORWARD = ("attention_mask", "position_ids", "past_key_values", "use_cache", "logits_to_keep")
+FORWARD = ("attention_mask", "position_ids", "past_key_values", "cache", "use_cache", "logits_to_keep")
 
 
 @dataclass
@@ -237,9 +237,10 @@ def _refuse_rest(
     unknown = [name for name, value in arguments.items() if name not in FORWARD and value is not None]
     if unknown:
         raise ValueError(f"{', '.join(unknown)} cannot be honoured by a search, which reads input_ids and attention_mask alone")
-    cache = arguments.get("past_key_values")
-    if cache is not None and cache.get_seq_length() > 0:
-        raise ValueError("past_key_values: a search keeps keys and values of its own; leave it out and give the whole prompt")
+    for name in ("past_key_values", "cache"):  # its name before and since transformers 5.24
+        cache = arguments.get(name)
+        if cache is not None and cache.get_seq_length() > 0:
+            raise ValueError(f"{name}: a search keeps keys and values of its own; leave it out and give the whole prompt")
     positions, mask = arguments.get("position_ids"), arguments.get("attention_mask")
     if positions is not None:
         there = torch.ones_like(input_ids, dtype=torch.bool) if mask is None else mask.bool()
