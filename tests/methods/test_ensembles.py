@@ -24,6 +24,7 @@ from saffron.engine.compute import ModelShape
 from saffron.methods import best_of_n_mrm, discovery, saffron, saffron_ensemble
 from saffron.methods.base import MethodError, Size
 from saffron.methods.multifurcation import aggregated
+from saffron.methods.saffron import algorithm
 from saffron.methods.saffron.algorithm import search
 from saffron.methods.saffron.selection import UNSEEN_REWARD
 from saffron.methods.saffron_ensemble.search import EnsembleScorer
@@ -86,6 +87,18 @@ def test_saffron_by_an_ensemble_equals_the_reference(
         if found.margin > 1e-6:
             assert outcome.tokens[place] == results[place].output_ids == found.tokens
             assert results[place].reward == pytest.approx(found.reward, abs=1e-5)
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_one_member_is_saffron_under_its_restraints_too(listed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(algorithm, "at_hand", lambda device: listed)
+    block = block_of(models_of(1, 3), prompts_of(2, 4), 0, 8)
+    given = {"min_new_tokens": 1, "likelihood_weight": 0.3, "no_repeat_ngram_size": 2, "diversity_weight": 1.0, "min_p": 0.05}
+    alone = discovery.search("saffron")(block, saffron.Settings(**given), [3])
+    assert discovery.search("saffron_ensemble")(block, saffron_ensemble.Settings(**given), [3]) == alone
+    assert [one.output_ids for one in alone] != [
+        one.output_ids for one in discovery.search("saffron")(block, saffron.Settings(min_new_tokens=1), [3])
+    ]
 
 
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)

@@ -85,12 +85,12 @@ class EnsembleScorer:
             rewards[self._unseen.cpu().numpy()[candidates.token]] = UNSEEN_REWARD
         return rewards
 
-    def best(self, found: Nuclei, count: int) -> Best:
+    def best(self, found: Nuclei, count: int, bonus: Tensor | None) -> Best:
         """See :class:`saffron.methods.saffron.algorithm.Scorer`; the host reads nothing."""
         rewards = aggregated(torch.stack([member.rewards() for member in self._members]), self._settings)
         if self._unseen is not None:
             rewards = rewards.masked_fill(self._unseen, UNSEEN_REWARD)
-        return best_dense(found, rewards, count)
+        return best_dense(found, rewards, count, bonus)
 
     def live_nodes(self, rows: Tensor, alive: Tensor) -> Tensor:
         """See :class:`saffron.methods.saffron.algorithm.Scorer`; the members' tries hold the same nodes."""
