@@ -12,7 +12,7 @@ from methods.small import SUFFIX, VOCABULARY, block_of, models_of, plain_of, pro
 from pydantic import ValidationError
 
 from saffron.engine.compute import ModelShape
-from saffron.methods import best_of_n, discovery
+from saffron.methods import best_of_n, discovery, frontier
 from saffron.methods.adaptive_best_of_n import Settings
 from saffron.methods.adaptive_best_of_n.search import looks, search
 
@@ -84,6 +84,20 @@ def test_what_a_prompt_is_given_does_not_depend_on_the_others() -> None:
     for a, b in zip(together, alone, strict=True):
         assert (a.prompt_id, a.output_ids, a.reward_calls) == (b.prompt_id, b.output_ids, b.reward_calls)
         assert (a.flops_policy, a.flops_reward) == (b.flops_policy, b.flops_reward)
+
+
+def test_results_do_not_depend_on_what_the_host_has_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    block = block_of(models_of(1, 4), prompts_of(7, 5), 0, 8)
+    seen = search(block, Settings(enough=0.5), [6])
+    monkeypatch.setattr(frontier, "at_hand", lambda device: False)
+    for a, b in zip(seen, search(block, Settings(enough=0.5), [6]), strict=True):
+        assert (a.output_ids, a.flops_policy, a.flops_reward, a.reward_calls) == (
+            b.output_ids,
+            b.flops_policy,
+            b.flops_reward,
+            b.reward_calls,
+        )
+        assert a.reward == pytest.approx(b.reward, abs=1e-9)
 
 
 def test_a_prompt_that_is_safe_at_once_computes_less() -> None:

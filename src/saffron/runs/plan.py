@@ -458,7 +458,7 @@ def _safety4m(config: Config, layout: Layout) -> Row:
     note = f"{prefixes:,.0f} prefixes of {responses:,.0f} responses"
     steps = seeds * responses / config.safety4m.batch_size
     jobs, shards = seeds * (config.safety4m.shards + 1), seeds * config.safety4m.shards
-    work = (Work("guard", seeds * computed, steps),)
+    work: tuple[Work, ...] = (Work("guard", seeds * computed, steps),)
     if config.safety4m.on_policy_share:
         rewritten = config.safety4m.on_policy_share * responses / 2  # about every other answer is a rejected one
         policy, new = shape_of(config, layout, "policy"), config.search.max_new_tokens

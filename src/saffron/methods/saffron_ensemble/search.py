@@ -69,8 +69,13 @@ class EnsembleScorer:
     def ledger(self) -> Ledger:
         """What all members have read."""
         ledgers = [member.ledger for member in self._members]
-        total = [sum(getattr(one, name) for one in ledgers) for name in ("tokens", "context", "executed")]
-        return Ledger(ledgers[0].shape, *total, peak_kv_bytes=sum(one.peak_kv_bytes for one in ledgers))
+        return Ledger(
+            ledgers[0].shape,
+            tokens=torch.stack([one.tokens for one in ledgers]).sum(0),
+            context=torch.stack([one.context for one in ledgers]).sum(0),
+            executed=torch.stack([one.executed for one in ledgers]).sum(0),
+            peak_kv_bytes=sum(one.peak_kv_bytes for one in ledgers),
+        )
 
     @property
     def calls(self) -> Tensor:
