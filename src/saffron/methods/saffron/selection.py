@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,7 +65,7 @@ class Best:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Best:
         """The same of each tensor."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         return Best(**{name: None if value is None else function(value) for name, value in values.items()})
 
 
