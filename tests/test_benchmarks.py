@@ -231,6 +231,7 @@ def test_the_profile_states_reads_objects_and_operations(monkeypatch, tmp_path):
         name: int(name == "saffron, scorer prm") for name in methods.RUNS
     }
     assert {row["compaction"] for row in methods_rows.values()} == {1}
+    assert methods_rows["best_of_n"]["rest"] == 10  # what samples cost is counted from one reading of them
 
 
 def test_a_read_within_one_call_is_in_the_profile(monkeypatch):

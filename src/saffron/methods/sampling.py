@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -28,6 +29,18 @@ class Samples:
     tokens: Tensor
     lengths: Tensor
     ledger: Ledger
+
+    @cached_property
+    def host_lengths(self) -> np.ndarray:
+        """``lengths``, read once whatever is counted."""
+        return self.lengths.cpu().numpy()
+
+    @cached_property
+    def new(self) -> np.ndarray:
+        """bool [B, N, T]: whether a token is not in the trie of the samples before; found once whatever is counted."""
+        count = self.tokens.shape[1]
+        first = first_occurrence(self.tokens) == torch.arange(count, device=self.tokens.device)[:, None]
+        return first.cpu().numpy()
 
 
 def draw_samples(block: Block, count: int) -> Samples:
@@ -75,8 +88,8 @@ def policy_flops(block: Block, samples: Samples) -> np.ndarray:
     """
     shape = ModelShape.from_config(block.models.policy.config)
     prompt = np.array([[len(prompt.policy_ids)] for prompt in block.prompts])
-    step, lengths = np.arange(samples.tokens.shape[2]), samples.lengths.cpu().numpy()
-    fed = _new(samples) & (step < lengths[..., None] - 1)  # the last token is not fed back
+    step = np.arange(samples.tokens.shape[2])
+    fed = samples.new & (step < samples.host_lengths[..., None] - 1)  # the last token is not fed back
     return _chains(shape, prompt) + _nodes(shape, prompt, fed).cumsum(1)
 
 
@@ -91,20 +104,13 @@ class VerdictCost:
     def of(cls, guard: ModelShape, block: Block, samples: Samples) -> VerdictCost:
         """Count the samples' trie, sample by sample."""
         prompt = np.array([[len(prompt.guard_ids)] for prompt in block.prompts])
-        new, lengths = _new(samples), samples.lengths.cpu().numpy()
+        new, lengths = samples.new, samples.host_lengths
         written = new & (np.arange(samples.tokens.shape[2]) < lengths[..., None])
         distinct = np.take_along_axis(new, lengths[..., None] - 1, 2)[..., 0]
         suffix = len(block.models.formats.guard.suffix)
         verdict = np.vectorize(lambda start: guard.chain(int(start), suffix), otypes=[np.float64])(prompt + lengths)
         flops = _chains(guard, prompt) + (_nodes(guard, prompt, written) + verdict * distinct).cumsum(1)
         return cls(flops=flops, calls=distinct.cumsum(1))
-
-
-def _new(samples: Samples) -> np.ndarray:
-    """bool [B, N, T]: whether a token is not in the trie of the samples before."""
-    count = samples.tokens.shape[1]
-    first = first_occurrence(samples.tokens) == torch.arange(count, device=samples.tokens.device)[:, None]
-    return first.cpu().numpy()
 
 
 def _chains(shape: ModelShape, lengths: np.ndarray) -> np.ndarray:
