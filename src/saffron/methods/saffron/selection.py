@@ -65,8 +65,9 @@ class Best:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Best:
         """The same of each tensor."""
-        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Best(**{name: None if value is None else function(value) for name, value in values.items()})
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        mapped: dict[str, Any] = {name: None if value is None else function(value) for name, value in values.items()}
+        return Best(**mapped)
 
 
 def probabilities(logits: Tensor, eos_token_id: int, forbid_eos: bool, repeating: Tensor | None = None) -> Tensor:
