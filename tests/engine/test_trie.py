@@ -436,6 +436,13 @@ def test_a_sliding_window_is_refused_where_it_would_bite():
         TokenTrie(windowed, [[1] * 6])
 
 
+def test_kinds_of_layers_that_mistral_does_not_read_do_not_hide_its_window():
+    windowed = model("mistral", sliding_window=5)
+    windowed.config.layer_types = ["full_attention"] * windowed.config.num_hidden_layers
+    with pytest.raises(TrieError, match="sliding window of 5"):
+        TokenTrie(windowed, [[1, 2, 3, 4, 5, 6]])
+
+
 def test_a_sliding_window_counts_depth_and_not_calls():
     trie = TokenTrie(model("mistral", sliding_window=5), [[1, 2, 3], [1]])
     token = placed.tensor([[1], [1]])

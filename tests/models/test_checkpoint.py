@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig
 from replica import models as replica_models
 from replica import other_family
 from safetensors.torch import load_file, save_file
@@ -85,6 +86,13 @@ def add(name: str, shape: tuple[int, ...]) -> Callable[[Path], None]:
     return spoil
 
 
+def whole_numbers(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    tensors = {name: tensor.clone() for name, tensor in load_file(path).items()}
+    path.unlink()
+    save_file(tensors | {f"{LAYER}.mlp.up_proj.weight": torch.ones(32, 16, dtype=torch.int8)}, path, {"format": "pt"})
+
+
 def classify(folder: Path) -> None:
     """A classifier's weights under a language model's name."""
     replace_by(LlamaForTokenClassification, num_labels=2)(folder)
@@ -113,6 +121,19 @@ def classify(folder: Path) -> None:
             describe(quantization_config={"quant_method": "bitsandbytes", "load_in_8bit": True}),
             r"quantised \(bitsandbytes\), .* take the checkpoint that was quantised, or store it plain",
         ),
+        (describe(compression_config={"format": "int-quantized"}), r"compression_config says that the weights are quantised"),
+        (whole_numbers, r"up_proj\.weight .* holds I8: numbers of a quantised model"),
+        (describe(is_causal=False), r"is_causal is false in config\.json: the model reads both ways"),
+        (add("lm_head.weight", (VOCABULARY, 16)), r"tie_word_embeddings is true .* lm_head\.weight .* set it to false if"),
+        (lambda folder: LoraConfig().save_pretrained(folder), r"adapter_config\.json lies beside .* merge it .* or take the"),
+        (describe(num_attention_heads=0), r"cannot drive the model .*; take one of"),
+        (describe(hidden_act=[]), r"cannot drive the model .*; take one of"),
+        (describe(rope_parameters=[1]), r"cannot drive the model .*; take one of"),
+        (describe(num_key_value_heads=3), r"num_attention_heads is 4, which is no multiple of num_key_value_heads, 3"),
+        (
+            describe(rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4, "partial_rotary_factor": 0.5}),
+            r"rotary embedding turns 2 numbers of a head, head_dim is 4: .* \(partial_rotary_factor, head_dim\)",
+        ),
         (lambda folder: (folder / "config.json").write_text("[]"), r"config\.json holds a list, not a JSON object"),
         (classify, r"2 tensors .* no place for, first score\.bias: it is the head of a classifier: take the causal"),
         (add("lm_head.bias", (VOCABULARY,)), r"first lm_head\.bias: this class of model has no lm_head bias"),
@@ -138,6 +159,7 @@ def test_a_checkpoint_of_another_kind_is_refused_by_name(
         lambda folder: None,
         add(f"{LAYER}.self_attn.rotary_emb.inv_freq", (2,)),
         describe(quantization_config=None),
+        describe(attn_implementation="flash_attention_2"),
     ],
 )
 def test_a_tied_checkpoint_with_what_old_ones_hold_is_taken(
@@ -148,7 +170,8 @@ def test_a_tied_checkpoint_with_what_old_ones_hold_is_taken(
     making.guard(jobs.model(settings, "guard", 0), layout)
     loaded: Any = models.load_lm(layout.model("guard", 0), Runtime(device="cpu"))
     ids = torch.tensor([[3, 4, 5]])
-    torch.testing.assert_close(loaded(ids).logits, LlamaForCausalLM.from_pretrained(folder / "guard")(ids).logits)
+    plain = LlamaForCausalLM.from_pretrained(folder / "guard", attn_implementation="sdpa")
+    torch.testing.assert_close(loaded(ids).logits, plain(ids).logits)
 
 
 @pytest.mark.parametrize(
@@ -157,6 +180,10 @@ def test_a_tied_checkpoint_with_what_old_ones_hold_is_taken(
         (add("lm_head.bias", (VOCABULARY,)), r"lm_head\.bias: this class of model has no lm_head bias"),
         (describe(architectures=["LlamaForTokenClassification"]), "no causal language model"),
         (describe(quantization_config={"quant_method": "awq"}), r"quantised \(awq\)"),
+        (describe(architectures=["MistralForCausalLM"]), "architectures is MistralForCausalLM, but model_type llama"),
+        (add("lm_head.weight", (VOCABULARY, 16)), r"tie_word_embeddings is true"),
+        (whole_numbers, r"up_proj\.weight in model\.safetensors holds I8"),
+        (describe(num_attention_heads=0), r"not a readable model \(.*\); delete the folder"),
     ],
 )
 def test_a_mirror_that_changed_since_the_models_stage_is_refused_on_loading(
@@ -228,6 +255,17 @@ def test_the_engine_refuses_what_it_would_pass_by(part: Callable[[Any], Any], na
         TokenTrie(model, [[1, 2]])
     remove()
     TokenTrie(model, [[1, 2]])
+
+
+def test_a_forward_of_another_class_is_one_of_its_own() -> None:
+    class Louder(type(replica_models.random_model(0, tied=False, vocabulary=20).model.norm)):  # type: ignore[misc]
+        def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+            return 2 * super().forward(hidden)
+
+    model = replica_models.random_model(0, tied=False, vocabulary=20)
+    model.model.layers[1].input_layernorm.__class__ = Louder
+    with pytest.raises(TrieError, match=r"^layer 1\.input_layernorm has a forward hook or a forward of its own"):
+        TokenTrie(model, [[1, 2]])
 
 
 def test_hooks_on_what_the_engine_calls_count() -> None:

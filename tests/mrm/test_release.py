@@ -240,6 +240,12 @@ def _pickled(folder: Path) -> None:
                 ("a_field_of_tomorrow", 1),
             ]
         ),
+        (_described(r=None), r"adapter_config\.json: r is None, expected a whole number from 1 on; fetch it again"),
+        (_described(r=True), r"adapter_config\.json: r is True, expected a whole number"),
+        (_described(lora_alpha=-1), r"adapter_config\.json: lora_alpha is -1, expected a number above 0"),
+        (_described(alpha_pattern=True), r"adapter_config\.json: alpha_pattern is True, expected numbers above 0 by module"),
+        (_described(use_rslora="no"), r"adapter_config\.json: use_rslora is 'no', expected true or false"),
+        (_described(task_type=["x"]), r"adapter_config\.json: peft cannot read it \(.*\); fetch it again"),
         (_described(peft_type="IA3"), r"peft_type is IA3, but only LORA can be merged"),
         (_described(target_modules=["q_proj"]), r"target_modules is \['q_proj'\], but mrm\.lora_modules is .* make them agree"),
         (_described(target_modules=".*_proj"), r"target_modules is '\.\*_proj'; an MRM has LoRA on some of q_proj, "),

@@ -9,10 +9,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from saffron.pages import robustness
-from torture import corruption, faults, kills, mutations, texts
+from torture import checkpoints, corruption, faults, kills, mutations, texts
 from torture.parts import ROOT, run, save
 
-PARTS = {part.name: part for part in (kills.PART, corruption.PART, mutations.PART, faults.PART, texts.PART)}
+PARTS = {p.name: p for p in (kills.PART, corruption.PART, mutations.PART, faults.PART, texts.PART, checkpoints.PART)}
 
 
 def main() -> int:

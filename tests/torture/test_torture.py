@@ -8,7 +8,7 @@ import pytest
 
 from saffron import records
 from saffron.pages import robustness
-from torture import faults, kills, mutations, texts
+from torture import checkpoints, faults, kills, mutations, texts
 from torture.__main__ import PARTS
 from torture.parts import Fault, Part, run, save
 
@@ -19,6 +19,7 @@ from torture.parts import Fault, Part, run, save
         (faults.PART, [3, 6, 15, 19, 30, 41, 52, 53]),  # a stage each, every kind of fault, a batch that is halved
         (texts.PART, range(100, 108)),
         (mutations.PART, range(4)),
+        (checkpoints.PART, [0, 1, 2, 3, 4, 5]),
     ],
     ids=lambda value: value.name if isinstance(value, Part) else "",
 )

@@ -250,7 +250,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def sliding_window(config: Any) -> int | None:
     """Longest context every layer sees in full, or None if it is unlimited."""
     window = getattr(config, "sliding_window", None)
-    kinds = getattr(config, "layer_types", None)
+    kinds = None if config.model_type == "mistral" else getattr(config, "layer_types", None)  # which Mistral does not read
     if window is None or (kinds is not None and "sliding_attention" not in kinds):
         return None
     return int(window)
@@ -265,6 +265,26 @@ def _passed_by(model: Any) -> Iterator[tuple[str, Any]]:
         yield f"layer {number}.self_attn", layer.self_attn
         yield f"layer {number}.input_layernorm", layer.input_layernorm
         yield f"layer {number}.post_attention_layernorm", layer.post_attention_layernorm
+
+
+def check_sizes(shape: ModelShape, decoder: Any) -> None:
+    """Refuse sizes that do not go together, which the model's own forward would fail at.
+
+    Raises:
+        TrieError: naming the field of the config.
+    """
+    if not len(decoder.layers):
+        raise TrieError("num_hidden_layers is 0: there is no layer to read")
+    if shape.heads % shape.kv_heads:
+        raise TrieError(
+            f"num_attention_heads is {shape.heads}, which is no multiple of num_key_value_heads, {shape.kv_heads}; correct them"
+        )
+    angles = 2 * decoder.rotary_emb.inv_freq.shape[-1]
+    if angles != shape.head_dim:
+        raise TrieError(
+            f"the rotary embedding turns {angles} numbers of a head, head_dim is {shape.head_dim}: only heads that are turned as "
+            "a whole are driven (partial_rotary_factor, head_dim)"
+        )
 
 
 def check_model(model: Any) -> None:
@@ -289,10 +309,14 @@ def check_model(model: Any) -> None:
         raise TrieError(
             f"the unembedding has {head.weight.shape[0]} rows but config.vocab_size is {config.vocab_size}; they must agree"
         )
+    if getattr(config, "is_causal", True) is False:  # transformers then lets every token see those after it
+        raise TrieError("is_causal is false in config.json: the model reads both ways, so its logits are not of next tokens")
+    check_sizes(ModelShape.from_config(config), decoder)
     if model.training:
         raise TrieError("the model is in training mode; call model.eval() first")
     for name, module in _passed_by(model):
-        if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
+        own = module is not head and not type(module).forward.__module__.startswith("transformers.models.")
+        if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module) or own:
             raise TrieError(
                 f"{name} has a forward hook or a forward of its own, which the engine passes by, since it drives the parts of a "
                 "layer one by one; remove it, or merge what it adds into the weights"

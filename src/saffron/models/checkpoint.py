@@ -12,12 +12,21 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
+
 CAUSAL = "ForCausalLM"
 #: Tensors that old checkpoints hold though no model has a place for them: what the config says anyway.
 DERIVED = ("rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias")
 
-#: Which file each tensor of sharded weights is in.
-INDEX = "model.safetensors.index.json"
+#: Fields of a config that say how its weights are quantised.
+QUANTISED = ("quantization_config", "compression_config")
+#: How safetensors names the types of numbers that weights may have.
+FLOATS = ("F64", "F32", "F16", "BF16")
+#: An adapter, which transformers would load in place of the model that it lies beside.
+ADAPTER_CONFIG = "adapter_config.json"
+
+#: The weights in one file, or which file each tensor of sharded ones is in.
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 #: What is read of a model beside its weights, and of a tokenizer: each file one JSON object.
 MODEL_JSON = ("config.json", "generation_config.json")
 TOKENIZER_JSON = ("config.json", "tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.json")
@@ -79,17 +88,30 @@ def check_config(config: Any) -> None:
                 f"architectures is {name}: no causal language model, so it has no logits of next tokens to read; take a "
                 f"checkpoint whose architecture ends in {CAUSAL}"
             )
-    if config.get("quantization_config"):
-        how = config["quantization_config"]
-        method = how.get("quant_method", "unknown") if isinstance(how, Mapping) else "unknown"
-        raise ValueError(
-            f"quantization_config says that the weights are quantised ({method}), which is not read here; take the checkpoint "
-            "that was quantised, or store it plain: model.dequantize().save_pretrained(folder)"
-        )
+    for field in QUANTISED:
+        if how := config.get(field):
+            method = how.get("quant_method", "unknown") if isinstance(how, Mapping) else "unknown"
+            raise ValueError(
+                f"{field} says that the weights are quantised ({method}), which is not read here; take the checkpoint that was "
+                "quantised, or store it plain: model.dequantize().save_pretrained(folder)"
+            )
     if config.get("auto_map"):
         raise ValueError(
             "auto_map says that the model needs code of its own, and no code out of a checkpoint is ever run; take a checkpoint "
             "of a class that transformers has"
+        )
+
+
+def check_alone(folder: Path) -> None:
+    """Refuse a folder with an adapter in it: which model is meant, with it or without it, is not said.
+
+    Raises:
+        ValueError: naming the adapter's file and the remedy.
+    """
+    if (folder / ADAPTER_CONFIG).exists():
+        raise ValueError(
+            f"{ADAPTER_CONFIG} lies beside the weights, and an adapter is not applied here: merge it (peft's merge_and_unload()) "
+            "and take the folder that is saved then, or take the adapter away"
         )
 
 
@@ -133,6 +155,43 @@ def check_keys(found: Collection[str], expected: Iterable[str], tied: Iterable[s
     else:
         why = "config.json describes another model than these weights"
     raise ValueError(f"the weights hold {len(strange)} tensors that the model has no place for, first {first}: {why}")
+
+
+def check_numbers(files: Iterable[Path]) -> None:
+    """Refuse weights that are whole numbers, which transformers would take as they are; only headers are read.
+
+    Args:
+        files: of a model's weights.
+
+    Raises:
+        ValueError: naming the first such tensor.
+        SafetensorError, OSError: if a file cannot be read.
+    """
+    for path in files:
+        with safe_open(path, "pt") as stream:
+            for name in stream.keys():  # noqa: SIM118  # no mapping
+                if (kind := stream.get_slice(name).get_dtype()) not in FLOATS:
+                    raise ValueError(
+                        f"{name} in {path.name} holds {kind}: numbers of a quantised model, which are not read here; take the "
+                        "checkpoint that was quantised"
+                    )
+
+
+def check_tied(embeddings: Any, head: Any) -> None:
+    """Refuse an lm_head of its own where the config says that there is none: what trains or stores the model would lose one.
+
+    Args:
+        embeddings: [V, hidden] as stored.
+        head: the lm_head's weight, as stored.
+
+    Raises:
+        ValueError: naming the field.
+    """
+    if head.shape != embeddings.shape or not bool((head == embeddings).all()):
+        raise ValueError(
+            "tie_word_embeddings is true in config.json, but the weights hold an lm_head.weight that is not the embeddings; set "
+            "it to false if the lm_head is meant, else take lm_head.weight out of the weights"
+        )
 
 
 def check_tokens(vocabulary: Mapping[str, int], rows: int) -> None:

@@ -21,14 +21,14 @@ from safetensors import SafetensorError, safe_open
 from saffron import chat, exhausted, records
 from saffron.chat import ChatFormats
 from saffron.config import ChatTexts, HubFile, HubModels, PackageModel, TruncatedGuard, as_dict
-from saffron.engine.forward import TrieError, check_model
+from saffron.engine.forward import check_model
 from saffron.hub import SourceError, fetch
 from saffron.jobs import ModelJob, beside
 from saffron.layout import PAPER, Layout
 from saffron.models import checkpoint as checks
 from saffron.models import packages
 from saffron.models.formats import of_texts
-from saffron.models.loading import skeleton
+from saffron.models.loading import one_line, skeleton
 
 #: The chat formats of the paper's models: part of the project, not of a run.
 CHAT_FORMATS = PAPER / chat.FILE
@@ -36,8 +36,9 @@ CHAT_FORMATS = PAPER / chat.FILE
 TOKENIZER_PATTERNS = ["tokenizer.json", "tokenizer.model", "tokenizer_config.json"]
 TOKENIZER_PATTERNS += ["special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt"]
 TOKENIZER_PATTERNS += ["chat_template*.jinja", "config.json"]
-WEIGHTS, INDEX = "model.safetensors", checks.INDEX
-MODEL_PATTERNS = ["config.json", "generation_config.json", "model*.safetensors", INDEX]
+EMBEDDINGS, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+WEIGHTS, INDEX = checks.WEIGHTS, checks.INDEX
+MODEL_PATTERNS = ["config.json", "generation_config.json", "model*.safetensors", INDEX, checks.ADAPTER_CONFIG]
 
 
 def tokenizer(job: ModelJob, layout: Layout) -> None:
@@ -224,6 +225,7 @@ def whole(file: HubFile | PackageModel, key: str, layout: Layout) -> Path:
         )
     with _refusing(f"{key}: {source}"):
         checks.check_json(source, checks.MODEL_JSON)
+        checks.check_alone(source)
     config = _config(source, key)
     model = _drivable(source, key)
     with _refusing(key):
@@ -235,7 +237,19 @@ def whole(file: HubFile | PackageModel, key: str, layout: Layout) -> Path:
     every = dict(model.named_parameters(remove_duplicate=False))
     with _refusing(key):
         checks.check_keys(stored, dict(model.named_parameters()), every)
+        checks.check_numbers(_weight_files(source))
+        if HEAD in stored and HEAD not in dict(model.named_parameters()):  # tied by the config, and stored all the same
+            checks.check_tied(*(_tensor(source, name) for name in (EMBEDDINGS, HEAD)))
     return source
+
+
+def _tensor(folder: Path, name: str) -> Any:
+    """One tensor of the weights in a folder."""
+    for path in _weight_files(folder):
+        with safe_open(path, "pt") as stream:
+            if name in stream.keys():  # noqa: SIM118  # no mapping
+                return stream.get_tensor(name)
+    raise SourceError(f"the weights in {folder} lack {name}")
 
 
 def check_weights(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> set[str]:
@@ -298,11 +312,11 @@ def _drivable(source: Path, key: str) -> Any:
     try:
         model = skeleton(source)
         check_model(model)
-    except (TrieError, ValueError, KeyError, OSError) as error:
+    except Exception as error:  # what an odd value in a config ends in varies
         if exhausted.explained(error):
             raise
         raise SourceError(
-            f"{key}: the engine cannot drive the model in {source} ({str(error).splitlines()[0]}); take one of the "
-            "Llama, Mistral, Qwen2 or Qwen3 class"
+            f"{key}: the engine cannot drive the model in {source} ({one_line(error)}); take one of the Llama, Mistral, Qwen2 or "
+            "Qwen3 class"
         ) from None
     return model

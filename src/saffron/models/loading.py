@@ -11,8 +11,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from safetensors import SafetensorError
-
 from saffron import exhausted, records
 from saffron.config import ConfigError, Runtime
 from saffron.models import checkpoint
@@ -85,9 +83,13 @@ def load_lm(
     free = device.free_bytes(place)
     with _readable(folder, "model"):
         checkpoint.check_json(folder, checkpoint.MODEL_JSON)
-        checkpoint.check_config(PreTrainedConfig.get_config_dict(folder)[0])
-        if (folder / checkpoint.INDEX).exists():
-            checkpoint.parts(folder / checkpoint.INDEX)
+        checkpoint.check_alone(folder)
+        config = PreTrainedConfig.get_config_dict(folder)[0]
+        checkpoint.check_config(config)
+        parts = checkpoint.parts(folder / checkpoint.INDEX) if (folder / checkpoint.INDEX).exists() else []
+        checkpoint.check_numbers(
+            [whole] if (whole := folder / checkpoint.WEIGHTS).exists() else [folder / part for part in parts]
+        )
         check_fits(folder, dtype, free)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -103,6 +105,10 @@ def load_lm(
         if found["missing_keys"]:  # transformers would go on with random weights
             raise ValueError(f"tensors {sorted(found['missing_keys'])[:3]} are missing")
         checkpoint.check_keys(found["unexpected_keys"], (), ())  # which it would leave out
+        checkpoint.check_class(config, model)
+        embeddings, head = (part and part.weight for part in (model.get_input_embeddings(), model.get_output_embeddings()))
+        if model.config.tie_word_embeddings and head is not embeddings:  # which it does where both are stored and differ
+            checkpoint.check_tied(embeddings, head)
     return model.to(place).eval().requires_grad_(False)
 
 
@@ -115,14 +121,19 @@ def _readable(folder: Path, what: str) -> Iterator[None]:
         yield
     except (ModelError, torch.OutOfMemoryError):
         raise
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except Exception as error:  # what an odd value in a config ends in varies
         if exhausted.explained(error):
             raise
-        cause = next(iter(str(error).splitlines()), "")
+        cause = one_line(error)
         raise ModelError(
             f"{folder}: not a readable {what} ({type(error).__name__}: {cause}); delete the folder and run the stage models "
             "(of an MRM: mrm) again"
         ) from None
+
+
+def one_line(error: Exception) -> str:
+    """What an error of a library says, at most as much as is read."""
+    return " ".join(str(error).split())[:300]
 
 
 def skeleton(folder: Path) -> PreTrainedModel:
@@ -136,7 +147,7 @@ def skeleton(folder: Path) -> PreTrainedModel:
 
     with init_empty_weights():
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=False, attn_implementation="sdpa")  # as load_lm
     model.tie_weights()
     return model.eval()
 

@@ -8,9 +8,10 @@ the released code never adds to a logit (``docs/paper.md``, "Where they differ")
 from __future__ import annotations
 
 import logging
+import math
 import pickle
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -33,6 +34,23 @@ FILES = (ADAPTER_CONFIG, ADAPTER, BIAS, MASK)
 HONOURED = (
     *("peft_type", "task_type", "base_model_name_or_path", "revision", "auto_mapping", "peft_version", "inference_mode"),
     *("r", "lora_alpha", "target_modules", "use_rslora", "alpha_pattern", "lora_dropout"),
+)
+
+
+def _positive(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+
+
+#: Fields that rank and scale of an adapter follow from: what they have to be.
+_NUMBERS: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
+    ("r", "a whole number from 1 on", lambda value: _positive(value) and isinstance(value, int)),
+    ("lora_alpha", "a number above 0", _positive),
+    ("use_rslora", "true or false", lambda value: value is None or isinstance(value, bool)),
+    (
+        "alpha_pattern",
+        "numbers above 0 by module",
+        lambda value: value is None or (isinstance(value, dict) and all(map(_positive, value.values()))),
+    ),
 )
 
 
@@ -246,6 +264,9 @@ def check_description(described: Mapping[str, Any], path: Path) -> None:
         raise ReleaseError(
             f"{path}: peft_type is {described.get('peft_type')}, but only LORA can be merged into the guard; take a LoRA adapter"
         )
+    for name, what, right in _NUMBERS:
+        if (name in described or name == "r") and not right(described.get(name)):
+            raise ReleaseError(f"{path}: {name} is {described.get(name)!r}, expected {what}; fetch it again")
     plain = LoraConfig().to_dict()
     for name, value in described.items():
         if name in HONOURED or not value or value in (plain.get(name), "gaussian"):
@@ -264,10 +285,15 @@ def merge(guard: Any, source: Path, adapter: dict[str, Tensor]) -> Any:
     """
     from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 
-    config = LoraConfig.from_pretrained(str(source))
-    config.base_model_name_or_path = guard.name_or_path  # what it is merged into, as peft would otherwise warn
-    with torch.random.fork_rng():  # layers are initialised before their tensors are read
-        adapted = get_peft_model(guard, config)
+    try:
+        config = LoraConfig.from_pretrained(str(source))
+        config.base_model_name_or_path = guard.name_or_path  # what it is merged into, as peft would otherwise warn
+        with torch.random.fork_rng():  # layers are initialised before their tensors are read
+            adapted = get_peft_model(guard, config)
+    except Exception as error:  # what an odd value in a description ends in varies
+        if exhausted.explained(error):
+            raise
+        raise ReleaseError(f"{source / ADAPTER_CONFIG}: peft cannot read it ({models.one_line(error)}); fetch it again") from None
     found: Any = set_peft_model_state_dict(adapted, adapter)
     left = [name for name in found.missing_keys if "lora_" in name]
     if found.unexpected_keys or left:

@@ -18,6 +18,7 @@ PARTS: Mapping[str, str] = {
     "corruption": "a stored file of a finished run cut in half, emptied, one bit turned, or replaced by another",
     "configs": "odd values in every shipped config: one message, or analysed to the end on made-up results",
     "faults": "disk full, memory out, GPU lost in every stage: one message, no half file, made good by the same command",
+    "models": "tiny checkpoints of all families and ways to be odd: read as transformers reads them, or refused by name",
     "texts": "fuzzed conversations and prompts through sources, tokenizer, labelling and search",
 }
 
