@@ -17,6 +17,7 @@ from methods.test_saffron import EOS, FORMATS, SEARCH_PROMPTS, VOCAB, model, opt
 from pydantic import ValidationError
 from transformers import NoRepeatNGramLogitsProcessor
 
+from saffron.config import as_dict
 from saffron.methods import beam_search, discovery, frontier, saffron
 from saffron.methods.base import Block, SearchModels
 from saffron.methods.random import RandomKey
@@ -221,3 +222,10 @@ def test_settings_out_of_range_are_refused(which, wrong):
 def test_thresholds_out_of_range_are_refused(wrong):
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         saffron.Settings(**wrong)
+
+
+def test_a_restraint_that_is_off_stands_in_no_record() -> None:
+    """So that what was searched before there was one is what would be searched now."""
+    off = as_dict(saffron.Settings())
+    assert not {"likelihood_weight", "no_repeat_ngram_size", "min_p", "noise_threshold", "diversity_weight"} & set(off)
+    assert as_dict(saffron.Settings(min_p=0.1)) == off | {"min_p": 0.1}

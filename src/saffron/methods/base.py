@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import not_
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -40,10 +41,16 @@ class Restrained(Section):
     """Settings of a search that keeps its answers likely and free of repetition."""
 
     likelihood_weight: float = Field(
-        0.0, ge=0, description="beta: sequences are compared by reward + beta * their log probability under the policy"
+        0.0,
+        ge=0,
+        exclude_if=not_,
+        description="beta: sequences are compared by reward + beta * their log probability under the policy",
     )
     no_repeat_ngram_size: int = Field(
-        0, ge=0, description="n-grams of so many tokens occur once at most, the prompt's included (0: any may occur again)"
+        0,
+        ge=0,
+        exclude_if=not_,
+        description="n-grams of so many tokens occur once at most, the prompt's included (0: any may occur again)",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import not_
 from typing import Literal
 
 from pydantic import Field
@@ -18,13 +19,24 @@ class Settings(Restrained, Rewarded):
 
     top_p: float = Field(0.8, gt=0, le=1, description="nucleus of candidates")
     min_p: float = Field(
-        0.0, ge=0, le=1, description="candidates have at least this share of the likeliest token's probability (0: any share)"
+        0.0,
+        ge=0,
+        exclude_if=not_,
+        le=1,
+        description="candidates have at least this share of the likeliest token's probability (0: any share)",
     )
     noise_threshold: float = Field(
-        0.0, ge=0, lt=1, description="tokens of at most this probability are noise, left out before the nucleus (0: none are)"
+        0.0,
+        ge=0,
+        exclude_if=not_,
+        lt=1,
+        description="tokens of at most this probability are noise, left out before the nucleus (0: none are)",
     )
     diversity_weight: float = Field(
-        0.0, ge=0, description="weight of a bonus for candidates whose parents are unlike those chosen before (0: none)"
+        0.0,
+        ge=0,
+        exclude_if=not_,
+        description="weight of a bonus for candidates whose parents are unlike those chosen before (0: none)",
     )
     min_new_tokens: int = Field(16, ge=0, description="EOS is forbidden before this many new tokens")
     semantics: Literal["paper", "released"] = Field("paper", description="how children are rewarded, see README")
