@@ -134,6 +134,10 @@ def classify(folder: Path) -> None:
             describe(rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4, "partial_rotary_factor": 0.5}),
             r"rotary embedding turns 2 numbers of a head, head_dim is 4: .* \(partial_rotary_factor, head_dim\)",
         ),
+        (
+            describe(rope_parameters={"rope_type": "yarn", "factor": 2.0, "rope_theta": 1e4, "attention_factor": "8"}),
+            r"attention_factor of the rotary embedding is '8', not a number",
+        ),
         (lambda folder: (folder / "config.json").write_text("[]"), r"config\.json holds a list, not a JSON object"),
         (classify, r"2 tensors .* no place for, first score\.bias: it is the head of a classifier: take the causal"),
         (add("lm_head.bias", (VOCABULARY,)), r"first lm_head\.bias: this class of model has no lm_head bias"),

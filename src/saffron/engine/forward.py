@@ -279,6 +279,9 @@ def check_sizes(shape: ModelShape, decoder: Any) -> None:
         raise TrieError(
             f"num_attention_heads is {shape.heads}, which is no multiple of num_key_value_heads, {shape.kv_heads}; correct them"
         )
+    scale = decoder.rotary_emb.attention_scaling
+    if not isinstance(scale, int | float):
+        raise TrieError(f"attention_factor of the rotary embedding is {scale!r}, not a number; correct it in config.json")
     angles = 2 * decoder.rotary_emb.inv_freq.shape[-1]
     if angles != shape.head_dim:
         raise TrieError(

@@ -123,7 +123,6 @@ class TokenTrie:
         self._stem = torch.zeros(self.batch, room, dtype=torch.int64, device=self.device)
         self._token = torch.zeros(self.batch, room, dtype=torch.int64, device=self.device)
         self._hash = torch.zeros(self.batch, room, dtype=torch.int64, device=self.device)
-        self._root_hash = torch.zeros(self.batch, self._prompt_width, dtype=torch.int64, device=self.device)
         self.root_logits: Tensor | None = self._prefill(prompts, lengths, logits)
 
     # ------------------------------------------------------------------------------------------------------- public
