@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from methods.test_saffron import EOS, FORMATS, SEARCH_PROMPTS, VOCAB, model, reference
 from pydantic import ValidationError
+from tries import tries
 
 from saffron.engine.compute import ModelShape
 from saffron.methods import archive_search, discovery, frontier, saffron
@@ -26,7 +27,7 @@ def searched(models: SearchModels, prompts: list[SearchPrompt], width: int, limi
     return discovery.search("archive_search")(block, archive_search.Settings(**chosen), [width])
 
 
-@settings(max_examples=30)
+@settings(max_examples=tries(12))
 @given(
     seed=st.integers(0, 10_000),
     width=st.integers(1, 4),

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from methods import reference_baselines as plain
 from methods.reference_baselines import Answer, Reference
 from transformers import LlamaConfig, LlamaForCausalLM
+from tries import tries
 
 from saffron.chat import ChatFormat, ChatFormats
 from saffron.engine.compute import ModelShape
@@ -153,7 +154,7 @@ def check(result: Result, expected: Answer, tolerance: float) -> None:
         assert result.reward == pytest.approx(expected.reward, abs=tolerance)
 
 
-@hypothesis_settings(max_examples=40)
+@hypothesis_settings(max_examples=tries(20))
 @given(
     CASES,
     st.integers(0, 5),
@@ -172,7 +173,7 @@ def test_agrees_with_the_reference_in_float64(
         check(result, answer(reference(models, seed, limit), prompt, budget), 1e-9)
 
 
-@hypothesis_settings(max_examples=25)
+@hypothesis_settings(max_examples=tries(12))
 @given(CASES, st.integers(0, 5), st.integers(0, 10**6), st.integers(1, 4), st.integers(0, VOCABULARY - 1))
 def test_agrees_with_the_reference_in_float32_where_no_decision_is_close(
     case: Case, model: int, seed: int, budget: int, eos: int

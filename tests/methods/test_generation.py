@@ -15,6 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, LogitsProcessor, StoppingCriteria
 from transformers.generation import GenerateDecoderOnlyOutput
+from tries import tries
 
 import saffron
 from saffron.chat import ChatFormat, ChatFormats
@@ -90,7 +91,7 @@ def answers(output: torch.Tensor, inputs: dict[str, torch.Tensor]) -> list[list[
 
 
 # ----------------------------------------------------------------------------------------- the tokens of search_tokens
-@hypothesis_settings(max_examples=15)
+@hypothesis_settings(max_examples=tries(8))
 @given(
     seed=st.integers(0, 10_000),
     width=st.integers(1, 5),

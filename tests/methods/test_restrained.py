@@ -16,6 +16,7 @@ from methods import test_baselines as baselines
 from methods.test_saffron import EOS, FORMATS, SEARCH_PROMPTS, VOCAB, model, options, reference
 from pydantic import ValidationError
 from transformers import NoRepeatNGramLogitsProcessor
+from tries import tries
 
 from saffron.config import as_dict
 from saffron.methods import beam_search, discovery, frontier, saffron
@@ -28,7 +29,7 @@ from saffron.methods.saffron.search import record
 from saffron.methods.saffron.selection import Best
 
 
-@settings(max_examples=30)
+@settings(max_examples=tries(12))
 @given(
     seed=st.integers(0, 10_000),
     width=st.integers(1, 5),
@@ -95,7 +96,7 @@ def test_the_prm_s_search_takes_the_same_restraints_and_each_changes_the_answer(
         assert result.reward == pytest.approx(found.reward, abs=1e-5)  # the reward alone, whatever sequences are compared by
 
 
-@settings(max_examples=25)
+@settings(max_examples=tries(10))
 @given(
     st.integers(0, 5),
     st.integers(0, 10**6),

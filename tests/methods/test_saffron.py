@@ -15,6 +15,7 @@ from benchmarks.profiling import HostReads
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
+from tries import tries
 
 from saffron.chat import ChatFormat, ChatFormats
 from saffron.engine.forward import TrieError
@@ -85,7 +86,7 @@ def options(**changes: Any) -> dict[str, Any]:
     return usual | changes
 
 
-@settings(max_examples=25)
+@settings(max_examples=tries(12))
 @given(
     seed=st.integers(0, 10_000),
     width=st.integers(1, 6),
@@ -115,7 +116,8 @@ def test_equals_the_reference(seed, width, top_p, scale, limits, semantics, unse
 @pytest.mark.parametrize("semantics", ["paper", "released"])
 def test_equals_the_reference_in_float32_where_no_decision_is_close(semantics):
     compared = 0
-    for seed in range(12):
+    seeds = range(tries(6))
+    for seed in seeds:
         policy, mrm = model(seed, torch.float32, 3.0), model(seed + 50, torch.float32)
         prompts = [[1, 2, 5, 7], [4]]
         given = options(semantics=semantics, width=3)
@@ -124,7 +126,7 @@ def test_equals_the_reference_in_float32_where_no_decision_is_close(semantics):
             if each.margin > 1e-5:
                 compared += 1
                 assert output == each.tokens
-    assert compared > 10
+    assert compared > 0.8 * len(seeds)
 
 
 @pytest.mark.parametrize("semantics", ["paper", "released"])
@@ -336,7 +338,7 @@ def test_a_prm_that_scores_every_candidate_reads_once_per_step_and_once_per_comp
     assert reads(14) == reads(2) + 12 + 3  # compactions after steps 4, 8 and 12
 
 
-@settings(max_examples=20)
+@settings(max_examples=tries(8))
 @given(
     seed=st.integers(0, 1000),
     width=st.sampled_from([1, 3, 30]),
@@ -370,7 +372,7 @@ def test_nan_is_an_error_of_the_model_it_comes_from(scorer, listed, limit):
             search(policy, mine, prompts, listed=listed, **options(max_new_tokens=limit))
 
 
-@settings(max_examples=150)
+@settings(max_examples=tries(80))
 @given(
     data=st.data(),
     batch=st.integers(1, 3),
