@@ -104,14 +104,13 @@ def test_neither_the_batch_nor_what_the_host_has_at_hand_matters(monkeypatch: py
     together = searched(models, prompts, 3, 12, **chosen)
     alone = [searched(models, [prompt], 3, 12, **chosen)[0] for prompt in prompts]
     monkeypatch.setattr(frontier, "at_hand", lambda device: False)  # as on a GPU
-    monkeypatch.setattr("saffron.methods.archive_search.search.at_hand", lambda device: False)
     unseen = searched(models, prompts, 3, 12, **chosen)
     for each in zip(together, alone, unseen, strict=True):
         assert len({(tuple(r.output_ids), r.flops_policy, r.flops_reward, r.reward_calls) for r in each}) == 1
 
 
 def test_the_host_reads_once_per_compaction_and_not_in_between(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("saffron.methods.archive_search.search.at_hand", lambda device: False)
+    monkeypatch.setattr(frontier, "at_hand", lambda device: False)  # as on a GPU
     policy, mrm = model(31, bias=True), model(33)
     policy.lm_head.bias[EOS] = -1e4
     models = SearchModels(policy, None, FORMATS, mrm)
@@ -121,7 +120,7 @@ def test_the_host_reads_once_per_compaction_and_not_in_between(monkeypatch: pyte
             searched(models, SEARCH_PROMPTS, 4, limit, returns=1)
         return len(counter.calls)
 
-    assert reads(4) == reads(3) == reads(2) + 1  # 8, 6 and 4 steps, the last of which looks at nothing
+    assert reads(8) == reads(5) == reads(4) + 1  # 16, 10 and 8 steps, every eighth of which looks, but the last
 
 
 def test_it_needs_an_mrm_and_settings_in_range() -> None:

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from saffron.engine.trie import ROOT, TokenTrie
+from saffron.methods import frontier
 from saffron.methods.archive_search import Settings
 from saffron.methods.base import Block, MethodError, Result
-from saffron.methods.frontier import COMPACT_EVERY, at_hand, look, steps_ahead, take, unfinished
+from saffron.methods.frontier import COMPACT_EVERY, look, take, unfinished
 from saffron.methods.saffron.algorithm import Beam, Rows, select
 from saffron.methods.saffron.selection import UNSEEN_REWARD, Best, best_dense, nuclei, probabilities, refuse_undefined, undefined
 
@@ -101,14 +102,15 @@ class _Search:
         read = torch.full_like(rows.place, ROOT), torch.full_like(rows.place, ROOT)
         assert self.policy.root_logits is not None and self.mrm.root_logits is not None
         logits = self.policy.root_logits[:, None], self.mrm.root_logits[:, None]
-        steps = self.limit * (1 + self.settings.returns)
+        rounds = 1 + self.settings.returns
+        steps, period = self.limit * rounds, COMPACT_EVERY * rounds
         for step in block.steps(range(steps)):
             places, archive = self._step(places, archive, rows, read, *logits)
             places, archive = self._turn(places, archive)
-            if step == steps - 1 or (at_hand(self.policy.device) and not places.beam.growing.any()):
+            if step == steps - 1 or (frontier.at_hand(self.policy.device) and not places.beam.growing.any()):
                 break
-            if (step + 1) % COMPACT_EVERY == 0:
-                places, archive = self._compact(places, archive, steps_ahead(step, steps))
+            if (step + 1) % period == 0:
+                places, archive = self._compact(places, archive, min(period, steps - 1 - step))
                 if not len(self.index):
                     break
             rows = Rows.of(places.beam, self.width)
