@@ -82,7 +82,9 @@ def _row(models: Pair, case: Case) -> dict[str, Any]:
     given = prompts_of(case, models.policy.config.vocab_size)
     with noted() as ledgers, as_on_gpu() if case.host == "gpu" else nullcontext():
         results = search(case.run, Block(searched, given, KEY, NEW_TOKENS), case.budget)
-    policy, reward = sorted(ledgers, key=lambda ledger: ledger.shape.layers != models.policy.config.num_hidden_layers)
+    policies = [ledger for ledger in ledgers if ledger.shape.layers == models.policy.config.num_hidden_layers]
+    [reward] = [ledger for ledger in ledgers if ledger not in policies]
+    policy = max(policies, key=lambda ledger: ledger.peak_kv_bytes)  # samples drawn in rounds have a trie each, one at a time
     # A verdict's suffix is read and dropped: no node of the guard's trie.
     guard = "guard" in discovery.method(RUNS[case.run][0]).reads(settings_of(case.run))
     dropped = SUFFIX * sum(result.reward_calls for result in results) if guard else 0
