@@ -167,3 +167,21 @@ def test_a_column_of_another_type_is_named_with_a_remedy(tmp_path: Path) -> None
         )
         with pytest.raises(RecordError, match=rf"{path}: column name has type .*, expected string; delete it"):
             records.read_table(path, SCHEMA)
+
+
+@pytest.mark.parametrize("there", ["link", "link that leads nowhere", "file"])
+def test_a_written_folder_replaces_a_link_or_a_file(tmp_path: Path, there: str) -> None:
+    target, path = tmp_path / "elsewhere", tmp_path / "model"
+    if there == "link":
+        target.mkdir()
+        (target / "kept").write_text("kept")
+    if there == "file":
+        path.write_text("old")
+    else:
+        path.symlink_to(target)
+    with records.replacing_folder(path) as folder:
+        (folder / "new").write_text("new")
+    assert not path.is_symlink()
+    assert [file.name for file in path.iterdir()] == ["new"]
+    assert there != "link" or (target / "kept").read_text() == "kept"
+    assert not list(tmp_path.glob(".model.*"))

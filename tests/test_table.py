@@ -52,3 +52,9 @@ def test_latex_has_no_character_that_latex_reads() -> None:
 def test_numbers_are_aligned_to_the_right_where_asked() -> None:
     assert Table(("a", "b"), (("x", "1"),)).markdown_rows(right=("b",)) == "| a | b |\n| --- | ---: |\n| x | 1 |\n"
     assert Table.of(pd.DataFrame({"a": [1, 2]})).rows == (("1",), ("2",))
+
+
+def test_a_latex_line_never_begins_with_what_the_line_above_would_take_as_its_argument() -> None:
+    latex = Table(("[a]", "b"), (("[x", "[y"), ("*", "2"), (" [z", "3"))).latex()
+    assert [line.split(" &")[0] for line in latex.splitlines() if " & " in line] == ["{}[a]", "{}[x", "{}*", "{} [z"]
+    assert "& [y" in latex

@@ -333,6 +333,7 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
     """A temporary folder beside ``path`` that takes its place when the block ends without an error.
 
     Its files get the mode of any new file here, as of :func:`replacing`; what its links point to is left as it is.
+    A link or a file at ``path`` is replaced too; what that link points to stays.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -344,7 +345,9 @@ def replacing_folder(path: str | Path) -> Iterator[Path]:
         for file in temporary.rglob("*"):
             if file.is_file() and not file.is_symlink():
                 file.chmod(mode)
-        if path.exists():
+        if path.is_symlink() or path.is_file():
+            path.unlink()
+        elif path.exists():
             shutil.rmtree(path)
         temporary.replace(path)
     finally:

@@ -77,7 +77,7 @@ class Table:
 
     def latex(self) -> str:
         """A ``booktabs`` table."""
-        escaped = _frame(tuple(map(_latex, self.columns)), tuple(tuple(map(_latex, row)) for row in self.printed_rows))
+        escaped = _frame(_latex_row(self.columns), tuple(map(_latex_row, self.printed_rows)))
         body = escaped.to_latex(index=False, escape=False, column_format="l" * len(self.columns))
         return (
             f"\\begin{{table}}\n\\centering\n\\resizebox{{\\linewidth}}{{!}}{{%\n{body.rstrip()}}}\n"
@@ -96,6 +96,11 @@ def _frame(columns: tuple[str, ...], rows: tuple[tuple[str, ...], ...]) -> Any:
     import pandas as pd
 
     return pd.DataFrame(list(rows), columns=list(columns), dtype=object)
+
+
+def _latex_row(row: tuple[str, ...]) -> tuple[str, ...]:
+    # The end of a line above takes [ or * as its argument.
+    return tuple(("{}" if i == 0 and cell.lstrip()[:1] in ("[", "*") else "") + _latex(cell) for i, cell in enumerate(row))
 
 
 def _latex(text: str) -> str:
