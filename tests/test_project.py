@@ -233,5 +233,7 @@ def test_caches_lie_in_the_project_where_home_cannot_be_written(tmp_path: Path) 
         environment = {name: value for name, value in os.environ.items() if not name.startswith("XDG_")} | {
             "HOME": str(tmp_path / home)
         }
-        done = subprocess.run(["make", "show"], cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8")
+        done = subprocess.run(
+            ["make", "--no-print-directory", "show"], cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8"
+        )
         assert done.stdout == shown, done.stderr

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from saffron.analysis import comparison
 from saffron.analysis.comparison import HEADLINES, Spread
 from saffron.config import Config, as_dict
+from saffron.methods.discovery import methods
 
 SAFFRON, R_SQUARED = "matched_asr/scaling/once/saffron", "mrm/r_squared"
 
@@ -89,7 +90,9 @@ def test_headline_numbers_are_those_of_a_whole_analysis(three_seeds: Any) -> Non
     found = sections(three_seeds)[1][three_seeds.judge]
     record = {"quantities": {name: estimate.as_record() for name, estimate in found.items()}}
     values = comparison.headline_values(record)
-    assert list(values) == [name for name, _, _ in HEADLINES]
+    absent = methods().keys() - {run.method for item in three_seeds.config.search.experiments.values() for run in item.runs}
+    assert absent  # methods beyond the paper's, which this config does not run
+    assert list(values) == [name for name, _, _ in HEADLINES if name.rpartition("/")[2] not in absent]
     assert all(len(own) == 3 for own in values.values())
 
 

@@ -14,6 +14,7 @@ from replica import other_family
 from transformers import LlamaForCausalLM
 
 from saffron.chat import ChatFormats
+from saffron.engine import forward
 from saffron.models import ModelError, formats, require_finite, sense
 
 HERE = Path("data/x/models/seed0/guard")
@@ -104,11 +105,17 @@ def test_a_model_that_overflows_is_refused(tokenizer: Any, spoken: ChatFormats) 
         sense.check_policy(broken, spoken, tokenizer, HERE)
 
 
-def test_a_model_whose_forward_the_engine_does_not_know_is_refused(tokenizer: Any, spoken: ChatFormats) -> None:
+def test_a_model_whose_forward_the_engine_does_not_know_is_refused(
+    tokenizer: Any, spoken: ChatFormats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its class where that tells; else by what comes out."""
     plain = model(tokenizer)
     shifted = Shifted(plain.config).eval()
     shifted.load_state_dict(plain.state_dict())
     assert min(spoken.safe_id, spoken.unsafe_id) >= 300
+    with pytest.raises(forward.TrieError, match="the model has a forward hook or a forward of its own"):
+        sense.check_guard(shifted, spoken, tokenizer, HERE)
+    monkeypatch.setattr(Shifted.forward, "__module__", "transformers.models.llama.modeling_llama")
     with pytest.raises(ModelError, match=r"a verdict's logit that lies 50\S* from the model's own .* it cannot drive this model"):
         sense.check_guard(shifted, spoken, tokenizer, HERE)
     with pytest.raises(ModelError, match=r"at token 1 its choice lies \S+ below the model's .* it cannot drive this model"):
