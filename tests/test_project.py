@@ -145,7 +145,7 @@ def test_one_machine_is_used_whole_and_its_memory_is_the_limit() -> None:
 
 def test_the_command_line_is_declared() -> None:
     project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert project["scripts"] == {"saffron": "saffron.cli:main"}
+    assert project["scripts"] == {"saffron": "saffron.__main__:main"}
 
 
 @pytest.mark.parametrize("path", ["LICENSE", "CITATION.cff", "README.md", ".ci/run"])

@@ -67,7 +67,7 @@ def test_its_metadata_name_the_command_and_the_requirements(wheel: Path) -> None
     with zipfile.ZipFile(wheel) as archive:
         [entry] = [name for name in archive.namelist() if name.endswith("entry_points.txt")]
         [metadata] = [name for name in archive.namelist() if name.endswith("METADATA")]
-        assert archive.read(entry).decode().split() == ["[console_scripts]", "saffron", "=", "saffron.cli:main"]
+        assert archive.read(entry).decode().split() == ["[console_scripts]", "saffron", "=", "saffron.__main__:main"]
         read = Parser().parsestr(archive.read(metadata).decode())
     assert read["Name"] == "saffron-replication" and read["License-Expression"] == "MIT"
     assert any(line.startswith("transformers") for line in read.get_all("Requires-Dist") or [])

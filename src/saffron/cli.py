@@ -89,7 +89,7 @@ def _job(layout: Layout, stage: str, job: str) -> Iterator[None]:
 
     seals.discard(layout)
     yield
-    provenance.write_cpu_time(layout.benchmarks / stage / f"{job}.cpu.json")
+    provenance.write_usage(layout.benchmarks / stage / f"{job}.cpu.json")
 
 
 @contextlib.contextmanager

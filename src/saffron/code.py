@@ -27,6 +27,7 @@ SEEN_OTHERWISE = frozenset(
         "saffron.code",
         "saffron.config",
         "saffron.exhausted",
+        "saffron.forkserver",
         "saffron.secrets",
         "saffron.jobs",
         "saffron.judges",

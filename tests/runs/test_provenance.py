@@ -151,13 +151,15 @@ def test_records_from_before_cpu_time_was_recorded_can_be_shown() -> None:
     ]
 
 
-def test_cpu_time_is_of_the_process_and_of_those_it_waited_for(tmp_path: Path) -> None:
-    computes = "import time\nwhile time.process_time() < 0.3: pass\n"
-    parent = f"import subprocess, sys\nfrom pathlib import Path\nfrom saffron.runs import provenance\n{computes}"
+def test_cpu_time_and_memory_are_of_the_process_and_of_those_it_waited_for(tmp_path: Path) -> None:
+    computes = "import time\nheld = b'1' * 300_000_000\nwhile time.process_time() < 0.3: pass\n"
+    parent = "import subprocess, sys, time\nfrom pathlib import Path\nfrom saffron.runs import provenance\n"
+    parent += "while time.process_time() < 0.3: pass\n"
     path = tmp_path / "job.cpu.json"
-    parent += f"subprocess.run([sys.executable, '-c', {computes!r}])\nprovenance.write_cpu_time(Path({str(path)!r}))\n"
+    parent += f"subprocess.run([sys.executable, '-c', {computes!r}])\nprovenance.write_usage(Path({str(path)!r}))\n"
     subprocess.run([sys.executable, "-c", parent], check=True)
-    assert records.read_json(path)["cpu_s"] >= 0.55
+    used = records.read_json(path)
+    assert used["cpu_s"] >= 0.55 and 280 < used["max_rss_mb"] < 1000
 
 
 def test_the_times_of_ablations_stand_apart(layout: Layout) -> None:

@@ -9,7 +9,7 @@ import yaml
 from snakemake.utils import update_config
 
 from saffron import config as configs
-from saffron import hub, jobs, secrets
+from saffron import forkserver, hub, jobs, secrets
 from saffron import workflow as stages
 from saffron.figures import discovery as figures
 from saffron.runs import jobs as figure_jobs
@@ -101,6 +101,10 @@ onstart:
     if not Path(RESOLVED).exists() or Path(RESOLVED).read_text("utf-8") != text:
         with replacing(RESOLVED) as temporary:
             temporary.write_text(text, "utf-8")
+    # CUDA does not survive a fork, and a job of another machine finds no process of this one.
+    server = forkserver.start(CONFIG.runtime.torch_threads) if GPU == 0 and workflow.local_exec else None
+    if server:
+        os.environ[forkserver.VARIABLE] = server
 
 
 onsuccess:

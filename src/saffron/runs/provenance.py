@@ -15,6 +15,7 @@ import os
 import platform
 import resource
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -171,10 +172,17 @@ def write_runtimes(config: Config, layout: Layout) -> dict[str, Any]:
     return record
 
 
-def write_cpu_time(path: Path) -> None:
-    """Write the CPU time of this process so far, and of all it has started and waited for: ``{"cpu_s": seconds}``."""
+def write_usage(path: Path) -> None:
+    """Write what this process, and all that it has started and waited for, used so far.
+
+    ``{"cpu_s": seconds, "max_rss_mb": largest memory of one of them}``. Snakemake's own figures are those of the command that
+    it started, which may wait for a fork (``saffron.forkserver``).
+    """
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    records.write_json(path, {"cpu_s": round(sum(one.ru_utime + one.ru_stime for one in used), 2)})
+    unit = 1024**2 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    memory = max(one.ru_maxrss for one in used) / unit
+    seconds = sum(one.ru_utime + one.ru_stime for one in used)
+    records.write_json(path, {"cpu_s": round(seconds, 2), "max_rss_mb": round(memory, 1)})
 
 
 def runtimes(config: Config, layout: Layout) -> dict[str, Any]:
@@ -240,12 +248,13 @@ def _job(path: Path) -> Job:
         row = next(csv.DictReader(stream, delimiter="\t"))
     end = path.stat().st_mtime
     memory = row.get("max_rss", "-")
-    cpu = path.with_name(f"{path.stem}.cpu.json")
+    recorded = path.with_name(f"{path.stem}.cpu.json")
+    used = records.read_json(recorded, ("cpu_s",)) if recorded.exists() else {}
     return Job(
         start=end - float(row["s"]),
         end=end,
-        cpu=records.read_json(cpu, ("cpu_s",))["cpu_s"] if cpu.exists() else None,
-        memory=0.0 if memory in ("-", "NA") else float(memory),
+        cpu=used.get("cpu_s"),
+        memory=max(used.get("max_rss_mb", 0.0), 0.0 if memory in ("-", "NA") else float(memory)),
     )
 
 
