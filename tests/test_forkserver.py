@@ -179,6 +179,17 @@ print(psutil.Process().children()[0].pid)
 """
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
+def test_nothing_is_forked_for_another_user(forks: Forks) -> None:
+    child = os.fork()
+    if child == 0:
+        os.setuid(65534)
+        os._exit(0 if forkserver.ask(forks.name) is None else 1)
+    _, status = os.waitpid(child, 0)
+    assert status == 0
+    assert forks.ask("sys.exit(4)").wait(60) == 4
+
+
 def test_the_process_ends_with_the_one_that_started_it() -> None:
     done = subprocess.run([sys.executable, "-c", STARTED], capture_output=True, text=True, check=True)
     number = int(done.stdout)
