@@ -83,7 +83,7 @@ OPEN, DECIDED = _difference(-0.3, 0.1), _difference(-0.9, -0.1)
         ({"matched/x": OPEN, "matched/y": _difference(0.1, 0.2)}, None),  # not reproduced
         ({"matched/x": OPEN, "matched/y": _difference(-0.3, 0.1, None)}, None),
         ({"matched/x": OPEN, "matched/y": Estimate(None, per_seed=(None, None))}, None),
-        ({"compute_ratio/x": OPEN}, None),  # no difference of attack success
+        ({"exploration/scaleff/x": OPEN}, 0.2842),  # in its own unit
         ({"matched/x": Estimate(-0.1, -0.3, 0.1, (-0.1,), standard_error=0.1)}, None),  # one seed
     ],
 )

@@ -22,10 +22,6 @@ PAPER_POLICY = "Meta-Llama-3-8B-Instruct"
 PAPER_GUARD = "Llama-Guard-3-1B"
 
 
-#: Beginnings of the names of quantities that are differences of attack success.
-DIFFERENCES = ("matched/", "below_no_defense/")
-
-
 def has_paper_models(config: Config) -> bool:
     """Whether a config runs the paper's own models on its own datasets."""
     if config.models.origin != "hub" or config.models.hub is None:
@@ -90,7 +86,7 @@ def seeds_as_claimed(by_seed: Sequence[Sequence[bool]]) -> list[int] | None:
 
 
 def difference_seen(quantities: Mapping[str, Estimate], verdicts: Sequence[Verdict]) -> float | None:
-    """The least difference of attack success that would have decided a claim whose verdict is open (power 0.8).
+    """The least difference that would have decided a claim whose verdict is open (power 0.8), in its quantities' units.
 
     Args:
         quantities: the claim's.
@@ -100,9 +96,7 @@ def difference_seen(quantities: Mapping[str, Estimate], verdicts: Sequence[Verdi
         The largest over its undecided differences; None if there are none, or any is not known.
     """
     undecided = [
-        detectable(estimate)
-        for (name, estimate), verdict in zip(quantities.items(), verdicts, strict=True)
-        if verdict == "undecided" and name.startswith(DIFFERENCES)
+        detectable(estimate) for estimate, verdict in zip(quantities.values(), verdicts, strict=True) if verdict == "undecided"
     ]
     known = [value for value in undecided if value is not None]
     return max(known) if known and len(known) == len(undecided) else None
@@ -132,7 +126,7 @@ def judge(claim: Mapping[str, Any], quantities: Mapping[str, Estimate], *, paper
     Returns:
         The claim's id, source, statement and test, every quantity with the paper's value beside ours, the verdict, which
         way the intervals lean, how many of how many training seeds are on the claimed side, each by its own estimates, the
-        difference that would have been seen where differences of attack success leave it undecided, and the cause where it
+        difference that would have been seen where a comparison is undecided, and the cause where it
         cannot be tested.
     """
     test = claim["test"]
