@@ -19,11 +19,10 @@ import typer
 
 from saffron import cli, forkserver
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux")
-
-#: A server whose forks run the Python text that they are given, in place of the command.
+#: A server whose forks run the Python text that they are given, in place of the command; before it, whatever a test changes.
 SERVER = """
-import socket, sys
+import os, socket, sys
+{before}
 from saffron.forkserver import Server
 request = Server(socket.socket(fileno=int(sys.argv[1])), 0).serve()
 if request is not None:
@@ -48,14 +47,13 @@ def wait(until: Callable[[], bool]) -> None:
 class Forks:
     """A server and those who ask it."""
 
-    def __init__(self) -> None:
+    def __init__(self, before: str = "") -> None:
         self.name = f"saffron-test-{os.getpid()}-{time.monotonic_ns()}"
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
             listener.bind(f"\0{self.name}")
             listener.listen(8)
-            self.server = subprocess.Popen(
-                [sys.executable, "-c", SERVER, str(listener.fileno())], stdin=subprocess.PIPE, pass_fds=[listener.fileno()]
-            )
+            command = [sys.executable, "-c", SERVER.format(before=before), str(listener.fileno())]
+            self.server = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[listener.fileno()])
 
     def ask(self, text: str, **options: object) -> subprocess.Popen[str]:
         """A process that has a fork run Python text."""
@@ -69,8 +67,16 @@ class Forks:
 
 
 @pytest.fixture
-def forks() -> Iterator[Forks]:
-    made = Forks()
+def possible() -> None:
+    """Some Pythons (conda's) are built for kernels older than what a server needs; there every job imports for itself."""
+    if not hasattr(os, "pidfd_open"):
+        pytest.skip("this Python has no os.pidfd_open, so there is no server to test")
+
+
+@pytest.fixture
+def forks(possible: None, request: pytest.FixtureRequest) -> Iterator[Forks]:
+    """A server; a parameter is what is changed in it beforehand."""
+    made = Forks(getattr(request, "param", ""))
     yield made
     made.end()
 
@@ -174,7 +180,44 @@ def test_one_who_asks_for_nothing_keeps_nobody_waiting(forks: Forks) -> None:
 STARTED = """
 import os, psutil
 from saffron import forkserver
-assert forkserver.start(1)
+assert forkserver.start(dict(os.environ))
+print(psutil.Process().children()[0].pid)
+"""
+
+
+@pytest.mark.parametrize(
+    "forks",
+    ["asks = os.getuid(); os.getuid = lambda: asks + 1", "def none(): raise BlockingIOError\nos.fork = none"],
+    ids=["another user asks", "no process can be had"],
+    indirect=True,
+)
+def test_what_cannot_be_forked_its_command_does_itself(forks: Forks) -> None:
+    assert forks.ask("pass").wait(60) == 77
+    assert forks.server.poll() is None
+    assert forks.ask("pass").wait(60) == 77, "and the server is there for the next"
+
+
+def test_a_fork_may_end_in_the_moment_in_which_its_command_is_killed(forks: Forks, tmp_path: Path) -> None:
+    asked = forks.ask(SLEEPS.format(path=str(tmp_path / "number")))
+    process = running(tmp_path / "number")
+    forks.server.send_signal(signal.SIGSTOP)  # it sees both at once
+    process.kill()
+    wait(lambda: gone(process))
+    asked.kill()
+    asked.communicate()
+    forks.server.send_signal(signal.SIGCONT)
+    assert forks.ask("sys.exit(4)").wait(60) == 4
+
+
+def test_without_what_linux_gives_there_is_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "pidfd_open", raising=False)
+    assert forkserver.start({}) is None
+
+
+STARTED = """
+import os, psutil
+from saffron import forkserver
+assert forkserver.start(dict(os.environ))
 print(psutil.Process().children()[0].pid)
 """
 
@@ -190,6 +233,7 @@ def test_nothing_is_forked_for_another_user(forks: Forks) -> None:
     assert forks.ask("sys.exit(4)").wait(60) == 4
 
 
+@pytest.mark.usefixtures("possible")
 def test_the_process_ends_with_the_one_that_started_it() -> None:
     done = subprocess.run([sys.executable, "-c", STARTED], capture_output=True, text=True, check=True)
     number = int(done.stdout)
@@ -199,12 +243,13 @@ def test_the_process_ends_with_the_one_that_started_it() -> None:
 ASKED = """
 import os, subprocess, sys
 from saffron import forkserver
-os.environ[forkserver.VARIABLE] = forkserver.start(1)
+os.environ[forkserver.VARIABLE] = forkserver.start(dict(os.environ))
 command = [sys.executable, "-X", "importtime", "-m", "saffron", "validate", "--config", "config/smoke.yaml"]
 sys.exit(subprocess.run(command).returncode)
 """
 
 
+@pytest.mark.usefixtures("possible")
 def test_the_command_is_run_by_a_fork_where_there_is_a_server() -> None:
     root = Path(__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", ASKED], capture_output=True, text=True, cwd=root)

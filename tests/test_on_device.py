@@ -130,8 +130,9 @@ def test_a_search_on_the_device_gives_what_it_gives_on_the_cpu(name: str) -> Non
     )
 
 
-#: Methods that search several times over, and how often they wait between two rounds to see which go on.
-IN_ROUNDS = {"adaptive_best_of_n": {4}, "archive_search": {0}}
+#: Methods that search several times over: how often they wait here, adaptive Best-of-N between two rounds as well, and no search
+#: of archive search lasts until a compaction.
+IN_ROUNDS = {"adaptive_best_of_n": {0, 1, 4}, "archive_search": {0}}
 
 
 @pytest.mark.parametrize("name", methods.RUNS)
@@ -140,11 +141,7 @@ def test_a_step_waits_for_the_device_as_often_as_the_record_says(name: str) -> N
     assert recorded.keys() == methods.RUNS.keys()
     step, compaction = recorded[name]["step"], recorded[name]["compaction"]
     assert len(run(name).reads) > 4
-    expected = {step, step + compaction}
-    if name in IN_ROUNDS:  # too short for a compaction each
-        assert step in run(name).reads and set(run(name).reads) <= expected | IN_ROUNDS[name]
-    else:
-        assert set(run(name).reads) == expected
+    assert set(run(name).reads) == IN_ROUNDS.get(name, {step, step + compaction})
 
 
 @pytest.mark.parametrize("name", RUNS)

@@ -62,11 +62,7 @@ app.add_typer(figures_app, name="figures")
 def _open(path: Path, out: Path) -> tuple[Config, Layout]:
     """Load the config, name its paths and prepare this process for its stage."""
     config = configs.load(path)
-    threads = str(config.runtime.torch_threads)
-    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[variable] = threads  # read once, when numpy and torch are imported
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # spinning threads steal cores from the jobs beside this one
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.update(config.runtime.environment(os.environ))
     layout = Layout(config.name, out)
     if config.runtime.dtype == "auto":
         from saffron.models import precision

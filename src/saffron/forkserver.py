@@ -58,12 +58,8 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
 }
 _LENGTH = struct.Struct("!I")
 _STREAMS = (0, 1, 2)
-_TAKEN, _REFUSED = b"y", b"n"
+_TAKEN = b"y"
 _PR_SET_PDEATHSIG = 1
-
-
-class _LostError(ConnectionError):
-    """The other side of a connection ended."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +100,7 @@ def ask(name: str) -> int | None:
         name: of the socket.
 
     Returns:
-        The exit status; None if there is no such process, or one of other code, so that nothing was done.
+        The exit status; None if there is no such process, or it could not or would not fork, so that nothing was done.
     """
     request = Request(_code(), sys.argv, os.getcwd(), dict(os.environ))
     payload = json.dumps(request.__dict__).encode()
@@ -113,8 +109,7 @@ def ask(name: str) -> int | None:
             server.connect(_address(name))
             socket.send_fds(server, [_LENGTH.pack(len(payload))], _STREAMS)
             server.sendall(payload)
-            if _exactly(server, 1) != _TAKEN:
-                return None
+            _exactly(server, len(_TAKEN))
         except OSError:
             return None
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # what there is to say of an interruption the fork says
@@ -135,23 +130,23 @@ def _exactly(connection: socket.socket, size: int) -> bytes:
     """So many bytes.
 
     Raises:
-        _LostError: if the other side ended before.
+        ConnectionError: if the other side ended before.
     """
     received = b""
     while len(received) < size:
         part = connection.recv(size - len(received))
         if not part:
-            raise _LostError
+            raise ConnectionError("the other side ended")
         received += part
     return received
 
 
 # ---------------------------------------------------------------------------------------------- the process that forks
-def start(threads: int) -> str | None:
+def start(environment: Mapping[str, str]) -> str | None:
     """Start the process that forks; it ends with this one.
 
     Args:
-        threads: of the numerical libraries, in every fork.
+        environment: in which the libraries are imported.
 
     Returns:
         Name of its socket, for the jobs' environment (VARIABLE); None where there can be none.
@@ -159,8 +154,6 @@ def start(threads: int) -> str | None:
     if not sys.platform.startswith("linux") or not hasattr(os, "pidfd_open"):
         return None
     name = f"saffron-{secrets.token_hex(16)}"
-    counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
-    waiting = {"OMP_WAIT_POLICY": "passive", "TOKENIZERS_PARALLELISM": "false", "PYTHONUTF8": "1"}
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         try:
             os.close(os.pidfd_open(os.getpid()))
@@ -175,7 +168,7 @@ def start(threads: int) -> str | None:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             pass_fds=[listener.fileno()],
-            env={**os.environ, **counts, **waiting},
+            env=environment,
         )
         os.close(alive)
     return name
@@ -204,7 +197,8 @@ class Server:
         self.selector.register(self.workflow, selectors.EVENT_READ)
         self.selector.register(self.listener, selectors.EVENT_READ)
         while True:
-            for source in [key.fd for key, _ in self.selector.select()]:
+            # One at a time: what is done about it may close what the next one would be about.
+            for source in [key.fd for key, _ in self.selector.select()][:1]:
                 if source == self.workflow:
                     for fork in self.running.values():
                         os.kill(fork.process, signal.SIGKILL)
@@ -235,7 +229,10 @@ class Server:
                 with contextlib.suppress(Exception):  # the job itself says why it cannot be imported
                     importlib.import_module(module)
             gc.freeze()  # a collection in a fork would copy every page
-            process = os.fork()
+            try:
+                process = os.fork()
+            except OSError:  # no process can be had, or no memory
+                return None
             if process == 0:
                 self.listener.close()
                 for fork in self.running.values():
@@ -243,6 +240,8 @@ class Server:
                     os.close(fork.ended)
                 _become(request, streams)
                 return request
+            with contextlib.suppress(OSError):  # if it was killed meanwhile, that is seen next
+                client.sendall(_TAKEN)
             fork = _Fork(process, os.pidfd_open(process), client.dup())
         self.running[fork.ended] = fork
         self.selector.register(fork.ended, selectors.EVENT_READ)
@@ -262,7 +261,7 @@ class Server:
 
 
 def _received(client: socket.socket) -> tuple[Request | None, list[int]]:
-    """A request, answered by whether it is taken, and the three streams that came with it; None if it is not taken."""
+    """A request and the three streams that came with it; None in its place if it is not one to fork for."""
     streams: list[int] = []
     try:
         client.settimeout(10)  # one that says nothing keeps nobody waiting
@@ -271,7 +270,6 @@ def _received(client: socket.socket) -> tuple[Request | None, list[int]]:
         (size,) = _LENGTH.unpack(first + _exactly(client, _LENGTH.size - len(first)))
         request = Request(**json.loads(_exactly(client, size)))
         taken = user == os.getuid() and len(streams) == len(_STREAMS) and request.code == _code()
-        client.sendall(_TAKEN if taken else _REFUSED)
         client.settimeout(None)
     except (OSError, ValueError, TypeError):
         return None, streams

@@ -305,7 +305,7 @@ def test_jobs_run_where_paths_hold_spaces_and_quotes(tmp_path: Path) -> None:
     (packages / "theirs.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
     (packages / "ours.pth").write_text(str(project.root / "src"))
     command = environment / "bin/saffron"
-    command.write_text('#!/bin/sh\nexec "$(dirname "$0")/python" -m saffron.cli "$@"\n')
+    command.write_text('#!/bin/sh\nexec "$(dirname "$0")/python" -m saffron "$@"\n')
     command.chmod(0o755)
     call = [str(environment / "bin/python"), "-m", "snakemake", "--configfile", "config/smoke.yaml", "--cores", "1", "sources"]
     done = subprocess.run(call, cwd=project.root, env=project.environment(), capture_output=True, text=True)

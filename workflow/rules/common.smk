@@ -75,7 +75,10 @@ wildcard_constraints:
 # UTF-8 whatever the locale.
 # Snakemake formats the prefix: a brace in the path stands twice.
 COMMANDS = shlex.quote(str(Path(sys.executable).parent)).replace("{", "{{").replace("}", "}}")
-shell.prefix(f'set -euo pipefail; export PATH={COMMANDS}:"$PATH" OMP_WAIT_POLICY=passive PYTHONUTF8=1; ')
+ALWAYS = {"OMP_WAIT_POLICY": "passive", "PYTHONUTF8": "1"}
+shell.prefix(
+    f'set -euo pipefail; export PATH={COMMANDS}:"$PATH" {" ".join(f"{name}={value}" for name, value in ALWAYS.items())}; '
+)
 
 
 onstart:
@@ -102,8 +105,7 @@ onstart:
         with replacing(RESOLVED) as temporary:
             temporary.write_text(text, "utf-8")
     # CUDA does not survive a fork, and a job of another machine finds no process of this one.
-    server = forkserver.start(CONFIG.runtime.torch_threads) if GPU == 0 and workflow.local_exec else None
-    if server:
+    if GPU == 0 and workflow.local_exec and (server := forkserver.start(CONFIG.runtime.environment(os.environ) | ALWAYS)):
         os.environ[forkserver.VARIABLE] = server
 
 

@@ -85,19 +85,17 @@ def seeds_as_claimed(by_seed: Sequence[Sequence[bool]]) -> list[int] | None:
     return [sum(all(own) for own in zip(*by_seed, strict=True)), seeds.pop()]
 
 
-def difference_seen(quantities: Mapping[str, Estimate], verdicts: Sequence[Verdict]) -> float | None:
+def difference_seen(estimates: Sequence[Estimate], verdicts: Sequence[Verdict]) -> float | None:
     """The least difference that would have decided a claim whose verdict is open (power 0.8), in its quantities' units.
 
     Args:
-        quantities: the claim's.
+        estimates: of the claim's quantities.
         verdicts: on each of them.
 
     Returns:
         The largest over its undecided differences; None if there are none, or any is not known.
     """
-    undecided = [
-        detectable(estimate) for estimate, verdict in zip(quantities.values(), verdicts, strict=True) if verdict == "undecided"
-    ]
+    undecided = [detectable(estimate) for estimate, verdict in zip(estimates, verdicts, strict=True) if verdict == "undecided"]
     known = [value for value in undecided if value is not None]
     return max(known) if known and len(known) == len(undecided) else None
 
@@ -162,7 +160,7 @@ def judge(claim: Mapping[str, Any], quantities: Mapping[str, Estimate], *, paper
         shifted = [estimate.mapped(lambda value: value - threshold) for estimate in estimates]
         by_seed = [[value is not None and value * sign > 0 for value in e.per_seed] for e in shifted]
         pairs = [sign_verdict(estimate, sign) for estimate in shifted]
-        seen = difference_seen(dict(zip(names, estimates, strict=True)), [verdict for verdict, _ in pairs])
+        seen = difference_seen(estimates, [verdict for verdict, _ in pairs])
         pairs += [_step_verdict(quantities[name]) for name in steps]
         verdicts = [verdict for verdict, _ in pairs]
         record["leaning"] = _combine_leanings([lean for _, lean in pairs])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import (
@@ -21,3 +22,9 @@ class Runtime(Section):
         "faster with it, else float32, chosen once per run and stored in data/<name>/dtype.json",
     )
     torch_threads: int = Field(1, ge=1, description="torch threads per process (part of what makes bytes reproducible)")
+
+    def environment(self, given: Mapping[str, str]) -> dict[str, str]:
+        """An environment with what numerical libraries read once, when they are imported."""
+        counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(self.torch_threads))
+        # Spinning threads steal cores from the jobs beside this one.
+        return {"OMP_WAIT_POLICY": "passive", "TOKENIZERS_PARALLELISM": "false", **given, **counts}
