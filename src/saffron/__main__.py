@@ -14,6 +14,9 @@ def main() -> None:
     status = forkserver.ask(server) if server else None
     if status is not None:
         sys.exit(status)
+    from saffron.runs import started
+
+    started.descriptions()  # before what reads them when it is imported
     from saffron import cli
 
     cli.main()

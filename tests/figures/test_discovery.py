@@ -39,6 +39,14 @@ def family(config: Config) -> Mapping[str, Exhibit]:
     return {f"seeds_of_{name}": OWN for name in config.search.experiments}
 
 
+def a_list(config: Config) -> object:
+    return []
+
+
+def failing(config: Config) -> object:
+    raise ZeroDivisionError("no sets")
+
+
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[EntryPoint]]:
     """Entry points of installed distributions, to add to."""
@@ -126,12 +134,21 @@ def test_an_exhibit_and_a_family_come_from_installed_distributions(installed: li
         ("figure2", "OWN", "two figures or tables are called figure2"),
         ("my-figure", "OWN", r"figure 'my-figure' .*letters, digits, _ and \. alone"),
         ("mine", "ROOT", "figure mine: .*:ROOT is a .*Path, not an Exhibit"),
+        ("mine", "absent", r"figure mine: .*:absent cannot be loaded \(KeyError: 'absent'\); mend or remove what brings it"),
+        ("mine", "a_list", r"figures mine \(.*\): its function must give exhibits by name, not \[\]"),
+        ("mine", "failing", r"figures mine \(.*\): ZeroDivisionError: .*; mend its function of a config"),
     ],
 )
 def test_entry_points_are_checked(installed: list[EntryPoint], name: str, attribute: str, message: str) -> None:
     installed.append(entry(name, attribute))
     with pytest.raises(FigureError, match=message):
         discovery.exhibits(CONFIG)
+
+
+@pytest.mark.parametrize("key", ["needs", "reads"])
+def test_a_role_that_is_none_is_refused(key: str) -> None:
+    with pytest.raises(FigureError, match="exhibit 'Seeds': no role 'scalling'; there are scaling, "):
+        replace(OWN, **{key: ("scalling",)})  # type: ignore[arg-type]
 
 
 def test_a_page_is_of_one_notebook_and_one_group(installed: list[EntryPoint], monkeypatch: pytest.MonkeyPatch) -> None:

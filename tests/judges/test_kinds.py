@@ -9,6 +9,7 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -207,6 +208,8 @@ def test_judgements_stand_in_the_order_of_the_outputs_and_blocks_hold_one_search
         (Judgement(), {}, "column success: None for 10 outputs, first best_of_n, budget 2, prompt 0; correct the judge"),
         (Judgement(False, score=float("nan")), {"rewards": True}, "column score: nan for 10 outputs"),
         (Judgement(score=float("inf")), {"measures": True}, "column score: inf for 10 outputs"),
+        (Judgement(False), {"tells_refusals": True}, "column refused: None for 10 outputs"),
+        (Judgement(False, refused=False), {"tells_refusals": True}, None),
         (Judgement(False), {}, None),
         (Judgement(score=0.0), {"measures": True}, None),
     ],
@@ -218,6 +221,31 @@ def test_what_is_no_judgement_is_not_stored(judgement: Judgement, values: dict[s
         return stage._check(Path("x.parquet"), rows, judging)
     with pytest.raises(JudgeError, match=f"x.parquet: {message}"):
         stage._check(Path("x.parquet"), rows, judging)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (True, r"test_kinds: its judge gave True: it must give saffron\.judges\.base\.Judgement"),
+        (Judgement("yes"), r"success must be True, False or None"),  # type: ignore[arg-type]
+        (Judgement(True, refused=1), r"refused must be True, False or None"),  # type: ignore[arg-type]
+        (Judgement(True, score="7"), r"score must be a number or None"),  # type: ignore[arg-type]
+        (Judgement(True, score=True), r"score must be a number or None"),
+    ],
+)
+def test_a_record_that_is_no_judgement_is_refused(given: object, message: str) -> None:
+    with pytest.raises(JudgeError, match=message):
+        stage.judgements(
+            Kind("s", lambda answers, *_: [given] * len(answers)), NoSettings(), None, table(), dict.fromkeys(range(5), "?"), 3
+        )  # type: ignore[misc, arg-type]
+
+
+def test_numpys_own_truth_and_numbers_are_taken() -> None:
+    given = Judgement(np.bool_(True), score=np.float32(2.0))  # type: ignore[arg-type]
+    rows, _ = stage.judgements(
+        Kind("s", lambda answers, *_: [given] * len(answers)), NoSettings(), None, table(), dict.fromkeys(range(5), "?"), 3
+    )
+    assert rows["success"].all() and (rows["score"] == 2.0).all()
 
 
 def test_a_judge_that_leaves_answers_out_is_refused() -> None:

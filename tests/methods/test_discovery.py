@@ -12,7 +12,7 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from saffron import plugins
 from saffron.methods import discovery, rebase
@@ -61,12 +61,21 @@ class Needy(Rewarded):
     depth: int = Field(..., description="needed")
 
 
+class Contrary(Rewarded):
+    """Keys whose defaults do not go together."""
+
+    @model_validator(mode="after")
+    def _never(self) -> Contrary:
+        raise ValueError("never")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"search": "somewhere"}, r"Rebase: search must be module:function, not 'somewhere'"),
         ({"colour": "red"}, r"Rebase: colour must be # and six hex digits, not 'red'"),
         ({"settings": Needy}, r"Rebase: settings depth need a default"),
+        ({"settings": Contrary}, r"(?s)Rebase: its settings' own defaults are refused \(.*never.*\); correct them"),
     ],
 )
 def test_a_description_that_cannot_be_used_is_refused(change: dict[str, object], message: str) -> None:
@@ -99,6 +108,12 @@ def test_an_entry_point_is_a_method(installed: list[EntryPoint]) -> None:
         ("rebase", "saffron.methods.deal:METHOD", r"search method rebase: two of this name"),
         ("My-Method", "saffron.methods.deal:METHOD", r"search method 'My-Method' .*lower-case letters, digits and _ alone"),
         ("mine", "saffron.methods.deal:cost", r"search method mine: saffron.methods.deal:cost is a function, not a Method"),
+        (
+            "mine",
+            "no_such:METHOD",
+            r"search method mine: no_such:METHOD cannot be loaded \(ModuleNotFoundError: .*mend or remove",
+        ),
+        ("mine", "saffron.methods.deal:NONE", r"search method mine: .*:NONE cannot be loaded \(AttributeError: "),
     ],
 )
 def test_entry_points_are_checked(installed: list[EntryPoint], name: str, value: str, message: str) -> None:

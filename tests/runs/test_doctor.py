@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
 
+from saffron import plugins
 from saffron.runs import doctor
 
 ROOT = Path(__file__).parents[2]
@@ -55,3 +57,9 @@ def test_a_broken_torch_is_said_and_ends_nothing(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setitem(sys.modules, "torch", None)
     assert doctor.device().error is not None
+
+
+def test_what_is_installed_and_cannot_be_loaded_is_odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    point = EntryPoint("mine", "no_such_module:THING", "saffron.judges")
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [point] if point.group == group else [])
+    assert "entry point of saffron.judges mine: no_such_module:THING cannot be loaded" in found(tmp_path)

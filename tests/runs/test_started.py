@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -62,3 +64,29 @@ def test_the_command_refuses_it_too(project: Path) -> None:
     command = [sys.executable, "-m", "saffron.cli", "figures", "list"]
     done = subprocess.run(command, cwd=project, capture_output=True, encoding="utf-8")
     assert done.returncode == 2 and done.stderr.startswith("saffron: this command runs the code in ")
+
+
+@pytest.mark.parametrize(
+    ("group", "command"),
+    [
+        ("methods", ["-m", "saffron", "validate"]),
+        ("methods", ["-m", "snakemake", "--dry-run", "--quiet", "all"]),
+        ("judges", ["-m", "saffron", "validate"]),
+        ("readers", ["-m", "saffron", "validate"]),
+        ("figures", ["-m", "saffron", "figures", "list"]),
+    ],
+)
+def test_an_installed_package_that_is_broken_is_named_in_one_line(tmp_path: Path, group: str, command: list[str]) -> None:
+    brought = tmp_path / "broken_thing-1.0.dist-info"
+    brought.mkdir()
+    (brought / "METADATA").write_text("Metadata-Version: 2.1\nName: broken-thing\nVersion: 1.0\n")
+    (brought / "entry_points.txt").write_text(f"[saffron.{group}]\nmine = no_such_module:THING\n")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, *command], cwd=Path(__file__).parents[2], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    [line] = [line for line in done.stderr.splitlines() if not line.startswith("Using ")]
+    assert re.search(r" mine: no_such_module:THING of the installed broken-thing cannot be loaded \(ModuleNotFoundError: ", line)
+    assert line.endswith("mend it, or remove it: python -m pip uninstall broken-thing")

@@ -71,7 +71,7 @@ class Run(Section):
 class Match(Section):
     """Choose each method's budget by compute alone."""
 
-    method: MethodName = Field("best_of_n", description="the method whose compute is matched")
+    method: MethodName = Field(roles.SAMPLING, description="the method whose compute is matched")
     budget: int = Field(32, ge=1, description="its budget")
     tolerance: float = Field(1.05, ge=1, description="largest allowed ratio of mean compute")
     convention: Convention = Field(

@@ -83,6 +83,9 @@ class Exhibit:
             raise FigureError(f"exhibit {self.title!r}: draws no figure and makes no table; give it one")
         if self.draw is not None and self.caption is None:
             raise FigureError(f"exhibit {self.title!r}: a figure without a caption; say what it shows and on how many prompts")
+        for role in (*self.needs, *self.reads):
+            if role not in roles.ROLES:
+                raise FigureError(f"exhibit {self.title!r}: no role {role!r}; there are {', '.join(roles.ROLES)}")
 
     def given(self, config: Config) -> bool:
         """Whether a config has what it needs."""

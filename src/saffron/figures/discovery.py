@@ -36,7 +36,7 @@ def _described() -> tuple[tuple[str, str, Exhibit | Family], ...]:
             raise FigureError(f"{module.__name__}: neither EXHIBIT nor exhibits; describe the figure or move the file")
         found.append((item.name, module.__name__, description))
     for point in plugins.points(GROUP):
-        description = point.load()
+        description = plugins.load(point, "figure", FigureError)
         if not isinstance(description, Exhibit) and not callable(description):
             raise FigureError(f"figure {point.name}: {point.value} is a {type(description).__name__}, not an Exhibit")
         found.append((point.name, point.module, description))
@@ -45,9 +45,20 @@ def _described() -> tuple[tuple[str, str, Exhibit | Family], ...]:
 
 def _all(config: Config) -> Iterator[Exhibit]:
     for name, module, description in _described():
-        members = {name: description} if isinstance(description, Exhibit) else description(config)
+        members = {name: description} if isinstance(description, Exhibit) else _members(name, module, description, config)
         for own, exhibit in members.items():
             yield replace(exhibit, name=own, module=module)
+
+
+def _members(name: str, module: str, family: Family, config: Config) -> Mapping[str, Exhibit]:
+    """What a function makes of a config; one of a package of the user's may fail, or make something else."""
+    try:
+        members = family(config)
+    except Exception as error:
+        raise FigureError(f"figures {name} ({module}): {type(error).__name__}: {error}; mend its function of a config") from error
+    if not isinstance(members, Mapping) or not all(isinstance(member, Exhibit) for member in members.values()):
+        raise FigureError(f"figures {name} ({module}): its function must give exhibits by name, not {members!r}")
+    return members
 
 
 def exhibits(config: Config, group: Group | None = None) -> dict[str, Exhibit]:
@@ -58,7 +69,7 @@ def exhibits(config: Config, group: Group | None = None) -> dict[str, Exhibit]:
         group: those of one group of experiments (None: all).
 
     Raises:
-        FigureError: if two have one name, or a name is no name of a file.
+        FigureError: if two have one name, a name is no name of a file, or a family's function gives something else.
     """
     found: dict[str, Exhibit] = {}
     for exhibit in _all(config):

@@ -82,7 +82,7 @@ def judgements(
 
     Raises:
         RecordError: if a prompt is not there.
-        JudgeError: if there are more or fewer judgements than answers.
+        JudgeError: if there are more or fewer judgements than answers, or one is none.
     """
     said: dict[int, Judgement] = {}
     batch = block_size
@@ -118,7 +118,24 @@ def _ask(judging: Kind, settings: Any, models: Any, answers: Sequence[Answer]) -
     given = list(judging.judge(answers, settings, models))
     if len(given) != len(answers):
         raise JudgeError(f"a judge gave {len(given)} judgements of {len(answers)} answers; it must give one each, in their order")
+    for judgement in given:
+        problem = _problem(judgement)
+        if problem:
+            where = judging.judge.__module__
+            raise JudgeError(f"{where}: its judge gave {judgement!r}: {problem}")
     return given
+
+
+def _problem(judgement: Any) -> str | None:
+    """Why something is no judgement; None if it is one."""
+    if not isinstance(judgement, Judgement):
+        return "it must give saffron.judges.base.Judgement"
+    for name in ("success", "refused"):
+        if not isinstance(getattr(judgement, name), bool | np.bool_ | None):
+            return f"{name} must be True, False or None"
+    if isinstance(judgement.score, bool) or not isinstance(judgement.score, float | int | np.number | None):
+        return "score must be a number or None"
+    return None
 
 
 def _blocks(table: pd.DataFrame, size: int) -> Iterator[np.ndarray]:
@@ -131,6 +148,7 @@ def _blocks(table: pd.DataFrame, size: int) -> Iterator[np.ndarray]:
 def _check(path: Path, rows: pd.DataFrame, judging: Kind) -> None:
     """Refuse judgements that say nothing, and rewards or measurements that are no numbers."""
     bad = {"success": rows["success"].isna() & (not judging.measures)}
+    bad["refused"] = rows["refused"].isna() & judging.tells_refusals
     bad["score"] = ~np.isfinite(rows["score"]) & (judging.measures or judging.rewards)
     for column, wrong in bad.items():
         if wrong.any():

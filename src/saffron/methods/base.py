@@ -147,6 +147,10 @@ class Method:
         missing = [name for name, field in self.settings.model_fields.items() if field.is_required()]
         if missing:
             raise MethodError(f"{self.label}: settings {', '.join(missing)} need a default, so that a config may leave them out")
+        try:
+            self.settings()
+        except ValueError as error:
+            raise MethodError(f"{self.label}: its settings' own defaults are refused ({error}); correct them") from None
 
     @property
     def summary(self) -> str:

@@ -145,12 +145,25 @@ def odd(root: Path, versions: Mapping[str, str | None], on: Device, environment:
         found.append("no Snakefile in this folder: run from the project's folder")
     if not os.access(root, os.W_OK):
         found.append("this folder cannot be written to: run from a copy of your own")
+    found += _broken()
     found += [f"{tool} is not on the path" for tool in TOOLS if shutil.which(tool) is None]
     memory, free = _memory(), shutil.disk_usage(root).free / 2**30
     if memory < MEMORY:
         found.append(f"{memory:.1f} GiB of memory; the sandbox wants {MEMORY:g}")
     if free < DISK:
         found.append(f"{free:.1f} GiB free on the disk of this folder; the sandbox wants {DISK:g}")
+    return found
+
+
+def _broken() -> list[str]:
+    """What installed distributions bring that cannot be loaded."""
+    found = []
+    for group in GROUPS:
+        for point in plugins.points(group):
+            try:
+                plugins.load(point, f"entry point of {group}", ValueError)
+            except ValueError as error:
+                found.append(_home(error))
     return found
 
 

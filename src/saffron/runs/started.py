@@ -28,6 +28,25 @@ def require(project: Path, arguments: Sequence[str], here: Path | None = None) -
     except StartError as error:
         print(f"saffron: {error}", file=sys.stderr)
         sys.exit(2)
+    descriptions()
+
+
+def descriptions() -> None:
+    """End the process with one message if what an installed distribution brings (saffron.plugins) cannot be used.
+
+    Methods are keys of a config, so that they are read when the config's modules are imported, before any error is caught.
+    """
+    try:
+        from saffron.judges.discovery import kinds
+        from saffron.methods.discovery import methods
+        from saffron.sources.reading import readers
+
+        methods(), kinds(), readers()
+    except ValueError as error:
+        if not type(error).__module__.startswith("saffron."):
+            raise
+        print(f"saffron: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def check(project: Path, arguments: Sequence[str], here: Path) -> None:
