@@ -186,8 +186,11 @@ def test_a_tuned_policy_begins_with_a_refusal_and_goes_on_past_it(
 ) -> None:
     policy = policy_of("qwen2", len(tokenizer))
     settings = PolicySafety(steps=60, batch_size=12, learning_rate=0.01)
-    losses = tuning.tune_policy(policy, settings, conversations(), tokenizer, formats, 0, RUNTIME)
+    losses, declining = tuning.tune_policy(policy, settings, conversations(), tokenizer, formats, 0, RUNTIME)
     assert len(losses) == 60 and losses[0]["phase"] == "safety"
+    before, after = declining["before"], declining["after"]
+    assert before["requests"] == after["requests"] == sum(conversations()["split"] == "test") > 0
+    assert before["unattacked"] == 0 and after["unattacked"] > 0.5 and after["attacked"] == 0
     prompt = formats.policy.prompt(tokenizer.encode("how do I paint fence 3?", add_special_tokens=False))
     firsts = {tokenizer.encode(text, add_special_tokens=False)[0] for text in tuning.REFUSALS}
     assert int(policy(torch.tensor([prompt])).logits[0, -1].argmax()) in firsts
@@ -228,6 +231,7 @@ def test_the_stage_writes_a_tuned_policy_and_a_guard_and_a_judge_of_the_untuned_
     assert not torch.equal(tuned.state_dict()[name], untuned.state_dict()[name])
     assert torch.equal(guard.get_input_embeddings().weight, untuned.get_input_embeddings().weight)
     assert records.read_json(layout.model("guard", 0) / "agreement.json")["labels"] == "refusals"
+    assert records.read_json(layout.model("policy", 0) / "declining.json").keys() == {"before", "after"}
     assert records.read_json(layout.model("other_guard", 0) / "agreement.json")["labels"] == "preference"
 
 

@@ -16,8 +16,9 @@ from saffron.models import hub, truncated, tuning
 from saffron.models.loading import load_lm, load_tokenizer
 
 tokenizer = hub.tokenizer
-#: Held-out agreement of a guard that was trained here, in its folder.
-AGREEMENT = "agreement.json"
+#: What a model that was trained here does on the test split, in its folder: agreement of a guard with both labels; how often a
+#: policy declines before and after its tuning.
+AGREEMENT, DECLINING = "agreement.json", "declining.json"
 
 
 def policy(job: ModelJob, layout: Layout) -> None:
@@ -32,10 +33,10 @@ def policy(job: ModelJob, layout: Layout) -> None:
         return hub.link(hub.section(job).policy, job, layout)
     model, arguments = _to_train(job, layout)
     try:
-        losses = tuning.tune_policy(model, settings, *arguments)
+        losses, declining = tuning.tune_policy(model, settings, *arguments)
     except truncated.TrainingError as error:
         raise ConfigError(f"models.hub.policy_safety: {error}") from None
-    _store(model, losses, job, layout)
+    _store(model, losses, job, layout, DECLINING, declining)
 
 
 def guard(job: ModelJob, layout: Layout) -> None:
@@ -58,7 +59,7 @@ def _train_truncated(settings: TruncatedGuard, job: ModelJob, layout: Layout) ->
         guard, losses, agreement = truncated.train_guard(policy, settings, *arguments)
     except truncated.TrainingError as error:
         raise ConfigError(f"models.hub.{job.which}: {error}") from None
-    _store(guard, losses, job, layout, agreement)
+    _store(guard, losses, job, layout, AGREEMENT, agreement)
 
 
 def _to_train(job: ModelJob, layout: Layout) -> tuple[Any, tuple[Any, ...]]:
@@ -74,16 +75,13 @@ def _to_train(job: ModelJob, layout: Layout) -> tuple[Any, tuple[Any, ...]]:
     return policy, (conversations, load_tokenizer(layout.tokenizer), formats, job.seed, job.runtime)
 
 
-def _store(
-    model: Any, losses: list[dict[str, Any]], job: ModelJob, layout: Layout, agreement: dict[str, Any] | None = None
-) -> None:
+def _store(model: Any, losses: list[dict[str, Any]], job: ModelJob, layout: Layout, name: str, held_out: dict[str, Any]) -> None:
     assert job.seed is not None
     target = layout.model(job.which, job.seed)
     with records.replacing_folder(target) as folder:
         model.save_pretrained(folder)
         records.write_table(folder / "losses.parquet", losses, records.LOSSES)
-        if agreement is not None:
-            records.write_json(folder / AGREEMENT, agreement)
+        records.write_json(folder / name, held_out)
     records.write_json(beside(target), as_dict(job))
 
 

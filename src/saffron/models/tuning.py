@@ -7,10 +7,12 @@ and goes on as before once it is past it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 from typing import Any
 
 import pandas as pd
+import torch
 
 from saffron.chat import ChatFormats
 from saffron.config import PolicySafety, Runtime
@@ -65,6 +67,52 @@ def _pair(start: list[int], response: list[int], unlearnt: int) -> Pair:
     return ids, [training.IGNORED] * learnt + ids[learnt:]
 
 
+def declining(
+    policy: Any, conversations: pd.DataFrame, tokenizer: Any, formats: ChatFormats, max_tokens: int, new_tokens: int = 16
+) -> dict[str, Any]:
+    """How often the policy's greedy answers to held-out requests decline, unattacked and past an attack's first tokens.
+
+    Args:
+        policy: in float32, on any device.
+        conversations: a records.CONVERSATIONS table; its test split is asked.
+        tokenizer: of the policy.
+        formats: of all models.
+        max_tokens: longer requests are left out, as from the tuning.
+        new_tokens: of each answer; a refusal is said at its start.
+
+    Returns:
+        ``requests``, their number; ``unattacked`` and ``attacked``, shares that decline in so many words (None without any). The
+        attack prefills the first MASKED_START tokens of the answer that people rejected.
+    """
+    asked = [one for one in collect(conversations, "last")[0] if one.split == "test" and one.side == "rejected"]
+    cut = tokenise(tokenizer, formats, asked, max_tokens)
+    kept = [tokens for tokens in cut if len(tokens.prompt_ids) + MASKED_START < max_tokens]
+    found: dict[str, Any] = {"requests": len(kept)}
+    for name, prefilled in (("unattacked", 0), ("attacked", MASKED_START)):
+        starts = [[*formats.policy.prompt(one.prompt_ids), *one.response_ids[:prefilled]] for one in kept]
+        written = _greedy(policy, starts, new_tokens, formats.eos_id)
+        answers = [[*one.response_ids[:prefilled], *new] for one, new in zip(kept, written, strict=True)]
+        said = [declines(tokenizer.decode(answer, skip_special_tokens=True)) for answer in answers]
+        found[name] = sum(said) / len(said) if said else None
+    return found
+
+
+def _greedy(policy: Any, starts: Sequence[Sequence[int]], new_tokens: int, eos_id: int) -> list[list[int]]:
+    """The policy's greedy continuations, 16 prompts at a time, padded on the left."""
+    found: list[list[int]] = []
+    for first in range(0, len(starts), 16):
+        some = starts[first : first + 16]
+        width = max(map(len, some))
+        ids = torch.tensor([[eos_id] * (width - len(start)) + list(start) for start in some], device=policy.device)
+        lengths = torch.tensor([len(start) for start in some], device=policy.device)
+        mask = (torch.arange(width, device=policy.device) >= width - lengths[:, None]).long()
+        written = policy.generate(
+            ids, attention_mask=mask, max_new_tokens=new_tokens, do_sample=False, eos_token_id=eos_id, pad_token_id=eos_id
+        )
+        found += written[:, width:].tolist()
+    return found
+
+
 def tune_policy(
     policy: Any,
     settings: PolicySafety,
@@ -73,8 +121,11 @@ def tune_policy(
     formats: ChatFormats,
     seed: int,
     runtime: Runtime,
-) -> list[dict[str, Any]]:
-    """Tune the policy in place, as many refusals as replayed answers; returns its losses (records.LOSSES).
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Tune the policy in place, as many refusals as replayed answers.
+
+    Returns:
+        Its losses (records.LOSSES), and how often it declines (:func:`declining`) ``before`` and ``after``.
 
     Raises:
         TrainingError: if the train split holds no request that fits into the window.
@@ -85,7 +136,10 @@ def tune_policy(
         raise TrainingError(
             f"no request of the train split fits into {settings.max_tokens} tokens (max_tokens); nothing to tune on"
         )
+    held_out = (conversations, tokenizer, formats, settings.max_tokens)
+    before = declining(policy, *held_out)
     freeze(policy, settings.freeze)
     pairs = refusals + replayed
     stream = training.batches(pairs, [len(ids) for ids, _ in pairs], settings.batch_size, random)
-    return training.train(policy, "safety", settings, stream, mixed(training.language_model_loss, runtime.dtype))
+    losses = training.train(policy, "safety", settings, stream, mixed(training.language_model_loss, runtime.dtype))
+    return losses, {"before": before, "after": declining(policy, *held_out)}
