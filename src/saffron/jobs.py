@@ -500,6 +500,7 @@ READ_BY_ANALYSIS = (
     *("name", "train_seeds", "analysis.confidence", "analysis.bootstrap_samples", "analysis.seed"),
     *("search.methods", "search.seeds", "search.experiments", "mrm.origin", "sources.conversations", "sources.prompts"),
     *("mrm.evaluation_prefixes", "models.origin", "models.hub.policy", "models.hub.guard"),
+    *("models.hub.policy_safety", "models.hub.other_guard"),
     *("models.sandbox.policy", "models.sandbox.vocab_size"),
 )
 

@@ -75,6 +75,10 @@ class Layout:
         """A ``save_pretrained`` folder: policy, guard, deepalign or other_guard."""
         return self.data / "models" / f"seed{seed}" / which
 
+    def held_out(self, which: str, seed: int) -> Path:
+        """What a model that was trained from the hub's does on the test split, in its folder (:mod:`saffron.models.trained`)."""
+        return self.model(which, seed) / "held_out.json"
+
     def safety4m(self, seed: int) -> Path:
         """Folder with labels.parquet (records.SAFETY4M), unseen_mask.safetensors, card.json and README.md."""
         return self.data / "safety4m" / f"seed{seed}"

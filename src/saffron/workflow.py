@@ -68,6 +68,18 @@ def trained(config: Config, which: str) -> bool:
     return isinstance({"guard": config.models.hub.guard, "other_guard": config.models.hub.other_guard}.get(which), TruncatedGuard)
 
 
+def trained_from_hub(config: Config) -> list[str]:
+    """Models that are trained here from one of the hub, of those that searches and the judges of every table read."""
+    if config.models.hub is None or config.models.origin == "sandbox":
+        return []
+    judging = {name for judge in judges(config) for name in models_judging(config, judge.name)}
+    return [
+        which
+        for which in ("policy", "guard", "other_guard")
+        if (which != "other_guard" or which in judging) and trained(config, which)
+    ]
+
+
 def learns_from(config: Config, layout: Layout, which: str) -> list[Path]:
     """What a model is trained on: the sandbox's corpus, or the conversations of another world."""
     if config.models.origin == "sandbox":

@@ -230,9 +230,9 @@ def test_the_stage_writes_a_tuned_policy_and_a_guard_and_a_judge_of_the_untuned_
     name = "model.layers.1.mlp.up_proj.weight"
     assert not torch.equal(tuned.state_dict()[name], untuned.state_dict()[name])
     assert torch.equal(guard.get_input_embeddings().weight, untuned.get_input_embeddings().weight)
-    assert records.read_json(layout.model("guard", 0) / "agreement.json")["labels"] == "refusals"
-    assert records.read_json(layout.model("policy", 0) / "declining.json").keys() == {"before", "after"}
-    assert records.read_json(layout.model("other_guard", 0) / "agreement.json")["labels"] == "preference"
+    assert records.read_json(layout.held_out("guard", 0))["labels"] == "refusals"
+    assert records.read_json(layout.held_out("policy", 0)).keys() == {"before", "after"}
+    assert records.read_json(layout.held_out("other_guard", 0))["labels"] == "preference"
 
 
 def test_a_guard_reads_the_policys_name_and_not_its_tuning(run: tuple[Config, Layout]) -> None:

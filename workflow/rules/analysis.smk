@@ -10,6 +10,7 @@ rule analyse:
         heads=expand(rules.train_mrm.output.head, seed=SEEDS, variant=stages.variants(CONFIG)),
         prompts=[LAYOUT.prompts(name) for name in stages.prompt_sets(CONFIG)],
         labels=expand(rules.gather_labels.output, seed=SEEDS),
+        trained=[LAYOUT.model(which, seed) for which in stages.trained_from_hub(CONFIG) for seed in SEEDS],
         paper=[f"{REFERENCE}/{name}" for name in stages.PAPER_RECORDS],
     output:
         record=LAYOUT.analysis / "analysis.json",

@@ -10,7 +10,7 @@ import pandas as pd
 
 from saffron import records, workflow
 from saffron.analysis import ablations, claims, paper
-from saffron.analysis.sections import exploration, gates, matched, mrm, overoptimisation, scaling, section56, tries
+from saffron.analysis.sections import exploration, gates, matched, mrm, overoptimisation, scaling, section56, trained, tries
 from saffron.analysis.statistics import Estimate, exact
 from saffron.analysis.study import Study
 from saffron.config import Config
@@ -41,7 +41,7 @@ def largest_unseen_bias(layout: Layout, seed: int) -> float:
 
 
 #: The parts, in the order in which ``analysis.json`` holds them.
-SECTIONS = (mrm, gates, scaling, overoptimisation, matched, exploration, section56, tries)
+SECTIONS = (mrm, gates, scaling, overoptimisation, matched, exploration, section56, trained, tries)
 
 
 def sections(study: Study) -> tuple[dict[str, Any], dict[str, dict[str, Estimate]]]:
@@ -82,6 +82,7 @@ def inputs(config: Config, layout: Layout) -> list[Path]:
     found = [layout.search(seed, name) for name in experiments for seed in seeds]
     found += [layout.judgements(seed, judge.name, name) for judge in judges for name in experiments for seed in seeds]
     found += [layout.mrm(seed) / "evaluation.parquet" for seed in config.train_seeds]
+    found += [layout.held_out(which, seed) for which in workflow.trained_from_hub(config) for seed in config.train_seeds]
     return found + [layout.search_trees(seed) for seed in config.train_seeds]
 
 

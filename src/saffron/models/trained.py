@@ -16,9 +16,6 @@ from saffron.models import hub, truncated, tuning
 from saffron.models.loading import load_lm, load_tokenizer
 
 tokenizer = hub.tokenizer
-#: What a model that was trained here does on the test split, in its folder: agreement of a guard with both labels; how often a
-#: policy declines before and after its tuning.
-AGREEMENT, DECLINING = "agreement.json", "declining.json"
 
 
 def policy(job: ModelJob, layout: Layout) -> None:
@@ -36,7 +33,7 @@ def policy(job: ModelJob, layout: Layout) -> None:
         losses, declining = tuning.tune_policy(model, settings, *arguments)
     except truncated.TrainingError as error:
         raise ConfigError(f"models.hub.policy_safety: {error}") from None
-    _store(model, losses, job, layout, DECLINING, declining)
+    _store(model, losses, declining, job, layout)
 
 
 def guard(job: ModelJob, layout: Layout) -> None:
@@ -59,7 +56,7 @@ def _train_truncated(settings: TruncatedGuard, job: ModelJob, layout: Layout) ->
         guard, losses, agreement = truncated.train_guard(policy, settings, *arguments)
     except truncated.TrainingError as error:
         raise ConfigError(f"models.hub.{job.which}: {error}") from None
-    _store(guard, losses, job, layout, AGREEMENT, agreement)
+    _store(guard, losses, agreement, job, layout)
 
 
 def _to_train(job: ModelJob, layout: Layout) -> tuple[Any, tuple[Any, ...]]:
@@ -75,13 +72,17 @@ def _to_train(job: ModelJob, layout: Layout) -> tuple[Any, tuple[Any, ...]]:
     return policy, (conversations, load_tokenizer(layout.tokenizer), formats, job.seed, job.runtime)
 
 
-def _store(model: Any, losses: list[dict[str, Any]], job: ModelJob, layout: Layout, name: str, held_out: dict[str, Any]) -> None:
+def _store(model: Any, losses: list[dict[str, Any]], held_out: dict[str, Any], job: ModelJob, layout: Layout) -> None:
+    """Write a model's folder: its weights, its losses and what it does on the test split.
+
+    That is a guard's agreement with both labels, and how often a policy declines before and after its tuning.
+    """
     assert job.seed is not None
     target = layout.model(job.which, job.seed)
     with records.replacing_folder(target) as folder:
         model.save_pretrained(folder)
         records.write_table(folder / "losses.parquet", losses, records.LOSSES)
-        records.write_json(folder / name, held_out)
+        records.write_json(folder / layout.held_out(job.which, job.seed).name, held_out)
     records.write_json(beside(target), as_dict(job))
 
 
