@@ -14,7 +14,7 @@ import yaml
 from safetensors.numpy import save_file
 
 from saffron import config as configs
-from saffron import records
+from saffron import records, workflow
 from saffron.config import Config, Experiment, Judge, Run
 from saffron.judges.discovery import kind
 from saffron.layout import Layout
@@ -198,7 +198,8 @@ def write(config: Config, layout: Layout, always: bool | None = None) -> None:
     for seed in config.train_seeds:
         for name in config.search.experiments:
             write_search(config, layout, name, seed, always)
-        write_mrm(layout, seed, min(2_000, config.mrm.evaluation_prefixes))
+        for variant in workflow.variants(config):
+            write_mrm(layout, seed, min(2_000, config.mrm.evaluation_prefixes), variant)
         records.write_json(layout.search_trees(seed), trees(depth=min(14, config.search.max_new_tokens)))
         labels = [
             {"conversation_id": str(i), "split": "train", "source_row": i, "side": "chosen", "turn": 0}
@@ -208,7 +209,7 @@ def write(config: Config, layout: Layout, always: bool | None = None) -> None:
         records.write_table(layout.safety4m(seed) / "labels.parquet", labels, records.SAFETY4M)
 
 
-def write_mrm(layout: Layout, seed: int, points: int = 2_000) -> None:
+def write_mrm(layout: Layout, seed: int, points: int = 2_000, variant: str = "default") -> None:
     """An MRM's head and its evaluation."""
     generator = np.random.default_rng(seed)
     prm = np.where(generator.random(points) < 0.26, generator.normal(-5, 2, points), generator.normal(4.5, 2, points))
@@ -222,12 +223,12 @@ def write_mrm(layout: Layout, seed: int, points: int = 2_000) -> None:
             "previous_reward": np.roll(prm, 1),
         }
     )
-    records.write_table(layout.mrm(seed) / "evaluation.parquet", frame, records.MRM_EVALUATION)
-    records.write_json(layout.mrm(seed) / "evaluation.json", {"held_out_prefixes": points})
+    records.write_table(layout.mrm(seed, variant) / "evaluation.parquet", frame, records.MRM_EVALUATION)
+    records.write_json(layout.mrm(seed, variant) / "evaluation.json", {"held_out_prefixes": points})
     unseen = np.arange(50) >= 45
     save_file(
         {"lm_head_bias": np.where(unseen, 0, generator.normal(size=50)).astype(np.float32), "unseen_mask": unseen},
-        layout.mrm(seed) / "head.safetensors",
+        layout.mrm(seed, variant) / "head.safetensors",
     )
 
 

@@ -50,6 +50,16 @@ def test_seeds_config_differs_from_the_sandbox_in_name_and_seeds_alone() -> None
     assert ours.keys() == theirs.keys()
 
 
+def test_the_recipe_is_that_of_the_real_models_run_and_reads_no_benchmark() -> None:
+    ours, theirs = values("smollm-recipe"), values("smollm")
+    assert set(ours["mrm"].pop("variants")) > {"default", "released_recipe"}
+    for section in ("runtime", "sources", "models", "safety4m", "mrm", "report"):
+        assert ours[section] == theirs[section], section
+    shared = ("jobs", "block_size", "prefill_tokens", "max_new_tokens")
+    assert all(ours["search"][key] == theirs["search"][key] for key in shared)
+    assert {item["dataset"] for item in ours["search"]["experiments"].values()} == {"development"}
+
+
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_resolved_config_reads_back_as_the_same(path: Path) -> None:
     config = configs.load(path)

@@ -499,7 +499,7 @@ def judges(config: Config, seed: int, name: str, experiments: Iterable[str]) -> 
 READ_BY_ANALYSIS = (
     *("name", "train_seeds", "analysis.confidence", "analysis.bootstrap_samples", "analysis.seed"),
     *("search.methods", "search.seeds", "search.experiments", "mrm.origin", "sources.conversations", "sources.prompts"),
-    *("mrm.evaluation_prefixes", "models.origin", "models.hub.policy", "models.hub.guard"),
+    *("mrm.evaluation_prefixes", "mrm.variants", "models.origin", "models.hub.policy", "models.hub.guard"),
     *("models.hub.policy_safety", "models.hub.other_guard"),
     *("models.sandbox.policy", "models.sandbox.vocab_size"),
 )

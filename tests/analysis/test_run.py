@@ -18,7 +18,7 @@ from saffron.analysis.study import Study
 from saffron.analysis.view import View
 from saffron.config import Config, ConfigError
 from saffron.figures import curves, discovery
-from saffron.figures.exhibits import judges_apart
+from saffron.figures.exhibits import judges_apart, mrm_variants
 from saffron.layout import Layout
 from saffron.records import RecordError
 from saffron.runs import report
@@ -410,3 +410,33 @@ def test_too_few_held_out_prefixes_are_refused(tmp_path: Path) -> None:
     records.write_table(path, records.read_table(path, records.MRM_EVALUATION).head(100), records.MRM_EVALUATION)
     with pytest.raises(RecordError, match=r"evaluation\.parquet: column mrm_reward: 100 prefixes, expected 2000"):
         analysis.run(jobs.analyse(config).config, layout)
+
+
+def test_every_recipe_of_the_mrm_that_is_searched_with_has_its_row(tmp_path: Path) -> None:
+    base = synthetic_results.config(prompts=20)
+    values = base.model_dump(mode="json", by_alias=True)
+    search, recipes = values["search"], values["mrm"]
+    recipes["variants"] = {
+        "default": {},
+        "gentle": {"learning_rate": 1e-5, "lora_modules": ["q_proj"]},
+        "unused": {"epochs": 1.0},
+    }
+    runs = [
+        {"method": "saffron", "budgets": [4, 16]},
+        {"method": "saffron", "settings_id": "gentle", "budgets": [4, 16], "settings": {"mrm": "gentle"}},
+    ]
+    search["experiments"] = {"recipe": {"dataset": "guild_b", "runs": runs}}
+    config, layout = synthetic_results.config(prompts=20, search=search, mrm=recipes), Layout("made", tmp_path)
+    synthetic_results.write(config, layout)
+    assert layout.mrm(0, "gentle") / "evaluation.parquet" in analysis.inputs(config, layout)
+    analysis.run(jobs.analyse(config).config, layout)
+    view = View.of(config, layout)
+    assert view.analysis["mrm_variants"].keys() == {"default", "gentle"}
+    assert view.analysis["mrm_variants"]["default"] == view.analysis["mrm"]
+    shown = mrm_variants.table(view)
+    assert [row[:2] for row in shown.rows] == [
+        ("default", "–"),
+        ("gentle", "lora_modules q_proj; learning_rate 1e-05"),
+        ("persistence", ""),
+    ]
+    assert "mrm_variants" in discovery.exhibits(config) and "mrm_variants" not in discovery.exhibits(base)

@@ -81,7 +81,9 @@ def inputs(config: Config, layout: Layout) -> list[Path]:
     experiments, seeds, judges = workflow.experiments(config), config.train_seeds, workflow.judges(config)
     found = [layout.search(seed, name) for name in experiments for seed in seeds]
     found += [layout.judgements(seed, judge.name, name) for judge in judges for name in experiments for seed in seeds]
-    found += [layout.mrm(seed) / "evaluation.parquet" for seed in config.train_seeds]
+    found += [
+        layout.mrm(seed, variant) / "evaluation.parquet" for variant in workflow.variants(config) for seed in config.train_seeds
+    ]
     found += [layout.held_out(which, seed) for which in workflow.trained_from_hub(config) for seed in config.train_seeds]
     return found + [layout.search_trees(seed) for seed in config.train_seeds]
 

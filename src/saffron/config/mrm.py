@@ -28,6 +28,12 @@ class MRMVariant(Section):
     )
     learning_rate: float | None = Field(None, gt=0, description="in place of mrm.learning_rate (null: the same)")
     schedule: Literal["constant", "cosine"] | None = Field(None, description="in place of mrm.schedule (null: the same)")
+    batch_size: int | None = Field(
+        None,
+        ge=1,
+        exclude_if=lambda size: size is None,
+        description="in place of mrm.batch_size (null: the same)",
+    )
     epochs: float | None = Field(None, gt=0, description="in place of mrm.epochs (null: the same)")
     draw: int | None = Field(
         None,
@@ -92,8 +98,12 @@ class MRM(Section):
             raise ValueError("mrm.from is released: set mrm.released to the folder of the release")
         if "default" not in self.variants:
             raise ValueError("mrm.variants needs the entry default")
-        if self.processes > self.batch_size:
-            raise ValueError(f"mrm.processes: {self.processes} processes cannot share mrm.batch_size {self.batch_size} rows")
+        for name, variant in self.variants.items():
+            key, size = ("mrm.batch_size", self.batch_size)
+            if variant.batch_size is not None:
+                key, size = f"mrm.variants.{name}.batch_size", variant.batch_size
+            if self.processes > size:
+                raise ValueError(f"mrm.processes: {self.processes} processes cannot share {key} {size} rows")
         return self
 
     def of_variant(self, name: str) -> MRM:

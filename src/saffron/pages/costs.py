@@ -17,7 +17,8 @@ CONFIGS: Mapping[str, tuple[str, str, str | None]] = {
     "smoke": ("the whole workflow, tiny; its numbers mean nothing", "2 CPU cores", "a minute or two"),
     "sandbox": ("the default: a small benign world, one training seed", "2 CPU cores, 4 GiB", "about 20 min"),
     "sandbox-seeds": ("the same with eight training seeds, which decide verdicts", "2 CPU cores, 4 GiB", "about 2 h"),
-    "smollm": ("SmolLM2-135M-Instruct and HH-RLHF, a real model on real text", "2 CPU cores, 16 GiB", "about 1 h"),
+    "smollm": ("SmolLM2-135M-Instruct and HH-RLHF, a real model on real text", "2 CPU cores, 16 GiB", "about 1 h a seed"),
+    "smollm-recipe": ("which part of its MRM's recipe matters, on the development split", "2 CPU cores, 16 GiB", "about 1 h"),
     "paper-1b": ("the paper's setting with a 1B policy", "one GPU of 24 GB", None),
     "paper": ("the paper's setting, Llama 3 8B Instruct", "one GPU of 40 GB, several, or Slurm", None),
 }

@@ -34,6 +34,23 @@ KNOWN = {
         Best-of-N and Rebase read them in search, the judge does as before; a dashed line below the solid one of its method means
         that they help to tell safe answers from unsafe ones.""",
     ),
+    "ablation_start": (
+        "What the MRM starts from",
+        """A language model's logits lie far from rewards and spread several times as wide; the recipe of small models scales the
+        lm_head at the start and takes from both verdict words what is common to them. The released recipe does neither.""",
+    ),
+    "ablation_adapter": (
+        "What of the MRM is trained",
+        "Rank of LoRA, and the linear layers that it is put on.",
+    ),
+    "ablation_rate": (
+        "Learning rate and schedule of the MRM",
+        "Too high a rate leaves a small MRM at the mean reward; too low a rate does not get far in the same steps.",
+    ),
+    "ablation_steps": (
+        "Steps and passes of the MRM's training",
+        "Conversations per step, and passes over them; the time is that of the passes.",
+    ),
     "ablation_top_p": (
         "Nucleus of candidates",
         """Candidates are each sequence's top-p tokens; the paper uses 0.8. A larger nucleus gives the MRM more to choose from, at
