@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -158,16 +159,32 @@ def test_a_missing_input_is_one_message_and_exit_code_2(tmp_path: Path) -> None:
 
 
 def test_a_programming_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def broken() -> None:
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(cli, "app", broken)
+    space = {"__name__": "saffron.stand_in"}
+    exec("def broken():\n    raise ZeroDivisionError", space)
+    monkeypatch.setattr(cli, "app", space["broken"])
     with pytest.raises(SystemExit) as end:
         cli.main()
     assert end.value.code == 1
     printed = capsys.readouterr().err
     assert "Traceback" in printed and "in broken" in printed and "ZeroDivisionError" in printed
     assert printed.endswith("please report it with what `saffron doctor` prints (CONTRIBUTING.md)\n")
+
+
+def test_an_error_in_code_of_the_users_is_pointed_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As that of a judge or a method of theirs; nobody is asked to report it here."""
+    (tmp_path / "kitchen_judges.py").write_text("def names_a_step(prompt, response):\n    return response.no_such_thing\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    judging = importlib.import_module("kitchen_judges")
+    monkeypatch.setattr(cli, "app", lambda: sorted(["x"], key=lambda text: judging.names_a_step("", text)))
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    printed = capsys.readouterr().err
+    assert "Traceback" in printed and "report" not in printed
+    last = printed.splitlines()[-1]
+    assert last == f"saffron: the error is in code of yours: {tmp_path / 'kitchen_judges.py'}, line 2; mend it there"
 
 
 def _with_a_gpu(folder: Path, name: str) -> Path:

@@ -21,7 +21,7 @@ from typing import Annotated
 import typer
 
 from saffron import config as configs
-from saffron import exhausted, jobs, secrets
+from saffron import exhausted, jobs, plugins, secrets
 from saffron.config import Config, ConfigError, Group
 from saffron.layout import Layout
 from saffron.runs import started
@@ -721,8 +721,12 @@ def main() -> None:
     except Exception as error:
         text = str(error) if type(error).__module__.startswith("saffron") else exhausted.explained(error)
         if text is None:
+            where = plugins.outside(error)
+            last = "not foreseen; please report it with what `saffron doctor` prints (CONTRIBUTING.md)"
             print(secrets.hidden(traceback.format_exc()), end="", file=sys.stderr)
-            print("saffron: not foreseen; please report it with what `saffron doctor` prints (CONTRIBUTING.md)", file=sys.stderr)
+            print(
+                f"saffron: {last if where is None else f'the error is in code of yours: {where}; mend it there'}", file=sys.stderr
+            )
             sys.exit(1)
         print(f"saffron: {secrets.hidden(text)}", file=sys.stderr)
         sys.exit(2)

