@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,6 +90,88 @@ def test_a_change_in_anything_reached_is_seen(package: Path, name: str, text: st
 def test_what_is_not_reached_is_not_seen(package: Path) -> None:
     assert not changed(package / "other.py", "X = 1\n")
     assert not changed(package / "new.py", "X = 1\n")
+
+
+@pytest.mark.parametrize(
+    ("importing", "reached"),
+    [
+        ("from .base import base\n", "made.search.base"),
+        ("from . import base\n", "made.search.base"),
+        ("from ..chat import WORDS\n", "made.chat"),
+        ("from .. import chat\n", "made.chat"),
+        ("def f():\n    from ..models import hub\n", "made.models.hub"),
+    ],
+)
+def test_relative_imports_are_followed(package: Path, importing: str, reached: str) -> None:
+    (package / "search/runner.py").write_text(importing)
+    forget()
+    assert reached in code.modules("made.search.runner")
+
+
+def test_a_package_starts_its_relative_imports_at_itself(package: Path) -> None:
+    (package / "search/__init__.py").write_text("from . import base\nfrom .. import other\n")
+    forget()
+    assert {"made.search.base", "made.other"} <= set(code.modules("made.search"))
+
+
+def test_modules_of_the_users_beside_a_named_one_are_followed_and_libraries_are_not(package: Path) -> None:
+    """As the helper of a judge that lies beside it, or is another top-level module of one distribution."""
+    (package.parent / "judging.py").write_text("import helping\nimport numpy\nimport made.chat\nimport json\n")
+    (package.parent / "helping.py").write_text("X = 1\n")
+    forget()
+    assert code.modules("judging") == ["helping", "judging", "made.chat", "made.config"]
+    assert code.modules("saffron.table") == code.modules("saffron.table")  # of this package nothing else is asked
+
+
+def test_a_file_that_is_no_python_is_named_with_its_line(package: Path) -> None:
+    (package / "search/base.py").write_text("x = 1\ndef broken(:\n")
+    forget()
+    with pytest.raises(code.CodeError, match=r"made/search/base\.py, line 2: .*; mend it"):
+        code.digest("made.search.runner")
+
+
+DESCRIPTION = """
+from saffron.section import Section
+
+class Settings(Section):
+    \"\"\"Words.\"\"\"
+    least: int = 2
+
+    @property
+    def most(self):
+        return self.least + 1
+
+def cost(settings, size):
+    return 1.0, 0.0
+
+def helper(x):
+    return x
+
+METHOD = dict(label="Mine", cost=cost)
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "seen"),
+    [
+        ("self.least + 1", "self.least + 2", True),
+        ("return x\n", "return -x\n", True),
+        ('label="Mine"', 'label="Ours"', False),
+        ("least: int = 2", "least: int = 3", False),  # its value stands in the job
+        ("1.0, 0.0", "2.0, 0.0", False),
+        ("Words.", "Other words.", False),
+    ],
+)
+def test_of_a_description_what_its_settings_do_is_code(package: Path, old: str, new: str, seen: bool) -> None:
+    def digest(text: str) -> str:
+        (package / "described.py").write_text(text)
+        forget()
+        sys.modules.pop("made.described", None)
+        importlib.invalidate_caches()
+        return code.digest_of_settings(importlib.import_module("made.described").Settings)
+
+    assert DESCRIPTION.count(old) == 1
+    assert (digest(DESCRIPTION) != digest(DESCRIPTION.replace(old, new))) == seen
 
 
 @given(st.integers(), st.integers())

@@ -370,12 +370,14 @@ def search_all(
     with _on_device(settings, layout, "search", f"search_{group}.seed{chosen}"):
         from saffron import workflow
         from saffron.search import runner
-        from saffron.search.gathering import gather
+        from saffron.search.gathering import forget, gather
         from saffron.search.trees import trees as record_trees
 
         runner.run_all(jobs.searches(settings, chosen, workflow.group_runs(settings, group)), layout)
         for experiment in workflow.experiments(settings, group):
-            gather(jobs.gather(settings, chosen, experiment), layout)
+            joined = jobs.gather(settings, chosen, experiment)
+            gather(joined, layout)
+            forget(joined, layout)
         if group == "replicate":
             record_trees(jobs.trees(settings, chosen), layout)
 

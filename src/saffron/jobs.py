@@ -86,6 +86,9 @@ class ConfigJob(Job):
     """A job that reads many sections: a config without the keys that it does not read."""
 
     config: SkipValidation[Config]
+    methods: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, exclude_if=lambda methods: not methods, description="how every method is described that it shows"
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------ sources
@@ -315,6 +318,12 @@ def evaluate(config: Config, seed: int, variant: str = "default") -> EvaluateJob
 class SearchJob(Job):
     """One run of an experiment on one training seed."""
 
+    settings_code: str = Field(..., description="digest of what the method's settings do")
+    multipliers: dict[str, int] = Field(
+        default_factory=dict,
+        exclude_if=lambda multipliers: not multipliers,
+        description="how often the paper counts an operation of each method, where that matches them",
+    )
     seed: int
     experiment: str
     dataset: str
@@ -354,7 +363,7 @@ class SearchJob(Job):
     def key(self) -> dict[str, Any]:
         """Of a block, whose file names search seed and budget; with shared budgets, all budgets count."""
         values = as_dict(self)
-        cut = {"seed", "experiment", "search_seeds", "match", "reference", "shards"}
+        cut = {"seed", "experiment", "search_seeds", "match", "reference", "multipliers", "shards"}
         cut |= set() if described(self.method).shared_budgets else {"budgets"}
         return {name: value for name, value in values.items() if name not in cut}
 
@@ -381,8 +390,12 @@ def _search(config: Config, seed: int, experiment: str, item: Experiment, entry:
     settings, found = config.search.settings_of(entry), described(entry.method)
     mrms = found.mrms(settings)
     reference = item.reference if item.reference is not None and entry != item.reference else None
+    per_model = reference is not None and item.match is not None and item.match.convention == "per_model"
+    counted = sorted({entry.method, item.match.method}) if per_model and item.match is not None else []
     return SearchJob(
         code=code.digest(module, found.search.partition(":")[0]),
+        settings_code=code.digest_of_settings(found.settings),
+        multipliers={name: described(name).multiplier() for name in counted},
         seed=seed,
         experiment=experiment,
         dataset=item.dataset,
@@ -499,7 +512,7 @@ def judges(config: Config, seed: int, name: str, experiments: Iterable[str]) -> 
 READ_BY_ANALYSIS = (
     *("name", "train_seeds", "analysis.confidence", "analysis.bootstrap_samples", "analysis.seed"),
     *("search.methods", "search.seeds", "search.experiments", "mrm.origin", "sources.conversations", "sources.prompts"),
-    *("mrm.evaluation_prefixes", "mrm.variants", "models.origin", "models.hub.policy", "models.hub.guard"),
+    *("mrm.evaluation_prefixes", "models.origin", "models.hub.policy", "models.hub.guard"),
     *("models.hub.policy_safety", "models.hub.other_guard"),
     *("models.sandbox.policy", "models.sandbox.vocab_size"),
 )
@@ -510,7 +523,13 @@ def analyse(config: Config) -> ConfigJob:
     read = narrowed(config, *READ_BY_ANALYSIS)
     read.search.__dict__["experiments"] = workflow.experiments(config)
     read.__dict__["judges"] = workflow.judges(config)
-    return ConfigJob(code=code.digest("saffron.analysis.stage"), config=read)
+    return ConfigJob(code=code.digest("saffron.analysis.stage"), config=read, methods=shown(config))
+
+
+def shown(config: Config) -> dict[str, dict[str, Any]]:
+    """How every method that the config runs is shown and counted; one that is installed and not run is no part of it."""
+    used = {run.method for item in config.search.experiments.values() for run in item.runs}
+    return {name: described(name).shown for name in sorted(used)}
 
 
 def outputs(config: Config) -> ConfigJob:

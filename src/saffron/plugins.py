@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points, packages_distributions
+from pathlib import Path
 from typing import Any, TypeVar
 
 Description = TypeVar("Description")
@@ -17,6 +19,12 @@ GROUPS = ("saffron.methods", "saffron.judges", "saffron.readers", "saffron.figur
 def points(group: str) -> list[EntryPoint]:
     """The entry points of a group, in an order that does not depend on the installation."""
     return sorted(entry_points(group=group), key=lambda point: (point.name, point.value))
+
+
+def of(point: EntryPoint) -> str:
+    """What an entry point names, and the distribution that brings it."""
+    brought = getattr(point.dist, "name", None)
+    return f"{point.value} of the installed {brought}" if brought else point.value
 
 
 def load(point: EntryPoint, what: str, error: type[ValueError]) -> Any:
@@ -36,9 +44,28 @@ def load(point: EntryPoint, what: str, error: type[ValueError]) -> Any:
         brought = getattr(point.dist, "name", None)
         remedy = f"mend it, or remove it: python -m pip uninstall {brought}" if brought else "mend or remove what brings it"
         raise error(
-            f"{what} {point.name}: {point.value}{f' of the installed {brought}' if brought else ''} cannot be loaded "
-            f"({type(failure).__name__}: {failure}); {remedy}"
+            f"{what} {point.name}: {of(point)} cannot be loaded ({type(failure).__name__}: {failure}); {remedy}"
         ) from failure
+
+
+def beside(tops: Iterable[str]) -> set[str]:
+    """Top-level modules of the user's that come with some: those of the same distributions, and those of no distribution at all.
+
+    A module of no distribution lies in a folder that Python searches, and what it imports lies beside it.
+    """
+    if not tops:
+        return set()
+    brought = packages_distributions()
+    own = {name for top in tops for name in brought.get(top, ())}
+    found = {top for top, names in brought.items() if own & set(names)}
+    for top in tops:
+        spec = importlib.util.find_spec(top) if top not in brought else None
+        if spec is not None and spec.origin is not None:
+            folder = Path(spec.origin).parent
+            found |= {path.stem for path in folder.glob("*.py") if path.stem not in brought} | {
+                path.parent.name for path in folder.glob("*/__init__.py") if path.parent.name not in brought
+            }
+    return found
 
 
 def outside(error: BaseException) -> str | None:
@@ -76,7 +103,9 @@ def described(
     found = dict(own)
     for point in points(group):
         if point.name in found:
-            raise error(f"{what} {point.name}: two of this name ({point.value} is one); rename its entry point")
+            others = [other for other in points(group) if other.name == point.name and other != point]
+            one = of(others[0]) if others else "the one of this package"
+            raise error(f"{what} {point.name}: two of this name, {of(point)} and {one}; rename an entry point, or uninstall one")
         if not re.fullmatch(r"[a-z][a-z0-9_]*", point.name):
             raise error(f"{what} {point.name!r} ({point.value}): a name has lower-case letters, digits and _ alone")
         description = load(point, what, error)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import synthetic_results
@@ -221,3 +224,15 @@ def test_an_experiment_of_ones_own_name_is_shown(tmp_path: Path) -> None:
     page = report.render(view)
     caption = "Experiment My_study: attack success rate against compute"
     assert page.count(caption) == 1 and re.search(r'alt="[^"]*Best-of-N 0\.\d\d at [^"]* and Saffron-1, wide 0\.\d\d at ', page)
+
+
+def test_a_figure_of_the_users_that_fails_names_itself_and_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_figures.py").write_text("def draw(view):\n    return view.no_such_thing\n\n\ndef nothing(view):\n    pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    mine: Any = importlib.import_module("my_figures")
+    view: Any = SimpleNamespace(layout=Layout("x", tmp_path))
+    exhibit = replace(OWN, table=None, draw=mine.draw, caption=lambda view: "words", name="mine", module="my_figures")
+    with pytest.raises(FigureError, match=r"^mine \(my_figures\): AttributeError: .*my_figures\.py, line 2\); mend it there$"):
+        exhibit.save(view)
+    with pytest.raises(FigureError, match=r"mine \(my_figures\): draw must give a matplotlib figure, .* not a NoneType"):
+        replace(exhibit, draw=mine.nothing).save(view)

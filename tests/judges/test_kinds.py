@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import sys
 from collections.abc import Iterator
@@ -163,7 +164,10 @@ def test_without_a_checkpoint_only_the_sandbox_has_another_guard() -> None:
 
 def test_two_kinds_of_one_name_and_what_is_no_kind_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     for point, message in (
-        (EntryPoint("guard", "a:KIND", discovery.GROUP), "kind of judge guard: two of this name"),
+        (
+            EntryPoint("guard", "a:KIND", discovery.GROUP),
+            "kind of judge guard: two of this name, a:KIND and the one of this package",
+        ),
         (EntryPoint("My-Kind", "a:KIND", discovery.GROUP), "a name has lower-case letters"),
         (EntryPoint("mine", "saffron.judges.refusals:declines", discovery.GROUP), "is a function, not a Kind"),
     ):
@@ -253,3 +257,36 @@ def test_a_judge_that_leaves_answers_out_is_refused() -> None:
         stage.judgements(Kind("s", lambda *_: []), NoSettings(), None, table(), {i: "?" for i in range(5)}, 3)
     with pytest.raises(records.RecordError, match="prompt 4 of d was searched and is not in the prompt set"):
         stage.judgements(refusals.KIND, NoSettings(), None, table(), {i: "?" for i in range(4)}, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def judge(prompt) -> bool:\n    return True\n", r"kitchen:judge: is called with prompt and response \(.*\); take both"),
+        ("def judge(a, b, c) -> bool:\n    return True\n", r"is called with prompt and response"),
+        ("x = unknown\n", r"kitchen cannot be loaded \(NameError: .*\); mend it"),
+        ("def judge(:\n", r"kitchen cannot be loaded \(SyntaxError: .*\); mend it"),
+        ("judge = 7\n", r"a int, not a function of prompt and response"),
+    ],
+)
+def test_a_function_that_cannot_judge_is_refused_when_the_config_is_read(
+    text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kitchen.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.invalidate_caches()
+    sys.modules.pop("kitchen", None)
+    clear()
+    with pytest.raises(JudgeError, match=message):
+        discovery.kind("kitchen:judge")
+    sys.modules.pop("kitchen", None)
+    clear()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"), [({"settings": dict}, "settings must be a class"), ({"judge": 7}, "judge must be")]
+)
+def test_a_kind_that_cannot_be_used_is_refused(change: dict[str, Any], message: str) -> None:
+    values: dict[str, Any] = {"summary": "mine", "judge": lambda *_: [], **change}
+    with pytest.raises(JudgeError, match=rf"kind of judge \(mine\): {message}"):
+        Kind(**values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,9 +13,12 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
+import yaml
 from pydantic import Field, model_validator
 
+from saffron import config as configs
 from saffron import plugins
+from saffron.config import ConfigError
 from saffron.methods import discovery, rebase
 from saffron.methods.base import MethodError, Rewarded
 
@@ -61,6 +65,12 @@ class Needy(Rewarded):
     depth: int = Field(..., description="needed")
 
 
+class OutOfBounds(Rewarded):
+    """A default that its own bounds refuse."""
+
+    width: int = Field(0, ge=1, description="at least 1")
+
+
 class Contrary(Rewarded):
     """Keys whose defaults do not go together."""
 
@@ -75,6 +85,11 @@ class Contrary(Rewarded):
         ({"search": "somewhere"}, r"Rebase: search must be module:function, not 'somewhere'"),
         ({"colour": "red"}, r"Rebase: colour must be # and six hex digits, not 'red'"),
         ({"settings": Needy}, r"Rebase: settings depth need a default"),
+        ({"marker": "Q"}, r"Rebase: marker must be one of .*, not 'Q'"),
+        ({"marker": "ov"}, r"Rebase: marker must be one of .*, not 'ov'"),
+        ({"settings": dict}, r"Rebase: settings must be a class that extends saffron\.section\.Section"),
+        ({"settings": OutOfBounds}, r"(?s)Rebase: its settings' own defaults are refused \(.*width"),
+        ({"reads": lambda settings: frozenset({"gaurd"})}, r"Rebase: reads gaurd; there are policy, guard, mrm"),
         ({"settings": Contrary}, r"(?s)Rebase: its settings' own defaults are refused \(.*never.*\); correct them"),
     ],
 )
@@ -105,7 +120,11 @@ def test_an_entry_point_is_a_method(installed: list[EntryPoint]) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("rebase", "saffron.methods.deal:METHOD", r"search method rebase: two of this name"),
+        (
+            "rebase",
+            "saffron.methods.deal:METHOD",
+            r"search method rebase: two of this name, saffron.methods.deal:METHOD and the one of this package; rename",
+        ),
         ("My-Method", "saffron.methods.deal:METHOD", r"search method 'My-Method' .*lower-case letters, digits and _ alone"),
         ("mine", "saffron.methods.deal:cost", r"search method mine: saffron.methods.deal:cost is a function, not a Method"),
         (
@@ -126,6 +145,45 @@ def test_a_search_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) ->
     lost = {"lost": replace(rebase.METHOD, search="saffron.methods.rebase.search:lost")}
     monkeypatch.setattr(discovery, "methods", lambda: lost)
     with pytest.raises(MethodError, match=r"search method lost: saffron.methods.rebase.search:lost is not there"):
+        discovery.search("lost")
+
+
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        (
+            "saffron.methods.rebase.serach:search",
+            r"\(saffron\.methods\.rebase\.serach: no such module\); correct its METHOD\.search",
+        ),
+        ("saffron.methods.rebase.search:serach", r"\(saffron\.methods\.rebase\.search has no serach\); correct its METHOD"),
+        ("no_such_package.search:search", r"\(no_such_package\.search: no such module"),
+    ],
+)
+def test_a_search_that_is_not_there_is_refused_when_the_config_is_read(
+    search: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    described = {**discovery.methods(), "rebase": replace(rebase.METHOD, search=search)}
+    monkeypatch.setattr(discovery, "methods", lambda: described)
+    values = yaml.safe_load((ROOT / "config/smoke.yaml").read_text("utf-8"))
+    with pytest.raises(
+        ConfigError, match=rf"runs\[rebase-default\]: search method rebase: {re.escape(search)} is not there {message}"
+    ):
+        configs.parse(values, "test")
+
+
+def test_every_shipped_search_is_found_by_its_text() -> None:
+    for name in discovery.methods():
+        discovery.require_search(name)
+
+
+def test_what_a_search_imports_and_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "searching_mine.py").write_text(
+        "import no_such_library\n\n\ndef search(block, settings, budget):\n    return []\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    lost = {"lost": replace(rebase.METHOD, search="searching_mine:search")}
+    monkeypatch.setattr(discovery, "methods", lambda: lost)
+    with pytest.raises(MethodError, match=r"'no_such_library'\); install or mend what searching_mine imports"):
         discovery.search("lost")
 
 

@@ -338,6 +338,22 @@ def test_gather_names_what_is_missing_or_not_a_number(layout: Layout) -> None:
         gathering.gather(jobs.gather(config, 0, "tiny"), layout)
 
 
+def test_the_table_of_another_job_is_not_joined_and_what_was_joined_can_be_forgotten(layout: Layout) -> None:
+    """Whatever made it stale: the settings, the code, or a rule that did not have it as its output."""
+    settings = make_config(**experiment({"method": "best_of_n", "budgets": [1, 2]}))
+    run_all(settings, layout)
+    path = layout.search_run(0, "tiny", "best_of_n-default", 0)
+    table, joined = path.read_bytes(), jobs.gather(settings, 0, "tiny")
+    beside = jobs.beside(path)
+    records.write_json(beside, records.read_json(beside) | {"code": "0" * 16, "max_new_tokens": 1})
+    with pytest.raises(RecordError, match=r"was searched with other values of code, max_new_tokens; delete it and run"):
+        gathering.gather(joined, layout)
+    gathering.forget(joined, layout)
+    assert not path.exists() and not beside.exists()
+    run_all(settings, layout)  # from its blocks
+    assert path.read_bytes() == table
+
+
 @pytest.mark.parametrize("reference", [None, "", " "])
 def test_an_attack_needs_reference_answers(layout: Layout, world: Path, reference: str | None) -> None:
     rows = [{"dataset": "harmless", "prompt_id": 5, "prompt": "w1 w2", "reference": reference}]

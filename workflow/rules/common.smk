@@ -68,7 +68,7 @@ wildcard_constraints:
     shard=r"\d+",
     variant=r"[a-zA-Z0-9_]+",
     experiment=r"[a-zA-Z0-9_]+",
-    run=r"[a-z_]+-[a-z0-9_.]+",
+    run=r"[a-z][a-z0-9_]*-[a-z0-9_.]+",
 
 
 # Jobs find this environment's commands without activating it; waiting threads must not steal their neighbours' cores; text is

@@ -16,7 +16,8 @@ from pydantic import (
 
 from saffron import roles
 from saffron.config.base import Convention, remedy
-from saffron.methods.discovery import method, methods
+from saffron.methods.base import MethodError
+from saffron.methods.discovery import method, methods, require_search
 from saffron.roles import Role
 from saffron.section import Section
 
@@ -175,6 +176,10 @@ class Search(Section):
     def _settings_are_valid(self) -> Search:
         for name, experiment in self.experiments.items():
             for run in experiment.runs:
+                try:
+                    require_search(run.method)
+                except MethodError as error:
+                    raise ValueError(f"experiments.{name}.runs[{run.key}]: {error}") from None
                 try:
                     self.settings_of(run)
                 except ValidationError as error:

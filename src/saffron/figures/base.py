@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from saffron import roles
+from saffron import plugins, roles
 from saffron.config import Config, Group
 from saffron.layout import Layout
 from saffron.roles import Role
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from saffron.analysis.view import View
     from saffron.table import Table
 
+Made = TypeVar("Made")
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.]*")
 
 
@@ -120,12 +121,29 @@ class Exhibit:
 
         Raises:
             RecordError: if a result is missing or incomplete.
+        FigureError: if a function of a package of the user's fails, or gives neither figure nor table.
         """
         if self.draw is not None:
             from saffron.figures import style
 
-            style.save(self.draw(view), view.layout.figures, self.name)
+            style.save(self._made(self.draw, view, "savefig"), view.layout.figures, self.name)
         if self.table is not None:
             from saffron import table
 
-            table.save(self.table(view), view.layout.figures, self.name)
+            table.save(self._made(self.table, view, "markdown_rows"), view.layout.figures, self.name)
+
+    def _made(self, make: Callable[[View], Made], view: View, needs: str) -> Made:
+        """What a function of the exhibit gives; one of a package of the user's may fail, or give something else."""
+        try:
+            made = make(view)
+        except Exception as error:
+            where = plugins.outside(error)
+            if where is None:
+                raise
+            raise FigureError(f"{self.name} ({self.module}): {type(error).__name__}: {error} ({where}); mend it there") from error
+        if not hasattr(made, needs):
+            raise FigureError(
+                f"{self.name} ({self.module}): draw must give a matplotlib figure, table a saffron.table.Table, not a "
+                f"{type(made).__name__}"
+            )
+        return made

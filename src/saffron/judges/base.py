@@ -89,6 +89,12 @@ class Kind:
     tells_refusals: bool = False
     measures: bool = False
 
+    def __post_init__(self) -> None:
+        if not (isinstance(self.settings, type) and issubclass(self.settings, Section)):
+            raise JudgeError(f"kind of judge ({self.summary}): settings must be a class that extends saffron.section.Section")
+        if not callable(self.judge):
+            raise JudgeError(f"kind of judge ({self.summary}): judge must be a function of answers, settings and models")
+
     def computes(self, settings: Any) -> bool:
         """Whether it loads a model, so that it runs on a device and in batches."""
         return bool(self.reads(settings)) or self.checkpoint(settings) is not None

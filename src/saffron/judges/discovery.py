@@ -12,6 +12,7 @@ succeeded.
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -64,8 +65,14 @@ def _of_function(name: str) -> Kind:
         function: Callable[[str, str], bool] = getattr(importlib.import_module(where), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise JudgeError(f"kind of judge {name}: not there ({error}); correct it, or install the module") from None
+    except Exception as error:  # an import runs whatever the module holds
+        raise JudgeError(f"kind of judge {name}: {where} cannot be loaded ({type(error).__name__}: {error}); mend it") from error
     if not callable(function):
         raise JudgeError(f"kind of judge {name}: a {type(function).__name__}, not a function of prompt and response")
+    try:
+        inspect.signature(function).bind("a prompt", "a response")
+    except TypeError as error:
+        raise JudgeError(f"kind of judge {name}: is called with prompt and response ({error}); take both") from None
 
     def judge(answers: Sequence[Answer], settings: Any, models: Models) -> list[Judgement]:
         return [Judgement(_success(name, function(answer.prompt, answer.response))) for answer in answers]

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from operator import not_
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import Field
 
@@ -95,6 +95,8 @@ class Exploration:
 
 
 Model = Literal["policy", "guard", "mrm"]
+#: Marks of points that matplotlib knows by one character.
+MARKERS = ".,ov^<>12348spP*hH+xXDd|_"
 
 
 @dataclass(frozen=True)
@@ -144,19 +146,33 @@ class Method:
             raise MethodError(f"{self.label}: search must be module:function, not {self.search!r}")
         if not re.fullmatch(r"#[0-9a-fA-F]{6}", self.colour):
             raise MethodError(f"{self.label}: colour must be # and six hex digits, not {self.colour!r}")
+        if self.marker not in tuple(MARKERS):
+            raise MethodError(f"{self.label}: marker must be one of {' '.join(MARKERS)}, not {self.marker!r}")
+        if not (isinstance(self.settings, type) and issubclass(self.settings, Section)):
+            raise MethodError(f"{self.label}: settings must be a class that extends saffron.section.Section")
         missing = [name for name, field in self.settings.model_fields.items() if field.is_required()]
         if missing:
             raise MethodError(f"{self.label}: settings {', '.join(missing)} need a default, so that a config may leave them out")
         try:
-            self.settings()
+            settings = self.settings.model_validate(self.settings().model_dump())  # a default alone is not validated
         except ValueError as error:
             raise MethodError(f"{self.label}: its settings' own defaults are refused ({error}); correct them") from None
+        unknown = sorted(set(self.reads(settings)) - set(get_args(Model)))
+        if unknown:
+            raise MethodError(f"{self.label}: reads {', '.join(unknown)}; there are {', '.join(get_args(Model))}")
 
     @property
     def summary(self) -> str:
         """One line on what it is and what its budget means."""
         what = (self.settings.__doc__ or self.label).strip().splitlines()[0].rstrip(".")
         return f"{self.label}: {what[0].lower()}{what[1:]}; its budget: {self.budget or 'none, so 0'}"
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """What figures, tables and the analysis read of it, as values: part of their jobs, which a change of it runs again."""
+        read = ("label", "order", "colour", "marker", "budget", "loaded_in_paper", "loaded_in_release", "draws")
+        varied = None if self.exploration is None else asdict(self.exploration)
+        return {name: getattr(self, name) for name in read} | {"exploration": varied}
 
     def mrms(self, settings: Any) -> list[str]:
         """The MRM variants that a search with these settings reads, none if it reads no MRM."""

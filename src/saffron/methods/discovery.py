@@ -15,8 +15,8 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any
 
+from saffron import code, plugins
 from saffron import methods as folders
-from saffron import plugins
 from saffron.methods.base import Block, Method, MethodError, Result
 
 GROUP = "saffron.methods"
@@ -55,6 +55,22 @@ def ordered(names: Iterable[str]) -> list[str]:
     return [name for name in methods() if name in present]
 
 
+def require_search(name: str) -> None:
+    """Refuse a method whose search is not there, without loading torch: by the text of its module.
+
+    Raises:
+        MethodError: for an unknown name, a module that is not there or cannot be parsed, or one without such a function.
+    """
+    wanted = method(name).search
+    module, _, attribute = wanted.partition(":")
+    try:
+        names = code.names(module)
+    except code.CodeError as error:
+        raise MethodError(f"search method {name}: {wanted} is not there ({error}); correct its METHOD.search") from None
+    if attribute not in names:
+        raise MethodError(f"search method {name}: {wanted} is not there ({module} has no {attribute}); correct its METHOD.search")
+
+
 def search(name: str) -> Callable[[Block, Any, Sequence[int]], list[Result]]:
     """The search of a method over all budgets of a run: results by budget in the order given, prompts in order within each.
 
@@ -65,8 +81,12 @@ def search(name: str) -> Callable[[Block, Any, Sequence[int]], list[Result]]:
     module, _, attribute = described.search.partition(":")
     try:
         function = getattr(importlib.import_module(module), attribute)
-    except (ModuleNotFoundError, AttributeError) as error:
+    except AttributeError as error:
         raise MethodError(f"search method {name}: {described.search} is not there ({error}); correct its METHOD.search") from None
+    except ImportError as error:
+        lost = error.name is not None and module.startswith(error.name)
+        remedy = "correct its METHOD.search" if lost else f"install or mend what {module} imports"
+        raise MethodError(f"search method {name}: {described.search} is not there ({error}); {remedy}") from None
     if described.shared_budgets:
         return function
     return lambda block, settings, budgets: [result for budget in budgets for result in function(block, settings, budget)]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
 from saffron import code
 from saffron.config import Ablation, Config, Report
 from saffron.figures import discovery
-from saffron.jobs import Job
+from saffron.jobs import Job, shown
 
 #: What says how the report looks.
 TEMPLATES = Path(__file__).with_name("templates")
@@ -23,12 +24,14 @@ class NotebookJob(Job):
 
     report: Report
     ablation: Ablation | None
+    methods: dict[str, dict[str, Any]] = Field(..., description="how every method is described that the config runs")
 
 
 class ReportJob(Job):
     """Writing the HTML report."""
 
     report: Report
+    methods: dict[str, dict[str, Any]] = Field(..., description="how every method is described that the config runs")
     templates: dict[str, str] = Field(..., description="sha256 of what says how the page looks")
     published: dict[str, str] = Field(..., description="sha256 of our published records, which a run is compared with")
 
@@ -47,6 +50,7 @@ def notebook(config: Config, page: str) -> NotebookJob:
         exhibits=[exhibit.name for exhibit in exhibits],
         report=config.report,
         ablation=config.analysis.ablations.get(page),
+        methods=shown(config),
     )
 
 
@@ -62,6 +66,7 @@ def report(config: Config) -> ReportJob:
     return ReportJob(
         code=code.digest("saffron.runs.report", *discovery.modules()),
         report=config.report,
+        methods=shown(config),
         templates={path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in templates},
         published=published,
     )

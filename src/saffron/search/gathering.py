@@ -9,7 +9,7 @@ import pandas as pd
 
 from saffron import records
 from saffron.config import as_dict
-from saffron.jobs import GatherJob, beside
+from saffron.jobs import GatherJob, SearchJob, beside
 from saffron.layout import Layout
 from saffron.search import experiments
 
@@ -18,11 +18,12 @@ def gather(job: GatherJob, layout: Layout) -> None:
     """Join all runs and shards of an experiment into ``layout.search``: by run, budget, search seed and prompt, complete.
 
     Raises:
-        RecordError: if a shard is missing, a prompt is missing or there twice, or a value is not a number.
+        RecordError: if a shard is missing or of another job, a prompt is missing or there twice, or a value is not a number.
     """
     parts = []
     for place, entry in enumerate(job.runs):
         paths = [layout.search_run(entry.seed, entry.experiment, entry.run, shard) for shard in range(entry.shards)]
+        _of_this_job(paths, entry)
         table = pd.concat([records.read_table(path, records.SEARCH) for path in paths], ignore_index=True)
         budgets = sorted({int(budget) for budget in table["budget"]})
         if entry.reference is None:
@@ -43,6 +44,32 @@ def gather(job: GatherJob, layout: Layout) -> None:
     path = layout.search(job.seed, job.experiment)
     records.write_json(beside(path), as_dict(job))
     records.write_table(path, rows, records.SEARCH)
+
+
+def forget(job: GatherJob, layout: Layout) -> None:
+    """Delete the tables of runs that were joined, where no rule has them as its outputs.
+
+    Snakemake would not know what they depend on, and a config that asks for them later (``search.jobs``) would take them as they
+    are. The finished blocks stay, so that nothing is searched again.
+    """
+    for entry in job.runs:
+        for shard in range(entry.shards):
+            path = layout.search_run(entry.seed, entry.experiment, entry.run, shard)
+            for one in (path, beside(path)):
+                one.unlink(missing_ok=True)
+
+
+def _of_this_job(paths: list[Path], entry: SearchJob) -> None:
+    """Refuse the table of a run that was made with other settings, other code or another MRM."""
+    wanted = as_dict(entry)
+    for path in paths:
+        found = records.read_json(beside(path)) if path.exists() else wanted
+        if found != wanted:
+            differing = sorted(key for key in wanted.keys() | found.keys() if found.get(key) != wanted.get(key))
+            raise records.RecordError(
+                f"{path}: was searched with other values of {', '.join(differing)}; delete it and run the search again "
+                "(finished blocks that still hold are kept)"
+            )
 
 
 def _check(table: pd.DataFrame, paths: list[Path], budgets: list[int], search_seeds: list[int], prompt_ids: list[int]) -> None:
