@@ -210,7 +210,11 @@ def test_all_that_one_brings_is_run_and_shown_and_one_more_method_is_searched_al
     assert "My own results" in report and "Attack success and length" in report
     described = installed.python("-c", DESCRIBED).strip()
     assert "Shortest of N" in described and described in html.unescape(report)
-    assert "| search |" in installed.python("-m", "saffron.cli", "plan", "--config", "config/mine.yaml")
+    planned = installed.python("-m", "saffron.cli", "plan", "--config", "config/mine.yaml")
+    [searching] = [line for line in planned.splitlines() if line.startswith("| search |")]
+    [judging] = [line for line in planned.splitlines() if line.startswith("| judge |")]
+    assert re.search(r"Shortest of N [1-9]\d*%", searching) and re.search(r"outputs by .*\blong\b", judging)
+    assert "Shortest of N" not in installed.python("-m", "saffron.cli", "plan", "--config", "config/smoke.yaml")
     assert "('growth', 'my_method-default', 2): True" in installed.python("-c", PLANNED)
     assert sources(installed.root) == shipped, "files touched inside the package: none"
 

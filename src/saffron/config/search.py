@@ -16,8 +16,7 @@ from pydantic import (
 
 from saffron import roles
 from saffron.config.base import Convention, remedy
-from saffron.methods.base import MethodError
-from saffron.methods.discovery import method, methods, require_search
+from saffron.methods.discovery import MethodError, method, methods, require_search
 from saffron.roles import Role
 from saffron.section import Section
 

@@ -12,7 +12,7 @@ used), at the pace that was measured at the models' shapes (:mod:`saffron.models
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -36,6 +36,7 @@ from saffron.layout import PAPER, Layout
 from saffron.methods.base import Size
 from saffron.methods.cost import grown, judged
 from saffron.methods.discovery import method as described
+from saffron.methods.discovery import ordered
 from saffron.models.shapes import shape_of
 from saffron.sources import files
 from saffron.table import Table
@@ -505,7 +506,8 @@ def _search(config: Config, layout: Layout) -> Row:
     logits = config.search.block_size * widest * policy.vocab_size * 8
     memory = _bytes(policy, config) + 2 * _bytes(guard, config) + caches + logits
     done = [name for name in experiments if _measured(layout, config, name)]
-    note = f"sizes of finished searches: {', '.join(done)}" if done else "full searches, the upper end"
+    sizes = f"sizes of finished searches: {', '.join(done)}" if done else "full searches, the upper end"
+    note = f"{_by_method(config, costs)}; {sizes}"
     blocks = {
         name: len(config.search.seeds_of(item)) * -(-_prompt_count(config, layout, item) // config.search.block_size)
         for name, item in experiments.items()
@@ -514,6 +516,17 @@ def _search(config: Config, layout: Layout) -> Row:
     by_policy, by_reward = (sum(both[place] for both in computed.values()) for place in (0, 1))
     work = (Work("policy", by_policy, steps), Work("guard", by_reward, steps))
     return Row("search", jobs, sum(costs.values()), 50e6, memory, steps, note, work, seeds * searching[config.search.jobs])
+
+
+def _by_method(config: Config, costs: Mapping[tuple[str, str, int], float]) -> str:
+    """Every method and its share of the FLOPs, in the order of tables."""
+    runs = {(name, run.key): run.method for name, item in workflow.experiments(config).items() for run in item.runs}
+    shares: dict[str, float] = {}
+    for (experiment, key, _), flops in costs.items():
+        method = runs[experiment, key]
+        shares[method] = shares.get(method, 0.0) + flops
+    total = sum(shares.values()) or 1.0
+    return ", ".join(f"{described(name).label} {shares[name] / total:.0%}" for name in ordered(shares))
 
 
 def _judge(config: Config, layout: Layout) -> Row:
