@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -125,7 +126,10 @@ def test_one_job_at_a_time_and_a_kill_give_the_same_bytes(finished: Project, pro
     after = blocks(project)
     assert {path: after.get(path) for path in finished_blocks} == finished_blocks
     ours, theirs = project.results(), finished.results()
-    assert ours == {path: theirs[path] for path in ours}
+    # where one job searches everything, no rule has the tables of single runs as its outputs, and none is kept
+    by_run = {path for path in ours if re.search(r"/search/seed\d+/\w+/[^/]+\.shard\d+\.(parquet|job\.json)$", path)}
+    assert by_run and not by_run & theirs.keys()
+    assert {path: of for path, of in ours.items() if path not in by_run} == {path: theirs[path] for path in ours.keys() - by_run}
     assert {path for path in theirs.keys() - ours.keys() if not path.startswith("figures/")} == set()
 
     assert project.jobs(*pages, *models) == {}

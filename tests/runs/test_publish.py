@@ -283,10 +283,13 @@ def test_the_spread_of_a_published_record_is_a_block(made: tuple[Config, Layout]
 
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
 def test_what_is_published_is_of_the_config_that_is_shipped(path: Path) -> None:
-    """But for judges that were added since: they read stored outputs and change no number that is published."""
+    """But for judges that were added since, which change no number that is published, and for a dtype that the run chose."""
     record, shipped = records.read_json(path), configs.as_dict(configs.load(ROOT / f"config/{path.stem}.yaml"))
     known = [judge["name"] for judge in record["settings"]["judges"]]
     shipped["judges"] = [judge for judge in shipped["judges"] if judge["name"] in known]
+    if shipped["runtime"]["dtype"] == "auto":
+        shipped["runtime"]["dtype"] = record["settings"]["runtime"]["dtype"]
+        assert shipped["runtime"]["dtype"] in ("float32", "bfloat16")
     assert record["settings"] == shipped
     assert record["config_sha256"] == provenance.config_sha256(configs.parse(record["settings"], path.name))
     assert set(record["analysis"]["judges"]) <= set(known)

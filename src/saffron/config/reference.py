@@ -31,7 +31,7 @@ by `make docs`; a test keeps both in step.
 | `sandbox` | the default: a small benign world, tiny models, the whole pipeline on two CPU cores |
 | `sandbox-seeds` | the same with eight training seeds |
 | `smoke` | the same workflow end to end in a minute or so; its numbers mean nothing |
-| `smollm` | a real model and real conversations on two CPU cores, three training seeds |
+| `smollm` | a real model and real conversations on two CPU cores, some training seeds |
 | `smollm-recipe` | which part of its MRM's recipe matters, on the development split |
 | `smollm-smoke` | the same path, a few prompts and steps; its numbers mean nothing |
 | `paper` | the paper's models and datasets, on GPUs |
