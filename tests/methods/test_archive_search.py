@@ -10,7 +10,7 @@ import placed
 import pytest
 import torch
 from benchmarks.profiling import HostReads
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from methods.test_saffron import EOS, FORMATS, SEARCH_PROMPTS, VOCAB, model, reference
 from pydantic import ValidationError
@@ -38,6 +38,7 @@ def searched(models: SearchModels, prompts: list[SearchPrompt], width: int, limi
     unseen_share=st.sampled_from([None, 0.5]),
     lengths=st.lists(st.integers(1, 5), min_size=1, max_size=3),
 )
+@example(seed=6916, width=3, returns=1, scale=0.5, top_p=0.2, limits=(4, 0), unseen_share=0.5, lengths=[1, 4])
 def test_equals_the_reference_token_for_token(seed, width, returns, scale, top_p, limits, unseen_share, lengths):
     random = np.random.default_rng(seed)
     policy, mrm = model(seed, scale=scale), model(seed + 1)

@@ -135,7 +135,9 @@ class _Search:
         rewards = rewards.to(torch.promote_types(rewards.dtype, torch.float32))
         if self.unseen is not None:
             rewards = rewards.masked_fill(self.unseen, UNSEEN_REWARD)
-        found = best_dense(nuclei(probs, rows.alive, self.settings.top_p), rewards, self.width + size)
+        # Each sequence may end in one way, and an answer that has ended takes no place of the archive.
+        most = self.width + size + rewards.shape[1]
+        found = best_dense(nuclei(probs, rows.alive, self.settings.top_p), rewards, most)
         self.nan |= torch.stack([undefined(probs, rows.alive), found.reward.isnan().any()])
         chosen = select(beam, rows, found.map(lambda x: x[:, : self.width]), eos_token_id=self.eos, semantics="paper")
         new = chosen.origin >= self.width
