@@ -43,7 +43,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def forget() -> None:
-    for function in (code.digest, code.imports, code._file, code._meaning):
+    for function in (code.digest, code.imports, code.names, code._file, code._meaning):
         function.cache_clear()
 
 

@@ -90,7 +90,8 @@ def modules(*names: str) -> list[str]:
     return sorted(found)
 
 
-def names(module: str) -> set[str]:
+@cache
+def names(module: str) -> frozenset[str]:
     """What a module defines or imports at its top, by its text; nothing is run.
 
     Raises:
@@ -107,7 +108,7 @@ def names(module: str) -> set[str]:
             found |= {alias.asname or alias.name for alias in node.names}
         else:
             found |= {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}
-    return found
+    return frozenset(found)
 
 
 def digest_of_settings(settings: type) -> str:

@@ -390,12 +390,12 @@ def _search(config: Config, seed: int, experiment: str, item: Experiment, entry:
     settings, found = config.search.settings_of(entry), described(entry.method)
     mrms = found.mrms(settings)
     reference = item.reference if item.reference is not None and entry != item.reference else None
-    per_model = reference is not None and item.match is not None and item.match.convention == "per_model"
-    counted = sorted({entry.method, item.match.method}) if per_model and item.match is not None else []
+    match = item.match if reference else None
+    counted = {entry.method, match.method} if match and match.convention == "per_model" else set()
     return SearchJob(
         code=code.digest(module, found.search.partition(":")[0]),
         settings_code=code.digest_of_settings(found.settings),
-        multipliers={name: described(name).multiplier() for name in counted},
+        multipliers={name: described(name).multiplier() for name in sorted(counted)},
         seed=seed,
         experiment=experiment,
         dataset=item.dataset,
@@ -410,7 +410,7 @@ def _search(config: Config, seed: int, experiment: str, item: Experiment, entry:
         others={name: config.mrm.variants[name] for name in mrms[1:]},
         budgets=item.budgets_of(entry),
         search_seeds=config.search.seeds_of(item),
-        match=item.match if reference else None,
+        match=match,
         reference=reference.key if reference else None,
         prefill_tokens=config.search.prefill_tokens,
         max_new_tokens=config.search.max_new_tokens,

@@ -23,8 +23,12 @@ def points(group: str) -> list[EntryPoint]:
 
 def of(point: EntryPoint) -> str:
     """What an entry point names, and the distribution that brings it."""
-    brought = getattr(point.dist, "name", None)
+    brought = _distribution(point)
     return f"{point.value} of the installed {brought}" if brought else point.value
+
+
+def _distribution(point: EntryPoint) -> str | None:
+    return getattr(point.dist, "name", None)
 
 
 def load(point: EntryPoint, what: str, error: type[ValueError]) -> Any:
@@ -41,7 +45,7 @@ def load(point: EntryPoint, what: str, error: type[ValueError]) -> Any:
     try:
         return point.load()
     except Exception as failure:  # an import runs whatever the module holds
-        brought = getattr(point.dist, "name", None)
+        brought = _distribution(point)
         remedy = f"mend it, or remove it: python -m pip uninstall {brought}" if brought else "mend or remove what brings it"
         raise error(
             f"{what} {point.name}: {of(point)} cannot be loaded ({type(failure).__name__}: {failure}); {remedy}"

@@ -130,15 +130,21 @@ class Study:
     @cached_property
     def mrm_frames(self) -> dict[int, pd.DataFrame]:
         """Held-out prefixes of the default MRM, by training seed."""
-        return {seed: mrm.load(self.config, self.layout, seed) for seed in self.config.train_seeds}
+        return self.mrm_frames_of("default")
+
+    def mrm_frames_of(self, variant: str) -> dict[int, pd.DataFrame]:
+        """The same of a variant of the MRM."""
+        return {seed: mrm.load(self.config, self.layout, seed, variant) for seed in self.config.train_seeds}
 
     @cached_property
     def mrm_estimates(self) -> dict[str, Estimate]:
         """Statistics of Figure 4b."""
+        return self.agreement(self.mrm_frames)
+
+    def agreement(self, frames: dict[int, pd.DataFrame]) -> dict[str, Estimate]:
+        """The same of any predictions, by training seed."""
         settings = self.config.analysis
-        return mrm.estimates(
-            self.mrm_frames, samples=settings.bootstrap_samples, seed=settings.seed, confidence=settings.confidence
-        )
+        return mrm.estimates(frames, samples=settings.bootstrap_samples, seed=settings.seed, confidence=settings.confidence)
 
     @cached_property
     def recorded(self) -> dict[int, tries.Record]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 
 class StartError(ValueError):
@@ -23,11 +24,7 @@ def require(project: Path, arguments: Sequence[str], here: Path | None = None) -
         arguments: the command line.
         here: the folder that paths of the workflow are relative to (None: the current one).
     """
-    try:
-        check(project, arguments, here or Path.cwd())
-    except StartError as error:
-        print(f"saffron: {error}", file=sys.stderr)
-        sys.exit(2)
+    _or_end(check, project, arguments, here or Path.cwd())
     descriptions()
 
 
@@ -36,12 +33,21 @@ def descriptions() -> None:
 
     Methods are keys of a config, so that they are read when the config's modules are imported, before any error is caught.
     """
-    try:
-        from saffron.judges.discovery import kinds
-        from saffron.methods.discovery import methods
-        from saffron.sources.reading import readers
+    _or_end(_read_descriptions)
 
-        methods(), kinds(), readers()
+
+def _read_descriptions() -> None:
+    from saffron.judges.discovery import kinds
+    from saffron.methods.discovery import methods
+    from saffron.sources.reading import readers
+
+    methods(), kinds(), readers()
+
+
+def _or_end(function: Callable[..., None], *arguments: Any) -> None:
+    """Call a check of this package; a refusal is its one message and the end of the process."""
+    try:
+        function(*arguments)
     except ValueError as error:
         if not type(error).__module__.startswith("saffron."):
             raise
